@@ -1,0 +1,89 @@
+# make help    lists the targets. Everything lives in this folder: .venv (packages), .foldline (server, checkpoints).
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_FLAGS ?=
+
+# Nothing phones home.
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export GX_ANALYTICS_ENABLED := false
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 120
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport VIRTUAL_ENV CONDA_PREFIX
+
+# uv does not read pip's settings: hand it the index and the certificates that pip is told to use, where it has none.
+define AS_PIP_DOES
+setting() { $(BIN)/python -m pip config get "global.$$1" 2>/dev/null || true; }; \
+index=$${PIP_INDEX_URL:-$$(setting index-url)}; extra=$${PIP_EXTRA_INDEX_URL:-$$(setting extra-index-url)}; \
+if [ "$$index" ] && [ -z "$$UV_DEFAULT_INDEX$$UV_INDEX_URL" ]; then \
+    export UV_DEFAULT_INDEX="$$index" UV_INDEX="$${UV_INDEX:-$$extra}" UV_INDEX_STRATEGY=unsafe-best-match; fi; \
+cert=$${PIP_CERT:-$$(setting cert)}; \
+if [ "$$cert" ] && [ -z "$$SSL_CERT_FILE" ]; then export SSL_CERT_FILE="$$cert"; fi;
+endef
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo run test lint server worker deploy prune push pull remote accept tensorrt clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.synced ## install what requirements.lock lists, into .venv
+
+# The stamp is as new as the lock file that was installed: done once, and again when the lock changes.
+# UV_COMPILE_BYTECODE: compiling once here saves ten seconds of each import of Great Expectations later.
+$(VENV)/.synced: requirements.lock containers/uv.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r containers/uv.txt
+	$(AS_PIP_DOES) UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --require-hashes requirements.lock
+	@mkdir -p .foldline
+	@touch $@
+
+demo: run ## set up, run the whole line, print the verdict
+
+run: setup ## the flow, here and now, with a temporary Prefect server
+	@$(BIN)/python -m flows.classify
+
+test: lint ## set up, check the code, run the tests (FOLDLINE_TESTS=all: the slow ones too)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: setup ## format, style, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+server: setup ## a Prefect server, http://127.0.0.1:4200
+	$(BIN)/prefect server start
+
+worker: deploy ## a worker that serves the deployments (start the server first)
+	$(BIN)/prefect worker start --pool local --type process
+
+deploy: setup ## register the deployments of prefect.yaml
+	$(BIN)/python -m flows.deployments
+
+prune: setup ## remove what an engine that was dropped from params.yaml left behind
+	$(BIN)/python -m tools.prune
+
+remote: setup ## print where `push` sends to; `dvc remote modify local url ...` names another place
+	$(BIN)/dvc remote list
+
+push: setup ## data and artifacts to remote storage, with what DVC remembers of runs
+	$(BIN)/dvc push --run-cache
+
+pull: setup ## data and artifacts of this commit from remote storage
+	$(BIN)/dvc pull --run-cache --allow-missing
+
+accept: setup ## make data/release the champion that later models are compared with
+	$(BIN)/python -m tools.accept
+
+tensorrt: setup ## add NVIDIA's full TensorRT, on a machine with a GPU (its own index must be in reach)
+	$(AS_PIP_DOES) VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --constraint requirements.lock -r pyproject.toml --extra tensorrt
+
+clean: ## remove outputs of the steps and caches of tools; keeps .venv, DVC's cache, checkpoints, your images
+	rm -rf data/ingest data/validate data/split data/train data/fuse data/export data/build data/evaluate data/gate data/release
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find steps flows tools tests containers benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,27 @@
+"""How a benchmark reports: each figure beside its bound, and exit 1 when one falls short."""
+
+import sys
+from typing import Literal, NamedTuple
+
+
+class Figure(NamedTuple):
+    """A measured value and the bound it is held against."""
+
+    name: str
+    value: float
+    relation: Literal["at most", "at least"]
+    bound: float
+    unit: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether the value keeps its bound; a value that is no number keeps none."""
+        return self.value <= self.bound if self.relation == "at most" else self.value >= self.bound
+
+
+def report(figures: list[Figure]) -> None:
+    """Print each figure beside its bound and exit: 0 when all hold, else 1."""
+    for name, value, relation, bound, unit in figures:
+        holds = Figure(name, value, relation, bound, unit).holds
+        print(f"{'ok  ' if holds else 'FAIL'}  {name}: {value:.4g} {unit} ({relation} {bound:g} {unit})")
+    sys.exit(0 if all(figure.holds for figure in figures) else 1)

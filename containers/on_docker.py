@@ -1,0 +1,177 @@
+"""Run one step in its image: `python -m containers.on_docker IMAGE STEP --flags`, called by containers/run.
+
+This process becomes `docker run`, so signals and the exit code are the step's own. A container whose caller
+is gone ends too: the parent's death kills the docker client, and with the client, however it ended, its end of
+the container's standard input closes, which GUARD takes as the order to end. (A SIGTERM for the client would be
+friendlier, but one that comes while the container starts is lost.)
+"""
+
+import configparser
+import csv
+import ctypes
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from containers.images import ROOT, build_context, image_tag
+
+PR_SET_PDEATHSIG = 1
+# Samples that are Debian packages lie at the package's place, which their descriptors do not repeat.
+PLACES_OF_SAMPLES = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
+# The number of threads decides the order of sums, so a container must have the number that the host has.
+FORWARDED = {
+    "CUBLAS_WORKSPACE_CONFIG",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "MKL_NUM_THREADS",
+    "NO_COLOR",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "OPENBLAS_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "TQDM_DISABLE",
+}
+# `wait` returns early when a trapped signal comes, hence the loop. A shell's children ignore INT: it becomes TERM.
+GUARD = """
+exec 3<&0 </dev/null
+trap 'kill -TERM "${step:-$!}" || exit 143' TERM INT HUP
+"$@" 3<&- & step=$!
+{ cat <&3 >/dev/null; kill -KILL "$step"; } 2>/dev/null &
+wait "$step"; code=$?
+while kill -0 "$step" 2>/dev/null; do wait "$step"; code=$?; done
+exit "$code"
+"""
+
+
+def main(image: str, step: str, flags: list[str]) -> NoReturn:
+    """Replace this process by the container, or exit 2 with the reason why there can be none."""
+    _end_with_parent()
+    reference = f"foldline-{image}:{image_tag(build_context())}"
+    fault = _why_not(reference, image)
+    if fault:
+        print(f"{step}: {fault}", file=sys.stderr)
+        sys.exit(2)
+    command = docker_run(reference, step, flags, ROOT, os.environ)
+    _hold_own_standard_input()
+    os.execvp(command[0], command)
+
+
+def docker_run(
+    reference: str, step: str, flags: Iterable[str], root: Path, environment: Mapping[str, str]
+) -> list[str]:
+    """Return the command: the workspace at its own path, the caller's ids, no network, a read-only root."""
+    forwarded = sorted(name for name in environment if name in FORWARDED or name.startswith("FOLDLINE_"))
+    return [
+        *("docker", "run", "--init", "--rm", "--interactive", "--pull", "never", "--network", "none"),
+        *("--shm-size", environment.get("STEPS_SHM_SIZE", "8g")),
+        *(("--gpus", environment["STEPS_GPUS"]) if environment.get("STEPS_GPUS") else ()),
+        *("--user", f"{os.getuid()}:{os.getgid()}", "--security-opt", "no-new-privileges"),
+        *("--read-only", "--tmpfs", "/tmp:rw,exec,nosuid,nodev,mode=1777", "--env", "HOME=/tmp"),
+        *(word for name in forwarded for word in ("--env", name)),
+        *("--mount", _bind(root), "--workdir", str(root)),
+        *(word for path in outside_paths(root, flags) for word in ("--mount", _bind(path, "readonly"))),
+        *("--label", f"foldline.step={step}", "--label", f"foldline.workspace={root}"),
+        *(reference, "sh", "-c", GUARD, step, "python", "-m", f"steps.{step}", *flags),
+    ]
+
+
+def outside_paths(root: Path, flags: Iterable[str]) -> list[Path]:
+    """Return the existing folders and files outside `root` that a step may read, each at its path on the host.
+
+    They are what params.yaml and a source's descriptor name, where symbolic links in the workspace lead, and
+    a DVC cache that is kept elsewhere (its files may be linked into the workspace).
+    """
+    params = _read_yaml(root / _params_file(list(flags)))
+    named = list(_paths_in_params(root, params))
+    found = {path for path in (*named, *map(Path.resolve, named), *_dvc_caches(root)) if path.exists()}
+    outside = {path for path in found if not path.is_relative_to(root) and not root.is_relative_to(path)}
+    return sorted(path for path in outside if not any(other in path.parents for other in outside))
+
+
+def _paths_in_params(root: Path, params: Mapping[str, Any]) -> Iterator[Path]:
+    ingest, train = _mapping(params.get("ingest")), _mapping(params.get("train"))
+    source = ingest.get("source")
+    lists = _mapping(ingest.get("lists")).values()
+    values = [source, ingest.get("label_names"), *lists, train.get("weights")]
+    for value in filter(None, values):
+        yield Path(os.path.normpath(root / str(value)))
+    if source and str(source).endswith((".yaml", ".yml")):
+        descriptor = _read_yaml(root / str(source))
+        yield from (Path(str(value)) for value in descriptor.values() if str(value).startswith("/"))
+        yield from (place for name, place in PLACES_OF_SAMPLES.items() if descriptor.get("sample") == name)
+    elif source and (root / str(source)).is_file():
+        yield Path(os.path.normpath((root / str(source)).parent))  # a list's or table's images lie beside it
+
+
+def _dvc_caches(root: Path) -> Iterator[Path]:
+    for name in ("config", "config.local"):
+        config = configparser.ConfigParser(interpolation=None)
+        config.read(root / ".dvc" / name)
+        if config.has_option("cache", "dir"):
+            yield Path(os.path.normpath(root / ".dvc" / config.get("cache", "dir")))
+
+
+def _params_file(flags: list[str]) -> str:
+    return flags[flags.index("--params") + 1] if "--params" in flags[:-1] else "params.yaml"
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    """Return a file's mapping; one that cannot be read is empty here, and the step says what is wrong with it."""
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return _mapping(content)
+
+
+def _mapping(content: object) -> dict[str, Any]:
+    return content if isinstance(content, dict) else {}
+
+
+def _bind(path: Path, *options: str) -> str:
+    """Return the value of --mount, which docker reads as one line of csv."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(["type=bind", f"source={path}", f"target={path}", *options])
+    return line.getvalue()
+
+
+def _why_not(reference: str, image: str) -> str | None:
+    """Return why the image cannot be run here, or None."""
+    try:
+        asked = subprocess.run(
+            ["docker", "image", "inspect", "--format", "{{.Id}}", reference], capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        return "STEPS_ON=docker, but there is no `docker` on this machine; install it, or unset STEPS_ON."
+    if asked.returncode == 0:
+        return None
+    if "no such image" in asked.stderr.lower():
+        return f"there is no image {reference} (of this requirements.lock); run `containers/build {image}`."
+    reason = " ".join(asked.stderr.split()).removeprefix("Error response from daemon: ")
+    return f"STEPS_ON=docker, but Docker does not answer; start it, or unset STEPS_ON. It said: {reason}"
+
+
+def _end_with_parent() -> None:
+    """Ask Linux for SIGKILL when the parent ends, which is kept across exec; end now where it is gone already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(os.environ.get("STEPS_PARENT", os.getppid())):
+            sys.exit(1)
+
+
+def _hold_own_standard_input() -> None:
+    """Make standard input a pipe whose other end only this process holds: it closes when this process ends."""
+    reading, writing = os.pipe()
+    os.dup2(reading, 0)
+    os.set_inheritable(writing, True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -1,0 +1,104 @@
+"""The flow: every stage of dvc.yaml in DVC's order, each as a task run; what it found, as artifacts.
+
+`python -m flows.classify` runs it here and now, with a server of its own; `prefect deployment run classify/full`
+hands it to a worker.
+"""
+
+import argparse
+import fcntl
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed, Failed
+
+from flows import graph, summary
+from flows.overrides import set_params
+from flows.stages import BAD_INPUT, REFUSED, run_stage
+from steps.errors import BadInput
+
+PARAMS = Path("params.yaml")
+LOCK = Path(".foldline/locks/flow.lock")
+EXIT_CODES = {"BadInput": BAD_INPUT, "Refused": REFUSED}
+
+
+@flow(name="classify")
+def classify(
+    overrides: dict[str, Any] | None = None, since: str | None = None, until: str | None = None
+) -> State[None]:
+    """Bring every stage up to date, or those from `since`, or up to `until`.
+
+    `overrides`, nested as params.yaml is, are written into it first. Ends at the first stage that refuses or
+    crashes, in a state that has the stage's own sentence.
+    """
+    with _only_run():
+        try:
+            stages = _prepared(overrides or {}, since, until)
+        except BadInput as fault:
+            return Failed(name="BadInput", message=str(fault))
+        reached, failed = _run(stages)
+        summary.publish(reached, failed.message if failed else None)
+    return failed or Completed(message=summary.headline(reached, None))
+
+
+def main() -> int:
+    """Run the flow from the command line, print its table, and return a step's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m flows.classify", description=classify.__doc__)
+    parser.add_argument("--since", metavar="STAGE", help="leave out what this stage needs")
+    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    parser.add_argument("--overrides", metavar="JSON", type=json.loads, help='such as {"train": {"epochs": 3}}')
+    arguments = vars(parser.parse_args())
+    given = "PREFECT_API_URL" in os.environ
+    summary.TABLE.unlink(missing_ok=True)
+    with nullcontext() if given else temporary_settings(restore_defaults={PREFECT_API_URL}):
+        state: State[Any] = classify(**arguments, return_state=True)
+    logging.getLogger("prefect").setLevel(logging.WARNING)  # the table comes last
+    print("\n" + (summary.TABLE.read_text() if summary.TABLE.is_file() else f"FAIL  {state.message}\n"), end="")
+    return 0 if state.is_completed() else EXIT_CODES.get(state.name or "", 1)
+
+
+def _prepared(overrides: dict[str, Any], since: str | None, until: str | None) -> list[str]:
+    """Check and write the params, remove leftovers, and return the stages to run."""
+    logger = get_run_logger()
+    for key in set_params(PARAMS, overrides):
+        logger.info("params.yaml: %s is set by this run", key)
+    stages = graph.plan(since, until)
+    for leftover in graph.prune():
+        logger.info("removed %s: no stage writes it any more", leftover)
+    return stages
+
+
+def _run(stages: list[str]) -> tuple[list[str], State[None] | None]:
+    """Run the stages one after the other; return those reached and the state of the one that failed."""
+    reached = []
+    for stage in stages:
+        state = run_stage(stage)
+        reached.append(stage)
+        if state.is_failed():
+            return reached, Failed(name=state.name, message=state.message)
+    return reached, None
+
+
+@contextmanager
+def _only_run() -> Iterator[None]:
+    """Wait for another run on this workspace to end: each would write into the other's params and outputs."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            get_run_logger().info("another run is at work in this folder; waiting for it to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""What a run found, for people: artifacts in the Prefect UI, and a plain table for the terminal.
+
+Only reports of stages that this run brought up to date are read: a file of an earlier run says nothing about it.
+"""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from pydantic import BaseModel
+
+from steps.reports.base import write_whole
+from steps.reports.evaluate import FormReport, Latency
+from steps.reports.verdict import FormVerdict, Verdict
+
+EVALUATE, GATE, LATENCIES = Path("data/evaluate"), Path("data/gate"), Path(".foldline/latency")
+TABLE = Path(".foldline/summary.txt")
+COLUMNS = ("form", "verdict", "top-1", "worst recall", "agreement", "size", "latency")
+NOTHING = "-"
+
+
+class Row(BaseModel):
+    """One form as people read it; latency is the median of one image on one thread of this machine."""
+
+    form: str
+    verdict: str
+    top1: float | None
+    worst_recall: float | None
+    agreement: float | None
+    size_bytes: int
+    latency_ms: float | None
+
+    def cells(self) -> dict[str, str]:
+        """Return the row as text, in the order of COLUMNS."""
+        percent = [_percent(share) for share in (self.top1, self.worst_recall, self.agreement)]
+        size = f"{self.size_bytes / 1e6:.2f} MB" if self.size_bytes else NOTHING
+        latency = NOTHING if self.latency_ms is None else f"{self.latency_ms:.2f} ms"
+        return dict(zip(COLUMNS, (self.form, self.verdict, *percent, size, latency), strict=True))
+
+
+def rows(stages: Collection[str]) -> list[Row]:
+    """Return a row for each form that these stages evaluated, judged where they judged it."""
+    verdict = _verdict(stages)
+    if verdict and verdict.forms:
+        return [_judged(form) for form in verdict.forms]
+    evaluated = [stage.split("@")[1] for stage in stages if stage.startswith("evaluate")]
+    reports = [EVALUATE / f"{form}.json" for form in evaluated]
+    return [_measured(FormReport.read(report)) for report in reports if report.is_file()]
+
+
+def headline(stages: Collection[str], sentence: str | None) -> str:
+    """Return PASS, FAIL with its sentence, or DONE for a run that judged nothing."""
+    if sentence:
+        return f"FAIL  {sentence}"
+    return "PASS  every required form passed the gate" if _verdict(stages) else "DONE  nothing was judged"
+
+
+def as_text(stages: Collection[str], sentence: str | None) -> str:
+    """Return the table of forms, aligned, with the headline below it."""
+    table = [dict(zip(COLUMNS, COLUMNS, strict=True)), *(row.cells() for row in rows(stages))]
+    widths = {column: max(len(cells[column]) for cells in table) for column in COLUMNS}
+    lines = ["  ".join(cells[column].ljust(widths[column]) for column in COLUMNS).rstrip() for cells in table]
+    lines.insert(1, "  ".join("-" * widths[column] for column in COLUMNS))
+    return "\n".join([*(lines if len(table) > 1 else []), "", headline(stages, sentence)])
+
+
+def publish(stages: Collection[str], sentence: str | None) -> None:
+    """Create the run's artifacts, `verdict` (markdown) and `metrics` (a table), and leave the same in TABLE."""
+    write_whole(TABLE, (as_text(stages, sentence) + "\n").encode())
+    judged = GATE / "verdict.md"
+    text = judged.read_text() if _verdict(stages) and judged.is_file() else ""
+    create_markdown_artifact(key="verdict", markdown=f"**{headline(stages, sentence)}**\n\n{text}")
+    found = rows(stages)
+    if found:
+        create_table_artifact(key="metrics", table=[row.cells() for row in found])
+
+
+def publish_report(stage: str, report: Path | None) -> None:
+    """Create the result page of a stage's task run: the figures at the top of its own report."""
+    if report is None:
+        return
+    content: dict[str, Any] = json.loads(report.read_bytes())
+    figures = {key: value for key, value in content.items() if isinstance(value, int | float | str)}
+    lines = [f"| {key} | {_escaped(value)} |" for key, value in figures.items()]
+    key = "".join(letter if letter.isalnum() else "-" for letter in stage.lower())
+    create_markdown_artifact(key=key, markdown="\n".join([f"# {stage}", "", "| | |", "|---|---|", *lines]))
+
+
+def _verdict(stages: Collection[str]) -> Verdict | None:
+    report = GATE / "verdict.json"
+    return Verdict.read(report) if "gate" in stages and report.is_file() else None
+
+
+def _judged(form: FormVerdict) -> Row:
+    figures = form.model_dump(include={"form", "top1", "worst_recall", "agreement", "size_bytes"})
+    word = "pass (candidate)" if form.judgement == "pass" and not form.required else form.judgement
+    return Row(**figures, verdict=word, latency_ms=_latency(form.form))
+
+
+def _measured(report: FormReport) -> Row:
+    figures = report.model_dump(include={"form", "top1", "worst_recall", "size_bytes"})
+    word = "deferred" if report.deferred else "refused" if report.refused else "not judged"
+    return Row(**figures, agreement=None, verdict=word, latency_ms=_latency(report.form))
+
+
+def _latency(form: str) -> float | None:
+    path = LATENCIES / f"{form}.json"
+    return Latency.read(path).milliseconds.get(1, {}).get("p50") if path.is_file() else None
+
+
+def _percent(share: float | None) -> str:
+    return NOTHING if share is None else f"{100 * share:.2f} %"
+
+
+def _escaped(value: object) -> str:
+    """Return the value as one cell of a markdown table that no class name can break out of."""
+    text = " ".join(str(value).split())
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in text)

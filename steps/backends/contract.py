@@ -1,0 +1,81 @@
+"""What every backend offers, and the four sentences with which one says that it cannot.
+
+Letters: N images, H and W pixels, C = 3 channels (RGB), K classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from steps.errors import BadInput, StepError
+from steps.reports.card import Card, Device
+
+Images = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+Runner = Callable[[Images], Logits]  # images_NHWC_u8 -> logits_NK float32, row i for image i, for any N >= 1
+
+NO_DRIVER = "there is no NVIDIA GPU with a working driver on this machine"
+
+
+class Deferred(StepError):
+    """A form that cannot be evaluated now, with the reason; it is never shipped, and evaluated later."""
+
+
+class CannotRunHere(Deferred):
+    """This machine lacks what the engine needs; another one may have it, so the form is deferred."""
+
+
+class CannotBuild(StepError):
+    """The builder said no: the sentence holds its reason."""
+
+
+class MissingPackage(BadInput):
+    """A package is not installed; the sentence says how to get it."""
+
+
+class WrongFile(BadInput):
+    """The artifact is not what its card says, or not what its backend reads."""
+
+
+@dataclass(frozen=True)
+class BatchRange:
+    """The batch sizes that an engine with a fixed profile serves: least, best and most."""
+
+    least: int
+    best: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """An engine to build: a graph that already holds its precision, and what it shall serve."""
+
+    backend: str
+    graph: Path
+    out: Path
+    class_names: tuple[str, ...]
+    batch: BatchRange
+    compute_capabilities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a builder tells about its engine; `log` holds its warnings, without times."""
+
+    device: Device
+    versions: dict[str, str]
+    log: tuple[str, ...] = ()
+
+
+class BackendModule(Protocol):
+    """The two functions of a module in BACKENDS."""
+
+    def open_engine(self, folder: Path, card: Card, threads: int | None) -> Runner:
+        """Return the artifact's runner; `threads` of the CPU, or as many as the runtime likes."""
+
+    def build(self, order: Order) -> Built:
+        """Write the engine's files into `order.out`, or raise CannotBuild."""

@@ -1,0 +1,62 @@
+"""ONNX Runtime on the CPU: runs model.onnx as it is; the default engine, and the one that a release embeds."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from steps.backends.contract import Built, Images, Logits, Order, Runner, WrongFile
+from steps.reports.card import Card, Device
+
+MODEL = "model.onnx"
+CLASS_NAMES = "class_names"  # the key of the graph's metadata: a JSON list, in the order of the logits
+
+
+def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
+    """Return the runner of folder/model.onnx, whose class names must be the card's, in the card's order."""
+    session = _session(folder / MODEL, threads)
+    _check_class_names(session, folder, card)
+    (source,) = session.get_inputs()
+
+    def run(images_NHWC_u8: Images) -> Logits:
+        (logits_NK,) = session.run(None, {source.name: np.ascontiguousarray(images_NHWC_u8)})
+        return np.asarray(logits_NK, dtype=np.float32)
+
+    return run
+
+
+def build(order: Order) -> Built:
+    """Keep the graph as it is: ONNX Runtime optimises it for the machine at hand whenever it opens it."""
+    shutil.copyfile(order.graph, order.out / MODEL)
+    versions = {"onnxruntime": onnxruntime.__version__}
+    return Built(Device(kind="cpu", runtime=f"onnxruntime {onnxruntime.__version__}"), versions)
+
+
+def _session(model: Path, threads: int | None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only; they are raised as well
+    options.intra_op_num_threads = threads or 0
+    options.use_deterministic_compute = True
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # idle threads sleep: two share a core
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as fault:  # its exceptions share no base of their own
+        raise WrongFile(f"ONNX Runtime cannot read {model}: {' '.join(str(fault).split())}") from fault
+
+
+def _check_class_names(session: onnxruntime.InferenceSession, folder: Path, card: Card) -> None:
+    written = session.get_modelmeta().custom_metadata_map.get(CLASS_NAMES)
+    names = tuple(json.loads(written)) if written else ()
+    if names != card.class_names:
+        raise WrongFile(
+            f"{folder / MODEL} names its classes {_shown(names)}, but its card says {_shown(card.class_names)}: "
+            "the graph and the card are not of one model. Export it again."
+        )
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "not at all"

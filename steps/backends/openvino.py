@@ -1,0 +1,68 @@
+"""OpenVINO on the CPU: an IR of model.xml and model.bin. On few threads often the fastest engine."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import openvino
+
+from steps.backends.contract import Built, CannotBuild, Images, Logits, Order, Runner, WrongFile
+from steps.reports.card import Card, Device
+
+MODEL = "model.xml"
+LABELS = ["model_info", "labels_json"]  # where the IR keeps the class names, in the order of the logits
+GIVEN_NAME = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO numbers what has no name, on through the whole process
+
+
+def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
+    """Return the runner of folder/model.xml, whose class names must be the card's, in the card's order.
+
+    It computes in float32 (or int8, where the graph says so): left to itself, OpenVINO takes bfloat16
+    on the CPUs that have it, and the engine would not be the one that was judged.
+    """
+    settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        core = openvino.Core()
+        model = core.read_model(folder / MODEL)
+        compiled = core.compile_model(model, "CPU", settings)
+    except RuntimeError as fault:
+        raise WrongFile(f"OpenVINO cannot read {folder / MODEL}: {_last_line(fault)}") from fault
+    _check_class_names(model, folder, card)
+
+    def run(images_NHWC_u8: Images) -> Logits:
+        return np.array(compiled(images_NHWC_u8)[0], dtype=np.float32)  # a copy: the next call reuses the buffer
+
+    return run
+
+
+def build(order: Order) -> Built:
+    """Write the IR, the same bytes for the same graph, or raise CannotBuild with what OpenVINO says."""
+    try:
+        model = openvino.Core().read_model(order.graph)
+    except RuntimeError as fault:
+        raise CannotBuild(f"OpenVINO cannot convert the graph: {_last_line(fault)}") from fault
+    for position, node in enumerate(model.get_ordered_ops()):
+        if GIVEN_NAME.fullmatch(node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}_{position}")
+    model.set_rt_info(json.dumps(order.class_names), LABELS)
+    openvino.save_model(model, order.out / MODEL, compress_to_fp16=False)  # the graph holds its precision already
+    version = openvino.get_version()
+    return Built(Device(kind="cpu", runtime=f"openvino {version}"), {"openvino": version})
+
+
+def _check_class_names(model: openvino.Model, folder: Path, card: Card) -> None:
+    names = tuple(json.loads(model.get_rt_info(LABELS).astype(str))) if model.has_rt_info(LABELS) else ()
+    if names != card.class_names:
+        raise WrongFile(
+            f"{folder / MODEL} has {len(names)} class names in an order that is not its card's "
+            f"({len(card.class_names)}): the engine and the card are not of one model. Build it again."
+        )
+
+
+def _last_line(fault: RuntimeError) -> str:
+    """Return the sentence at the end of OpenVINO's chain of source lines."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return lines[-1] if lines else "it gives no reason."

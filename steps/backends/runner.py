@@ -1,0 +1,42 @@
+"""open_runner: from any artifact to a function that scores images, whatever made it."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from steps.backends.contract import BackendModule, MissingPackage, Runner, WrongFile
+from steps.backends.table import BACKENDS
+from steps.errors import did_you_mean
+from steps.reports.artifact import read_verified_card
+from steps.reports.card import Card
+
+if TYPE_CHECKING:  # what BACKENDS names, for the import graph and for mypy: each fulfils the contract
+    from steps.backends import onnxruntime, openvino, pytorch, tensorrt
+
+    _FULFIL: tuple[BackendModule, ...] = (onnxruntime, openvino, pytorch, tensorrt)
+
+
+def open_runner(folder: Path, threads: int | None = None) -> tuple[Runner, Card]:
+    """Return the artifact's runner and its card, after every file was held against the card.
+
+    Raises BadInput (WrongFile, MissingPackage), or CannotRunHere (no driver, other device, other version).
+    """
+    card = read_verified_card(folder)
+    if card.backend not in BACKENDS:
+        raise WrongFile(
+            f"{folder} wants the backend '{card.backend}', which is not one of {', '.join(BACKENDS)}."
+            f"{did_you_mean(card.backend, BACKENDS)}"
+        )
+    return backend_module(card.backend).open_engine(folder, card, threads), card
+
+
+def backend_module(name: str) -> BackendModule:
+    """Return the module of a backend of the table, or raise MissingPackage."""
+    backend = BACKENDS[name]
+    try:
+        import_module(backend.package)
+    except ImportError as missing:  # not installed, or installed without its libraries
+        raise MissingPackage(
+            f"the package {backend.package} cannot be imported ({missing}); {backend.install}."
+        ) from missing
+    return cast(BackendModule, import_module(backend.module))

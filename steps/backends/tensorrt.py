@@ -1,0 +1,208 @@
+"""TensorRT 10 and 11 (package `tensorrt`) and TensorRT for RTX (`tensorrt_rtx`): one path for all of them.
+
+TensorRT builds on the GPU that will run the engine. TensorRT for RTX builds ahead of time, on any machine, for
+the compute capabilities that params.yaml lists. Precision is what the ONNX graph holds (strong typing): the
+flags and calibrators of older releases are gone. Setters and the builder log their errors and never raise, so
+each build has a logger of its own that keeps them.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from steps.backends.contract import (
+    NO_DRIVER,
+    BatchRange,
+    Built,
+    CannotBuild,
+    CannotRunHere,
+    Images,
+    Logits,
+    Order,
+    Runner,
+    WrongFile,
+)
+from steps.backends.table import BACKENDS
+from steps.reports.card import Card, Device
+
+MODEL = "model.engine"
+RTX_MAGIC = b"vtrt"
+RTX_VERSION = slice(24, 28)  # four bytes of an RTX engine's header: 1, 7, 1, 116
+Module = Any  # neither package has type stubs, and a machine has one, both or none of them
+
+
+def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:  # noqa: ARG001 - a GPU has no threads to count
+    """Return the engine's runner on the first GPU, or raise CannotRunHere: no driver, other device or version."""
+    trt = import_module(BACKENDS[card.backend].package)
+    content = (folder / MODEL).read_bytes()
+    _check_version(trt, folder / MODEL, content, card)
+    _check_device(card)
+    logger = collecting_logger(trt)
+    runtime = trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise WrongFile(
+            f"{folder / MODEL} is no engine that {card.backend} {trt.__version__} reads: {logger.said()}"
+        )
+    return _CudaRunner(trt, runtime, engine)
+
+
+def build(order: Order) -> Built:
+    """Write model.engine, or raise CannotBuild with what the parser or the builder logged."""
+    trt = import_module(BACKENDS[order.backend].package)
+    ahead_of_time = hasattr(trt, "ComputeCapability")
+    logger = collecting_logger(trt)
+    builder = _builder(trt, logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)  # it keeps pointers into `network`: both must live until the build
+    if not parser.parse(order.graph.read_bytes()):
+        faults = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
+        raise CannotBuild(f"{order.backend} cannot read the graph: {' '.join(faults.split())}")
+    config = builder.create_builder_config()
+    capabilities = order.compute_capabilities if ahead_of_time else (_this_gpu(),)
+    if ahead_of_time:
+        _target(trt, config, capabilities, order.backend)
+    _add_profile(builder, network, config, order.batch, logger)
+    engine = builder.build_serialized_network(network, config)
+    if engine is None:
+        raise CannotBuild(f"{order.backend} cannot build the engine: {logger.said()}")
+    (order.out / MODEL).write_bytes(bytes(engine))
+    version = {order.backend: str(trt.__version__)}
+    batch = (order.batch.least, order.batch.best, order.batch.most)
+    device = Device(
+        kind="cuda", compute_capabilities=capabilities, runtime=f"{order.backend} {trt.__version__}", batch=batch
+    )
+    return Built(device, version, tuple(logger.warnings))
+
+
+def collecting_logger(trt: Module) -> Any:
+    """Return a logger that keeps warnings in `warnings` and errors in `errors`, each line once."""
+    faults = {trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR}
+
+    class Collecting(trt.ILogger):  # type: ignore[misc] # the base class is known at run time only
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.warnings: dict[str, None] = {}
+            self.errors: dict[str, None] = {}
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in faults:
+                self.errors[" ".join(message.split())] = None
+            elif severity == trt.ILogger.WARNING:
+                self.warnings[" ".join(message.split())] = None
+
+        def said(self) -> str:
+            return next(iter(self.errors), "it gives no reason.")
+
+    return Collecting()
+
+
+def _builder(trt: Module, logger: Any) -> Any:
+    try:
+        return trt.Builder(logger)
+    except TypeError as fault:  # "factory function returned nullptr": how TensorRT says that CUDA is not there
+        raise CannotBuild(
+            f"TensorRT builds on the GPU that will run the engine, and {NO_DRIVER}. "
+            "Build there, or build tensorrt-rtx, which needs no GPU."
+        ) from fault
+
+
+def _target(trt: Module, config: Any, capabilities: tuple[str, ...], backend: str) -> None:
+    """Name the GPUs to build for, or raise CannotBuild where the package does not know one of them."""
+    known = {name.removeprefix("SM"): member for name, member in trt.ComputeCapability.__members__.items()}
+    wanted = {capability: known.get(capability.replace(".", "")) for capability in capabilities}
+    unknown = [capability for capability, member in wanted.items() if member is None]
+    if unknown or not wanted:
+        able = ", ".join(f"{name[:-1]}.{name[-1]}" for name in known if name.isdigit())
+        raise CannotBuild(
+            f"{backend} {trt.__version__} builds for the compute capabilities {able}, not for "
+            f"{', '.join(unknown) or 'none'}; change build.compute_capabilities."
+        )
+    config.num_compute_capabilities = len(wanted)
+    for index, member in enumerate(wanted.values()):
+        config.set_compute_capability(member, index)
+
+
+def _add_profile(builder: Any, network: Any, config: Any, batch: BatchRange, logger: Any) -> None:
+    """Say which batch sizes the engine serves."""
+    source = network.get_input(0)
+    image = tuple(source.shape)[1:]
+    profile = builder.create_optimization_profile()
+    profile.set_shape(source.name, (batch.least, *image), (batch.best, *image), (batch.most, *image))
+    if config.add_optimization_profile(profile) < 0:
+        raise CannotBuild(
+            f"batches of {batch.least} to {batch.most} images of {image} are no profile for this graph: "
+            f"{logger.said()}"
+        )
+
+
+def _check_version(trt: Module, file: Path, content: bytes, card: Card) -> None:
+    """Raise WrongFile for what is no engine, CannotRunHere for one of another version."""
+    if card.backend == "tensorrt-rtx":
+        if content[:4] != RTX_MAGIC:
+            raise WrongFile(f"{file} is no engine of TensorRT for RTX: it begins with {content[:4]!r}.")
+        version = ".".join(str(part) for part in content[RTX_VERSION])
+    else:
+        version = card.versions[card.backend]
+    if version != trt.__version__:
+        raise CannotRunHere(
+            f"{file} was built by {card.backend} {version}, and {trt.__version__} is installed here; "
+            f"an engine belongs to one version: build it again, or install {version}."
+        )
+
+
+def _check_device(card: Card) -> None:
+    here = _this_gpu()
+    if not here:
+        raise CannotRunHere(f"{card.form} runs on a GPU, and {NO_DRIVER}.")
+    if here not in card.device.compute_capabilities:
+        built_for = ", ".join(card.device.compute_capabilities)
+        raise CannotRunHere(
+            f"{card.form} was built for compute capability {built_for}, and this GPU has {here}; build it on this "
+            "machine, or with that capability in build.compute_capabilities."
+        )
+
+
+def _this_gpu() -> str:
+    """Return the first GPU's compute capability, such as "8.9", or "" where there is none that works."""
+    import torch  # only where an engine is to be run: torch carries CUDA's memory and streams for us
+
+    return "{}.{}".format(*torch.cuda.get_device_capability(0)) if torch.cuda.is_available() else ""
+
+
+class _CudaRunner:
+    """Runs an engine on images in host memory; batches beyond its profile are cut, smaller ones filled up."""
+
+    def __init__(self, trt: Module, runtime: Any, engine: Any) -> None:
+        self.runtime, self.engine = runtime, engine  # the engine dies with its runtime
+        self.context = engine.create_execution_context()
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        modes = {name: engine.get_tensor_mode(name) for name in names}
+        (self.source,) = [name for name in names if modes[name] == trt.TensorIOMode.INPUT]
+        (self.result,) = [name for name in names if modes[name] == trt.TensorIOMode.OUTPUT]
+        least, _, most = engine.get_tensor_profile_shape(self.source, 0)
+        self.least, self.most = least[0], most[0]
+
+    def __call__(self, images_NHWC_u8: Images) -> Logits:
+        """Return logits_NK, row i for image i."""
+        cuts = range(0, len(images_NHWC_u8), self.most)
+        return np.concatenate([self._run(images_NHWC_u8[cut : cut + self.most]) for cut in cuts])
+
+    def _run(self, images_NHWC_u8: Images) -> Logits:
+        import torch
+
+        count = len(images_NHWC_u8)
+        missing = max(0, self.least - count)
+        filled_NHWC_u8 = np.concatenate([images_NHWC_u8, np.repeat(images_NHWC_u8[-1:], missing, axis=0)])
+        images = torch.from_numpy(filled_NHWC_u8).cuda()
+        self.context.set_input_shape(self.source, tuple(images.shape))
+        logits = torch.empty(tuple(self.context.get_tensor_shape(self.result)), dtype=torch.float32, device="cuda")
+        self.context.set_tensor_address(self.source, images.data_ptr())
+        self.context.set_tensor_address(self.result, logits.data_ptr())
+        stream = torch.cuda.current_stream()
+        if not self.context.execute_async_v3(stream.cuda_stream):
+            raise RuntimeError(f"the engine failed on a batch of {count} images")
+        stream.synchronize()
+        return logits.cpu().numpy()[:count]

@@ -1,0 +1,88 @@
+"""Build one engine, `<backend>-<precision>`, from the exported ONNX model, and see that it answers."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from steps.backends.artifact import model_bytes, read_probes
+from steps.backends.contract import BatchRange, Built, CannotBuild, CannotRunHere, Images, MissingPackage
+from steps.backends.engine import Target, build_engine, check_answers
+from steps.backends.runner import open_runner
+from steps.backends.sanity import random_probes
+from steps.backends.table import Precision, parse_engine
+from steps.cli import run_step
+from steps.errors import Refused
+from steps.images.dataset import image_root, load_all
+from steps.images.manifest import read_manifest
+from steps.params.build import BuildParams
+from steps.progress import say
+from steps.reports.artifact import PROBES, read_verified_card, write_card
+from steps.reports.build import BuildReport
+from steps.reports.card import Card
+
+
+def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path, split: Path, out: Path) -> None:
+    """Write the engine's files, card.json and report.json; int8 is calibrated on training images.
+
+    Refuses what this machine cannot build, and an engine whose outputs are constant, not finite or saturated.
+    An engine that this machine can build and not run is written; the report says why it was not run.
+    """
+    backend, precision = parse_engine(engine)
+    batch = BatchRange(params.batch.min, params.batch.opt, params.batch.max)
+    target = Target(backend, precision, batch, params.compute_capabilities)
+    exported = read_verified_card(model)
+    try:
+        calibration = _calibration(params, seed, exported, images, split) if precision == "int8" else None
+        made = build_engine(target, model, out, calibration)
+        shutil.copyfile(model / PROBES, out / PROBES)
+        card = write_card(out, _card(exported, engine, backend, precision, made))
+        not_run = _answers(out, precision, card, seed)
+    except (CannotBuild, MissingPackage) as fault:
+        _empty(out)
+        raise Refused(f"{engine}: {fault}", report=BuildReport(engine=engine)) from fault
+    report = BuildReport(engine=engine, size_bytes=model_bytes(out, card), builder_log=made.log, not_run=not_run)
+    report.write(out / "report.json")
+
+
+def _calibration(params: BuildParams, seed: int, card: Card, images: Path, split: Path) -> Images:
+    """Return training images drawn by the seed, in the order of their names."""
+    train = read_manifest(split / "manifest.parquet", split="train")
+    count = min(params.calibration_images, train.height)
+    drawn = np.sort(np.random.default_rng(seed).choice(train.height, count, replace=False))
+    return load_all(train[drawn], image_root(images), card.preprocessing)
+
+
+def _card(exported: Card, engine: str, backend: str, precision: Precision, made: Built) -> Card:
+    """Return the engine's card: the exported model's, with what building changed."""
+    return exported.model_copy(
+        update={
+            "form": engine,
+            "backend": backend,
+            "precision": precision,
+            "made_from": exported.artifact,
+            "versions": {**exported.versions, **made.versions},
+            "device": made.device,
+        }
+    )
+
+
+def _answers(out: Path, precision: Precision, card: Card, seed: int) -> str | None:
+    """Hold the engine's outputs against what no engine may answer; return why that could not be done here."""
+    try:
+        run, _ = open_runner(out)
+    except CannotRunHere as reason:
+        say(f"build: {card.form} is built and was not run: {reason}")
+        return str(reason)
+    check_answers(run, precision, random_probes(card.preprocessing.size, seed), read_probes(out))
+    return None
+
+
+def _empty(out: Path) -> None:
+    """Leave no engine beside a refusal."""
+    for file in out.iterdir():
+        file.unlink()
+
+
+if __name__ == "__main__":
+    run_step(build)

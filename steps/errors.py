@@ -1,0 +1,39 @@
+"""What a person can cause, as exceptions: each says who, what, where, and what would be right.
+
+The exit code is the contract with DVC and the flow: 2 for wrong flags or params, 3 for a refusal.
+A bug is no StepError: it ends in a traceback and exit code 1.
+"""
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from steps.reports.base import Report
+
+
+class StepError(Exception):
+    """One sentence for a person, and the exit code that belongs to it."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class BadInput(StepError):
+    """Flags, params or files that cannot be used as they are; nothing was written."""
+
+
+class Refused(StepError):
+    """The step did its work and says no; `report` holds the figures and is written before exit 3."""
+
+    exit_code = 3
+
+    def __init__(self, sentence: str, report: "Report | None" = None) -> None:
+        super().__init__(sentence)
+        self.report = report
+
+
+def did_you_mean(name: str, known: "Iterable[str]") -> str:
+    """Return " Did you mean 'x'?" for the nearest known name, or an empty string."""
+    near = get_close_matches(name, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""

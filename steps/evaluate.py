@@ -1,0 +1,139 @@
+"""Run one form of the model on the test images and write down every score; `gate` does the judging.
+
+Letters: N images, K classes.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from steps.backends.artifact import model_bytes
+from steps.backends.contract import Deferred, Logits, Runner
+from steps.backends.latency import measure_latency
+from steps.backends.runner import open_runner
+from steps.cli import merge_into_folder, run_step
+from steps.errors import BadInput, Refused
+from steps.images.dataset import batches, image_root
+from steps.images.manifest import read_manifest
+from steps.metrics.recall import macro_recall, predicted, recall_per_class, top1, worst_recall
+from steps.progress import track
+from steps.reports.artifact import CARD, read_verified_card
+from steps.reports.card import Card
+from steps.reports.champion import Champion
+from steps.reports.classes import Classes
+from steps.reports.evaluate import FormReport
+
+CHAMPION = "champion"  # the form whose --model is the folder of the release now in production
+BATCH = 64
+LATENCIES = Path(".foldline/latency")
+
+
+def evaluate(form: str, model: Path, images: Path, split: Path, out: Path) -> None:
+    """Write FORM.parquet (id, label, scores: float32 logits; ordered by id) and FORM.json with the figures.
+
+    A form that this machine cannot run, and a champion that cannot be compared, are deferred: FORM.json says
+    why, and FORM.parquet has no rows. Refuses a model whose class names are not those of the images.
+    """
+    test = read_manifest(split / "manifest.parquet", split="test")
+    if test.is_empty():
+        raise BadInput(f"{split / 'manifest.parquet'} has no test images; raise split.test.")
+    artifact = model / "release" / "model" if form == CHAMPION else model
+    report = FormReport(form=form, test_set=_digest(test))
+    try:
+        run, card = _open(form, model, artifact, images)
+    except Deferred as reason:
+        known = {"deferred": str(reason), **_identity(artifact)}
+        _write(report.model_copy(update=known), test.clear(), np.empty((0, 0), np.float32), out)
+        return
+    logits_NK = _scores(run, card, form, test, image_root(images))
+    figures = {**_identity(artifact), **_figures(logits_NK, test, card)}
+    _write(report.model_copy(update=figures), test, logits_NK, out)
+    _note_latency(form, artifact, card, test, image_root(images))
+
+
+def _identity(artifact: Path) -> dict[str, object]:
+    """Return what is known of a form without running it; nothing where there is no champion yet."""
+    if not (artifact / CARD).is_file():
+        return {}
+    card = Card.read(artifact / CARD)
+    return {"card": card, "size_bytes": model_bytes(artifact, card)}
+
+
+def _open(form: str, model: Path, artifact: Path, images: Path) -> tuple[Runner, Card]:
+    """Return the form's runner and card, or raise Deferred or Refused."""
+    if form == CHAMPION and not Champion.read(model / "champion.json").accepted:
+        raise Deferred("there is no accepted release yet")
+    card = read_verified_card(artifact)
+    difference = _difference(card, images)
+    if difference and form == CHAMPION:
+        raise Deferred(f"the release in production cannot be compared on these images: {difference}")
+    if difference:
+        raise Refused(f"{form}: {difference}; train the model on these images.", FormReport(form=form, card=card))
+    return open_runner(artifact)
+
+
+def _difference(card: Card, images: Path) -> str | None:
+    """Return how the model's classes differ from those of the images, or None."""
+    classes = Classes.read(images / "classes.json")
+    of_images = classes.listed(max(card.class_num, classes.resolve("auto")))
+    if len(of_images) != card.class_num:
+        return f"the images have {len(of_images)} classes and the model {card.class_num}"
+    for number, (of_image, of_model) in enumerate(zip(of_images, card.class_names, strict=True)):
+        if of_image != of_model:
+            return f"class {number} is '{of_image}' in the images and '{of_model}' in the model"
+    return None
+
+
+def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) -> Logits:
+    """Return logits_NK of the test images, in the manifest's order."""
+    ready = batches(test, root, card.preprocessing, BATCH)
+    shown = track(ready, f"evaluate {form}", total=-(-test.height // BATCH), unit="batches")
+    logits_NK = np.concatenate([run(images_NHWC_u8) for images_NHWC_u8 in shown])
+    if logits_NK.shape != (test.height, card.class_num):
+        raise BadInput(
+            f"{form} gave {logits_NK.shape} scores for {test.height} images of {card.class_num} classes."
+        )
+    return logits_NK
+
+
+def _figures(logits_NK: Logits, test: pl.DataFrame, card: Card) -> dict[str, object]:
+    labels_N, predicted_N = test["label"].to_numpy(), predicted(logits_NK)
+    recall_K = recall_per_class(predicted_N, labels_N, card.class_num)
+    lowest, worst = worst_recall(recall_K)
+    return {
+        "images": test.height,
+        "top1": top1(predicted_N, labels_N),
+        "macro_recall": macro_recall(recall_K),
+        "worst_recall": lowest,
+        "worst_class": None if worst is None else card.class_names[worst],
+    }
+
+
+def _write(report: FormReport, test: pl.DataFrame, logits_NK: Logits, out: Path) -> None:
+    columns = {
+        "id": test["name"],
+        "label": test["label"],
+        "scores": pl.Series(list(logits_NK)).cast(pl.List(pl.Float32)),
+    }
+    pl.DataFrame(columns).write_parquet(out / f"{report.form}.parquet", compression="zstd")
+    report.write(out / f"{report.form}.json")
+
+
+def _digest(test: pl.DataFrame) -> str:
+    """Return one sha256 over the names, checksums and labels of the test images, in order."""
+    lines = (
+        f"{name}\0{checksum}\0{label}\n" for name, checksum, label in test["name", "checksum", "label"].rows()
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _note_latency(form: str, artifact: Path, card: Card, test: pl.DataFrame, root: Path) -> None:
+    """Measure on a few test images and leave the times where no stage looks."""
+    some_NHWC_u8 = next(batches(test.head(32), root, card.preprocessing, 32))
+    measure_latency(artifact, form, some_NHWC_u8).write(LATENCIES / f"{form}.json")
+
+
+if __name__ == "__main__":
+    run_step(evaluate, publish=merge_into_folder, report="{form}.json")

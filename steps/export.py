@@ -1,0 +1,97 @@
+"""Write the fused network as an ONNX graph, after ONNX Runtime has shown that it computes the same."""
+
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from steps.backends.contract import Images, Runner
+from steps.backends.runner import open_runner
+from steps.cli import run_step
+from steps.errors import Refused
+from steps.models.files import ProbeImages, load_classifier, load_probes, save_probes
+from steps.models.normalised import Normalised
+from steps.models.onnx_graph import checked_bytes, described, simplified, to_onnx
+from steps.params.export import ExportParams
+from steps.reparam.certify import Probes, exceeds, relative_error, worst_first
+from steps.reports.artifact import write_card
+from steps.reports.card import Card
+from steps.reports.certificate import Certificate, CertificateRow
+
+BATCHES = (1, 2, 7)  # one, the traced size, and one that no tracing could have fixed
+PACKAGES = ("onnx", "onnxruntime", "onnxscript", "onnxsim", "torch")
+
+
+def export(params: ExportParams, seed: int, model: Path, out: Path) -> None:
+    """Write model/ (model.onnx, card.json, probes.npz) and certificate.json.
+
+    The graph takes images_NHWC_u8 of any number and returns float32 logits_NK. Refuses when its outputs in
+    ONNX Runtime differ from the fused network's by more than `max_error`, at any of several batch sizes.
+    """
+    network, card = load_classifier(model)
+    probes = load_probes(model)
+    unproven = out / ".unproven"
+    exported = _write(unproven, network, card, probes, params)
+    run, _ = open_runner(unproven)
+    rows = _certify(network, run, probes, exported.preprocessing.size, seed, params.max_error)
+    certificate = Certificate(rows=rows)
+    if exceeds(rows[0]):
+        shutil.rmtree(unproven)
+        raise Refused(_sentence(rows[0]), certificate)
+    unproven.rename(out / "model")
+    certificate.write(out / "certificate.json")
+
+
+def _write(folder: Path, network: Normalised, card: Card, probes: ProbeImages, params: ExportParams) -> Card:
+    """Write the artifact of the exported graph and return its card."""
+    graph = to_onnx(network.network, card, params.opset)
+    if params.simplify == "onnxsim":
+        graph = simplified(graph)
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(checked_bytes(described(graph, card)))
+    save_probes(folder, probes)
+    exported = card.model_copy(
+        update={
+            "form": "export",
+            "backend": "onnxruntime",
+            "made_from": card.artifact,
+            "versions": {package: version(package) for package in PACKAGES},
+        }
+    )
+    return write_card(folder, exported)
+
+
+def _certify(
+    network: Normalised, run: Runner, probes: ProbeImages, size: int, seed: int, bound: float
+) -> tuple[CertificateRow, ...]:
+    """Return the comparisons of the graph with the network, the worst first."""
+    rows = []
+    for kind, images_NHWC_u8 in _images(probes, size, seed):
+        with torch.inference_mode():
+            expected_NK = network(torch.from_numpy(images_NHWC_u8))
+        error = relative_error(expected_NK, torch.from_numpy(run(images_NHWC_u8)))
+        site = f"whole network, batch of {len(images_NHWC_u8)}"
+        rows.append(CertificateRow(site=site, precision="fp32", probes=kind, error=error, bound=bound))
+    return worst_first(rows)
+
+
+def _images(probes: ProbeImages, size: int, seed: int) -> Iterator[tuple[Probes, Images]]:
+    generator = np.random.default_rng(seed)
+    for batch in BATCHES:
+        yield "random", generator.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    yield "real", probes.images_NHWC_u8
+
+
+def _sentence(worst: CertificateRow) -> str:
+    error = "by a number that is not finite" if worst.error is None else f"by {worst.error:.2g}"
+    return (
+        f"the ONNX graph differs {error} of the largest logit from the fused network ({worst.site}, "
+        f"{worst.probes} probes, ONNX Runtime); export.max_error allows {worst.bound:.2g}."
+    )
+
+
+if __name__ == "__main__":
+    run_step(export, report="certificate.json")

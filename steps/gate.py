@@ -1,0 +1,60 @@
+"""Judge every form of the model against the trained one, on the same test images; ship nothing that differs."""
+
+import contextlib
+from pathlib import Path
+
+from steps.cli import run_step
+from steps.errors import BadInput, Refused, did_you_mean
+from steps.params.gate import GateParams
+from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED
+from steps.parity.judge import Terms, judge
+from steps.parity.page import page, table
+from steps.progress import say
+from steps.reports.base import write_whole
+from steps.reports.evaluate import Latency
+from steps.reports.verdict import LINE
+
+LATENCIES = Path(".foldline/latency")
+
+
+def gate(params: GateParams, engines: tuple[str, ...], evaluate: Path, out: Path) -> None:
+    """Write verdict.json and verdict.md, from the FORM.json and FORM.parquet of each form in `evaluate`.
+
+    Refuses when a form in `gate.required` fails, cannot be told (inconclusive) or was not run (deferred), or is
+    missing; the sentence names form, metric, value, bound and key. Other engines are candidates: they ship if
+    they pass.
+    """
+    _check_names(params.required, engines)
+    limits = {key: getattr(params, key) for key in PAIRED | FLOORS | AGAINST_CHAMPION}
+    verdict = judge(evaluate, Terms(engines, params.required, limits, params.confidence))
+    write_whole(out / "verdict.md", page(verdict).encode())
+    say(f"verdict: {verdict.judgement.upper()}\n{table(verdict, _latencies(engines))}")
+    if verdict.refused is not None:
+        raise Refused(verdict.refused, report=verdict)
+    verdict.write(out / "verdict.json")
+
+
+def _check_names(required: tuple[str, ...], engines: tuple[str, ...]) -> None:
+    forms = (*LINE[1:], *engines)
+    for name in required:
+        if name not in forms:
+            raise BadInput(
+                f"gate.required names '{name}', which is no form of this run.{did_you_mean(name, forms)} "
+                f"Forms are {', '.join(forms)}; engines are those under `engines`."
+            )
+
+
+def _latencies(engines: tuple[str, ...]) -> dict[str, str]:
+    """Return what evaluate last measured on this machine: the median of a call at batch 1, on one thread.
+
+    They are shown, not judged: a missing or unreadable measurement must not change the verdict.
+    """
+    shown = {}
+    for form in (*LINE, *engines):
+        with contextlib.suppress(BadInput, KeyError):
+            shown[form] = f"{Latency.read(LATENCIES / f'{form}.json').milliseconds[1]['p50']:.2f} ms"
+    return shown
+
+
+if __name__ == "__main__":
+    run_step(gate, report="verdict.json")

@@ -1,0 +1,135 @@
+"""The training cache: every image decoded once, at the network's size, in one memory-mapped uint8 file.
+
+Letters: N images, H and W pixels, C = 3 channels (RGB). An entry is there whole or not at all; a set of images
+beyond the bound is read from its files, batch after batch, by threads.
+"""
+
+import fcntl
+import hashlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+import steps.images.dataset
+import steps.images.preprocess
+from steps.images.dataset import Images, batches, load_image
+from steps.images.draws import Positions
+from steps.images.manifest import SCHEMA
+from steps.progress import say, track
+from steps.reports.card import Preprocessing
+
+BOUND_BYTES = 16 * 2**30
+FILL_BATCH = 256
+READ_AHEAD = 4  # batches that the threads decode before they are asked for
+
+
+class ImageReader(Protocol):
+    """Yields images_NHWC_u8 for each array of row numbers, in order."""
+
+    def read(self, rows: Iterable[Positions]) -> Iterator[Images]: ...
+
+
+class CachedImages:
+    """Images from the memory-mapped file; what is read often stays in the machine's page cache."""
+
+    def __init__(self, images_NHWC_u8: Images) -> None:
+        self.images_NHWC_u8 = images_NHWC_u8
+
+    def read(self, rows: Iterable[Positions]) -> Iterator[Images]:
+        """Yield one batch for each array of row numbers."""
+        for rows_N in rows:
+            yield self.images_NHWC_u8[rows_N]
+
+
+class StreamedImages:
+    """Images decoded from their files by threads: no worker process, so no shared memory is needed."""
+
+    def __init__(self, manifest: pl.DataFrame, root: Path, how: Preprocessing, threads: int) -> None:
+        self.places = manifest.select("name", "file", "offset", "length")
+        self.root, self.how, self.threads = root, how, threads
+
+    def read(self, rows: Iterable[Positions]) -> Iterator[Images]:
+        """Yield one batch for each array of row numbers, a few decoded ahead."""
+        coming = iter(rows)
+        with ThreadPoolExecutor(self.threads) as pool:
+            ahead = [self._submit(pool, rows_N) for rows_N in itertools.islice(coming, READ_AHEAD)]
+            while ahead:
+                now = ahead.pop(0)
+                ahead += [self._submit(pool, rows_N) for rows_N in itertools.islice(coming, 1)]
+                yield np.stack([future.result() for future in now])
+
+    def _submit(self, pool: ThreadPoolExecutor, rows_N: Positions) -> "list[Future[Images]]":
+        places = (self.places.row(number) for number in rows_N.tolist())
+        return [pool.submit(load_image, self.root, place, self.how) for place in places]
+
+
+def open_images(
+    manifest: pl.DataFrame, root: Path, how: Preprocessing, folder: Path, bound_bytes: int = BOUND_BYTES
+) -> ImageReader:
+    """Return a reader of the manifest's images, from the cache in `folder` where they fit into `bound_bytes`."""
+    threads = os.cpu_count() or 1
+    needed = manifest.height * how.size * how.size * 3
+    if needed > bound_bytes:
+        say(f"{needed / 2**30:.1f} GiB of images pass the cache's bound: they are decoded again each epoch")
+        return StreamedImages(manifest, root, how, threads)
+    entry = folder / f"{cache_key(manifest, how)}.npy"
+    with _locked(folder):
+        if not entry.is_file():
+            _prune(folder, bound_bytes - needed)
+            _fill(entry, manifest, root, how, threads)
+        os.utime(entry)
+        _prune(folder, bound_bytes, keep=entry)
+    return CachedImages(np.asarray(np.load(entry, mmap_mode="r")))
+
+
+def cache_key(manifest: pl.DataFrame, how: Preprocessing) -> str:
+    """Return the name of an entry: it changes with the images' bytes, their order, and how they are decoded."""
+    digest = hashlib.sha256(how.model_dump_json(exclude={"mean", "std"}).encode())  # normalising comes later
+    digest.update(version("pillow").encode())
+    for module in (steps.images.preprocess, steps.images.dataset):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    digest.update("\n".join(manifest.get_column("checksum").cast(SCHEMA["checksum"]).to_list()).encode())
+    return digest.hexdigest()[:32]
+
+
+def _fill(entry: Path, manifest: pl.DataFrame, root: Path, how: Preprocessing, threads: int) -> None:
+    """Decode every image into `entry`, under a hidden name until all of them are on the disk."""
+    temporary = entry.with_name(f".{entry.name}.tmp")
+    shape = (manifest.height, how.size, how.size, 3)
+    images_NHWC_u8 = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+    total = -(-manifest.height // FILL_BATCH)
+    begin = 0
+    for batch in track(batches(manifest, root, how, FILL_BATCH, threads), "decode", total, "batch"):
+        images_NHWC_u8[begin : begin + len(batch)] = batch
+        begin += len(batch)
+    images_NHWC_u8.flush()
+    temporary.replace(entry)
+
+
+def _prune(folder: Path, bound_bytes: int, keep: Path | None = None) -> None:
+    """Delete what a killed run left, and the entries unused for longest until the rest fits into `bound_bytes`."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink()
+    entries = sorted(folder.glob("*.npy"), key=lambda path: (path == keep, path.stat().st_mtime_ns), reverse=True)
+    used = 0
+    for entry in entries:
+        used += entry.stat().st_size
+        if used > bound_bytes and entry != keep:
+            entry.unlink()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time write into the cache; the lock ends with the process that holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

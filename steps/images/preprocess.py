@@ -1,0 +1,44 @@
+"""From image bytes to the network's input: the one reference that training, evaluation and engines share.
+
+Only Pillow and numpy, so that a release's predict.py can carry the same lines.
+"""
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from steps.reports.card import Preprocessing
+
+# Pillow's other formats are rare, and one of them (EPS) starts another program on the file.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def decode_rgb(content: bytes) -> Image.Image:
+    """Return the image upright (EXIF orientation applied) and in RGB.
+
+    16-bit grey is scaled to 8 bits, palettes are looked up, alpha is laid over white, CMYK is converted
+    by Pillow's formula, and of an animation the first frame is taken. Raises OSError on unreadable bytes.
+    """
+    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        opened.load()
+        upright = ImageOps.exif_transpose(opened)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        wide = np.asarray(upright).astype(np.float64)
+        upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return upright.convert("RGB")
+
+
+def preprocess(image: Image.Image, how: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Return the network's input, HWC uint8: short side to `how.resize`, centre crop to `how.size`."""
+    scale = how.resize / min(image.size)
+    width, height = (max(how.resize, round(side * scale)) for side in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), FILTERS[how.interpolation])
+    left, top = (width - how.size) // 2, (height - how.size) // 2
+    return np.asarray(image.crop((left, top, left + how.size, top + how.size)))

@@ -1,0 +1,137 @@
+"""From labels as written down to class ids: one sorted map for all splits, never one map a split."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from steps.errors import BadInput, Refused, did_you_mean
+from steps.images.sources.listing import LabelKind
+
+INTEGER = re.compile(r"-?\d{1,18}(\.0+)?")  # "3.0" is what pandas makes of an integer column with a gap
+SEVERAL = re.compile(r"-?\d+(\s*[,;|]\s*-?\d+)+")
+LARGEST_ID = 10_000_000
+NUMBERED_NAME = re.compile(r"(-?\d+)[\s,;:]+(.+)")
+
+
+def number_classes(
+    labels: Iterable[str], kind: LabelKind, given: dict[int, str]
+) -> tuple[dict[str, int], dict[int, str], tuple[str, ...]]:
+    """Return {label: id} of the distinct `labels`, {id: name} of all ids, and notes for people.
+
+    Integer labels are ids, as found: validate judges their range. Other labels are names: they get the ids of
+    `given` (the label file), or 0 .. K-1 in sorted order. Refuses a mixture, and a name that `given` lacks.
+    """
+    distinct = sorted(set(labels))
+    if _are_ids(distinct, kind):
+        ids = {label: _as_id(label) for label in distinct}
+        names = {number: str(number) for number in ids.values()} | given
+    else:
+        ids = _ids_of_names(distinct, given)
+        names = {number: name for name, number in ids.items()} | given
+    names, notes = _distinct_names(names)
+    _check_names(names)
+    return ids, dict(sorted(names.items())), notes + _renumbered(ids)
+
+
+def sorted_names(names: Iterable[str]) -> list[str]:
+    """Return class names in their one order: by value where all are integers, else by code point."""
+    names = list(names)
+    if all(INTEGER.fullmatch(name) for name in names):
+        return sorted(names, key=lambda name: (float(name), name))
+    return sorted(names)
+
+
+def read_label_names(path: Path) -> dict[int, str]:
+    """Return {id: name} from lines `id name` (a name may hold spaces), or from one name a line, from 0."""
+    lines = _lines(path)
+    matches = [NUMBERED_NAME.fullmatch(line) for _, line in lines]
+    if not any(matches):
+        return {number: line for number, (_, line) in enumerate(lines)}
+    names: dict[int, str] = {}
+    for (place, line), match in zip(lines, matches, strict=True):
+        if match is None:
+            raise Refused(f"{path} line {place}: '{line}' is not `id name`, as the other lines are.")
+        number = int(match[1])
+        if number in names:
+            raise Refused(f"{path} line {place}: id {number} was already '{names[number]}'; an id has one name.")
+        names[number] = match[2].strip()
+    return names
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Return the numbered lines that are not blank."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as fault:
+        raise BadInput(f"ingest.label_names: {path} cannot be read ({fault.strerror}).") from fault
+    except UnicodeDecodeError as fault:
+        raise Refused(f"{path} is not UTF-8 (byte {fault.start}); save it as UTF-8.") from fault
+    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+
+
+def _are_ids(distinct: list[str], kind: LabelKind) -> bool:
+    """Tell ids from names, or refuse where that would be a guess."""
+    if kind == "names":
+        return False
+    several = next((label for label in distinct if SEVERAL.fullmatch(label)), None)
+    if several is not None:
+        raise Refused(
+            f"label '{several}' names several classes; an image has one. If that is a name: ingest.labels: names."
+        )
+    odd = [label for label in distinct if not INTEGER.fullmatch(label)]
+    if odd and (kind == "ids" or len(odd) < len(distinct)):
+        why = "ingest.labels: ids asks for integers" if kind == "ids" else "other labels are integers"
+        raise Refused(f"label '{odd[0]}' is no integer, but {why}; correct it, or set ingest.labels: names.")
+    return not odd and bool(distinct)
+
+
+def _as_id(label: str) -> int:
+    number = int(label.partition(".")[0])
+    if abs(number) > LARGEST_ID:
+        raise Refused(f"label {label} is no class id: at most {LARGEST_ID} are counted.")
+    return number
+
+
+def _ids_of_names(distinct: list[str], given: dict[int, str]) -> dict[str, int]:
+    if not given:
+        return {name: number for number, name in enumerate(sorted_names(distinct))}
+    numbers = {name: number for number, name in given.items()}
+    repeated = [name for name, count in Counter(given.values()).items() if count > 1]
+    unknown = next((name for name in distinct if name not in numbers), None)
+    if unknown is not None:
+        raise Refused(
+            f"class '{unknown}' is not in the label file (ingest.label_names).{did_you_mean(unknown, numbers)}"
+        )
+    if repeated:
+        raise Refused(f"the label file gives '{repeated[0]}' several ids; a label by name needs one.")
+    return {name: numbers[name] for name in distinct}
+
+
+def _renumbered(ids: dict[str, int]) -> tuple[str, ...]:
+    """Return a note where names look like ids but are others: people take a folder's number for its id."""
+    other = {name: number for name, number in ids.items() if INTEGER.fullmatch(name) and _as_id(name) != number}
+    if not other:
+        return ()
+    name, number = next(iter(other.items()))
+    why = "names are numbered in order from 0; ingest.labels: ids takes them as ids"
+    return (f"the class called '{name}' has the id {number}: {why}",)
+
+
+def _distinct_names(names: dict[int, str]) -> tuple[dict[int, str], tuple[str, ...]]:
+    """Return the map with " [id]" behind each name that several ids share: ImageNet has two cranes."""
+    shared = {name for name, count in Counter(names.values()).items() if count > 1}
+    notes = tuple(f"several class ids are called '{name}'; each got its id behind it" for name in sorted(shared))
+    return {number: f"{name} [{number}]" if name in shared else name for number, name in names.items()}, notes
+
+
+def _check_names(names: dict[int, str]) -> None:
+    """Refuse names that no report can show: empty, overlong, or with control characters."""
+    for number, name in names.items():
+        controls = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
+        if not name.strip() or len(name) > 200 or controls:
+            raise Refused(
+                f"the name of class {number} ({name[:50]!r}) is empty, longer than 200 letters, or holds control "
+                "characters; rename it."
+            )

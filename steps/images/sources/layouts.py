@@ -1,0 +1,81 @@
+"""The layouts that a source can have, and which one it has where nobody said."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from steps.errors import BadInput, Refused
+from steps.images.sources.folders import class_folders, read_folders, read_split_folders, split_folders
+from steps.images.sources.idx import IMAGES_FILE, find_idx, read_idx
+from steps.images.sources.listing import Listing, Source
+from steps.images.sources.lists import LIST_EXTENSIONS, find_lists, read_lists
+from steps.images.sources.samples import read_sample
+from steps.images.sources.tables import TABLE_EXTENSIONS, find_tables, read_tables
+
+LAYOUTS: dict[str, Callable[[Source], Listing]] = {
+    "folders": read_folders,
+    "split_folders": read_split_folders,
+    "list": read_lists,
+    "table": read_tables,
+    "idx": read_idx,
+    "sample": read_sample,
+}
+
+
+def read_source(source: Source, layout: str) -> tuple[str, Listing]:
+    """Return the layout's name ("auto" becomes the one that was found) and the images that `source` names."""
+    if not source.path.exists():
+        raise BadInput(f"ingest.source: {source.path} is not there; name a folder, list, table or sample.")
+    if layout == "auto":
+        layout = find_layout(source)
+    return layout, LAYOUTS[layout](source)
+
+
+def find_layout(source: Source) -> str:
+    """Return the one layout that `source` shows signs of; refuses where there is none, or more than one."""
+    if source.lists:
+        return "list"
+    found = _of_folder(source.path) if source.path.is_dir() else _of_file(source.path)
+    if len(found) == 1:
+        return next(iter(found))
+    if not found:
+        raise Refused(
+            f"nothing to read: {source.path} holds no folder a class, list, table or idx file. Put the "
+            "images there as <class>/<image>, or set ingest.layout."
+        )
+    signs = "; ".join(f"{layout} ({sign})" for layout, sign in found.items())
+    raise Refused(f"{source.path} can be read in more than one way: {signs}. Say which with ingest.layout.")
+
+
+def _of_file(path: Path) -> dict[str, str]:
+    extension = path.suffix.lower()
+    signs = {
+        "sample": extension in {".yaml", ".yml"},
+        "table": extension in TABLE_EXTENSIONS,
+        "list": extension in LIST_EXTENSIONS,
+        "idx": IMAGES_FILE.fullmatch(path.name) is not None,
+    }
+    return {layout: extension for layout, is_so in signs.items() if is_so}
+
+
+def _of_folder(root: Path) -> dict[str, str]:
+    """Return {layout: the sign of it}. Lists and tables of a folder name the images in its subfolders."""
+    lists, tables, idx = find_lists(root), find_tables(root), find_idx(root)
+    found = {"list": ", ".join(lists.values())} if lists else _of_subfolders(root)
+    if tables:
+        found["table"] = tables[0].name
+    if idx:
+        found["idx"] = idx[0].name
+    return found
+
+
+def _of_subfolders(root: Path) -> dict[str, str]:
+    names = class_folders(root)
+    splits = split_folders(root)
+    classes = [name for name in names if name not in splits]
+    inner = [name for split in splits for name in class_folders(root, split)]
+    found = {}
+    if splits and inner:
+        found["split_folders"] = ", ".join(splits)
+    if classes or (splits and not inner):
+        found["folders"] = ", ".join((classes or names)[:3])
+    return found

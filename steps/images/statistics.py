@@ -1,0 +1,144 @@
+"""Figures of a manifest, and the rows that stand out: whole columns at a time, whatever their number.
+
+A table of failing rows has the columns name, label and detail (what is wrong with this image).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice, pairwise
+
+import polars as pl
+
+from steps.images.faults import FAULTS, UNREADABLE, Kind, faults_of
+
+SHOWN_IDS = 100
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A manifest and what is asked of it. Labels are class ids 0 .. class_num - 1, named by `names`."""
+
+    manifest: pl.DataFrame
+    class_num: int
+    names: dict[int, str]
+    min_side: int
+    max_imbalance: float | None
+
+    @cached_property
+    def sound(self) -> pl.DataFrame:
+        """The images that can be read."""
+        return self.manifest.filter(~pl.col("faults").list.eval(pl.element().is_in(list(UNREADABLE))).list.any())
+
+    @cached_property
+    def class_sizes(self) -> pl.DataFrame:
+        """Columns label and images, ordered by label: readable images of each class that has any."""
+        in_range = self.sound.filter(pl.col("label").is_between(0, self.class_num - 1))
+        return in_range.group_by("label").agg(pl.len().alias("images")).sort("label")
+
+    @cached_property
+    def copies(self) -> pl.DataFrame:
+        """The readable images whose very bytes stand in another row too, with the first such row's name."""
+        columns = self.sound.select("name", "label", "checksum").drop_nulls("checksum")
+        short = pl.col("checksum").str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False)
+        alike = columns.filter(short.is_duplicated())  # by 8 bytes first: far less memory than by 64 characters
+        alike = alike.filter(pl.col("checksum").is_duplicated()).sort("name")
+        return alike.with_columns(
+            pl.col("name").first().over("checksum").alias("first"),
+            pl.col("label").min().over("checksum").alias("least_label"),
+            pl.col("label").max().over("checksum").alias("last_label"),
+        )
+
+    def name(self, label: int) -> str:
+        """Return the class's name, or the number itself where it has none."""
+        return self.names.get(label, str(label))
+
+    def named(self, column: str) -> pl.Expr:
+        """Return the class names of a column of labels."""
+        numbers = pl.col(column)
+        return numbers.replace_strict(self.names, default=numbers.cast(pl.String), return_dtype=pl.String)
+
+
+Rows = Callable[[Statistics], pl.DataFrame]
+ClassFigure = Callable[[Statistics], tuple[int, list[str]]]
+
+
+def out_of_range(data: Statistics) -> pl.DataFrame:
+    """Return the images whose label is no class id."""
+    found = data.manifest.filter(~pl.col("label").is_between(0, data.class_num - 1))
+    return _with_detail(found, pl.format("label {}", "label"))
+
+
+def with_fault(kind: Kind) -> Rows:
+    """Return the function that finds the images with a fault of this kind."""
+    names = list(faults_of(kind))
+    meanings = {name: f"{name}: {FAULTS[name].meaning}" for name in names}
+
+    def find(data: Statistics) -> pl.DataFrame:
+        seen = pl.col("faults").list.eval(pl.element().filter(pl.element().is_in(names)))
+        found = data.manifest.with_columns(seen.alias("seen")).filter(pl.col("seen").list.len() > 0)
+        said = pl.col("seen").list.eval(pl.element().replace_strict(meanings, default="")).list.join(", ")
+        decoder = pl.when(pl.col("detail").is_not_null()).then(pl.format("; {}", "detail")).otherwise(pl.lit(""))
+        return _with_detail(found, said + (decoder if kind == "unreadable" else pl.lit("")))
+
+    return find
+
+
+def too_small(data: Statistics) -> pl.DataFrame:
+    """Return the images with a side of fewer pixels than asked for."""
+    found = data.sound.filter(pl.min_horizontal("width", "height") < data.min_side)
+    return _with_detail(found, pl.format("{} x {} pixels", "width", "height"))
+
+
+def duplicates(data: Statistics) -> pl.DataFrame:
+    """Return the images that repeat the bytes of an earlier one, by name, under the same label."""
+    one_label = pl.col("least_label") == pl.col("last_label")
+    found = data.copies.filter(one_label & (pl.col("name") != pl.col("first")))
+    return _with_detail(found, pl.format("the same bytes as {}", "first"))
+
+
+def conflicting(data: Statistics) -> pl.DataFrame:
+    """Return the images whose bytes stand in another class too."""
+    found = data.copies.filter(pl.col("least_label") != pl.col("last_label"))
+    least = pl.col("label") == pl.col("least_label")
+    other = pl.when(least).then("last_label").otherwise("least_label")
+    of_least = pl.col("name").filter(least).first().over("checksum")
+    of_last = pl.col("name").filter(pl.col("label") == pl.col("last_label")).first().over("checksum")
+    found = found.with_columns(
+        other.alias("other"), pl.when(least).then(of_last).otherwise(of_least).alias("twin")
+    )
+    said = "labelled '{}', but {} with the same bytes is labelled '{}'"
+    return _with_detail(found, pl.format(said, data.named("label"), "twin", data.named("other")))
+
+
+def unused_ids(data: Statistics) -> tuple[int, list[str]]:
+    """Return how many class ids have no image, and the first of them."""
+    return data.class_num - data.class_sizes.height, [str(number) for number in first_unused(data)]
+
+
+def first_unused(data: Statistics) -> tuple[int, ...]:
+    """Return the first 100 class ids that have no readable image; there may be very many."""
+    used = chain([-1], data.class_sizes.get_column("label"), [data.class_num])
+    gaps: Iterator[int] = chain.from_iterable(range(low + 1, high) for low, high in pairwise(used))
+    return tuple(islice(gaps, SHOWN_IDS))
+
+
+def small_classes(data: Statistics) -> tuple[int, list[str]]:
+    """Return how many classes are smaller than the largest one over `max_imbalance`, and the smallest of them."""
+    sizes = data.class_sizes.sort("images", "label")
+    if data.max_imbalance is None or sizes.is_empty():
+        return 0, []
+    small = sizes.filter(pl.col("images") * data.max_imbalance < pl.col("images").max())
+    return small.height, [f"{data.name(label)} ({images})" for label, images in small.head(SHOWN_IDS).rows()]
+
+
+def imbalance(data: Statistics) -> float | None:
+    """Return the largest class's size over the smallest's, of the classes that have any image."""
+    if data.class_sizes.is_empty():
+        return None
+    smallest, largest = data.class_sizes.select(low=pl.col("images").min(), high=pl.col("images").max()).row(0)
+    return float(largest / smallest)
+
+
+def _with_detail(found: pl.DataFrame, detail: pl.Expr) -> pl.DataFrame:
+    return found.select("name", "label", detail.alias("detail"))

@@ -1,0 +1,59 @@
+"""Units: images that must not be torn apart, because they share a group or their very bytes."""
+
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from steps.images.draws import words
+
+Keys = npt.NDArray[np.uint64]
+Ids = npt.NDArray[np.int64]
+Value = TypeVar("Value", np.uint64, np.int64)
+
+
+def units_of(contents: Keys, groups: Keys, grouped: npt.NDArray[np.bool_]) -> tuple[Ids, Keys]:
+    """Return each image's unit (0, 1, ...) and each unit's key; both are the same in any order of the images.
+
+    An image alone is a unit; those of one group are; and a copy of an image ties its group to the other's.
+    """
+    keys, unit = numbered(np.where(grouped, groups, contents))
+    order = np.argsort(contents)
+    copies = np.flatnonzero(contents[order][1:] == contents[order][:-1])
+    if len(copies) == 0:
+        return unit, keys
+    root = least_connected(unit[order[copies]], unit[order[copies + 1]], len(keys))
+    kept, unit = numbered(root[unit])
+    return unit, keys[kept]
+
+
+def least_connected(first: Ids, second: Ids, count: int) -> Ids:
+    """Return for each of `count` nodes the least node that the edges (first, second) connect it with.
+
+    Hooking and shortcutting after Shiloach and Vishkin (1982): few rounds even along a chain.
+    """
+    root = np.arange(count)
+    while True:
+        lowest = np.minimum(root[first], root[second])
+        hooked = root.copy()
+        np.minimum.at(hooked, root[first], lowest)
+        np.minimum.at(hooked, root[second], lowest)
+        hooked = hooked[hooked]
+        if (hooked == root).all():
+            return root
+        root = hooked
+
+
+def shuffled(keys: Keys, seed: int) -> Keys:
+    """Return a number for each key, no two alike, that orders the keys at random by the seed."""
+    return words(seed, 0, "order", keys.view(np.int64))
+
+
+def numbered(values: npt.NDArray[Value]) -> tuple[npt.NDArray[Value], Ids]:
+    """Return the sorted distinct values and each value's place among them; several times faster than np.unique."""
+    order = np.argsort(values)
+    ordered = values[order]
+    first = np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(values)]
+    place = np.empty(len(values), np.int64)
+    place[order] = np.cumsum(first) - 1
+    return ordered[first], place

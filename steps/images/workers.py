@@ -1,0 +1,99 @@
+"""A pool of processes for work on untrusted files: a task that kills its process costs that task, not the run."""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+PR_SET_PDEATHSIG = 1
+
+
+def map_in_processes(
+    work: Callable[[Sequence[Task]], list[Result]],
+    chunks: Iterable[Sequence[Task]],
+    crashed: Callable[[Task], Result],
+    workers: int,
+) -> Iterator[list[Result]]:
+    """Yield `work(chunk)` for each chunk, in order; `crashed(task)` stands for a task that kills its process.
+
+    `work` and the tasks must be picklable. Only a few chunks are under way, so memory does not grow with them.
+    """
+    waiting = iter(chunks)
+    pool = _pool(workers)
+    try:
+        ahead = [(chunk, _submit(pool, work, chunk)) for chunk in islice(waiting, 2 * workers)]
+        while ahead:
+            chunk, future = ahead.pop(0)
+            try:
+                results = future.result()
+            except BrokenProcessPool:
+                pool.shutdown(cancel_futures=True)
+                results = _one_by_one(work, chunk, crashed)
+                pool = _pool(workers)
+                ahead = [(later, _still_done(begun) or _submit(pool, work, later)) for later, begun in ahead]
+            ahead += [(later, _submit(pool, work, later)) for later in islice(waiting, 1)]
+            yield results
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use, which a container may have narrowed."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # spawn: a fork of a process with threads (polars has them) may hang
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _submit(
+    pool: ProcessPoolExecutor, work: Callable[[Sequence[Task]], list[Result]], chunk: Sequence[Task]
+) -> "Future[list[Result]]":
+    try:
+        return pool.submit(work, chunk)
+    except BrokenProcessPool as broken:  # by a chunk before this one, whose turn has not come yet
+        failed: Future[list[Result]] = Future()
+        failed.set_exception(broken)
+        return failed
+
+
+def _still_done(begun: "Future[list[Result]]") -> "Future[list[Result]] | None":
+    return begun if begun.done() and begun.exception() is None else None
+
+
+def _one_by_one(
+    work: Callable[[Sequence[Task]], list[Result]], chunk: Sequence[Task], crashed: Callable[[Task], Result]
+) -> list[Result]:
+    """Return the results of a chunk whose process died, each task in a process that only it can take down."""
+    results: list[Result] = []
+    pool = _pool(1)
+    try:
+        for task in chunk:
+            try:
+                results += pool.submit(work, [task]).result()
+            except BrokenProcessPool:
+                results.append(crashed(task))
+                pool.shutdown()
+                pool = _pool(1)
+    finally:
+        pool.shutdown()
+    return results
+
+
+def _end_with(parent: int) -> None:
+    """Ask Linux to end this worker when its parent ends: a killed run must leave nothing that goes on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the pool
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)

@@ -1,0 +1,107 @@
+"""Ingest: find the images that `ingest.source` names, decode each once, and write down what it is.
+
+Nothing is judged and nothing is repaired: faults stand in the manifest, under the names of steps/images/faults.py.
+"""
+
+from pathlib import Path
+
+import polars as pl
+
+from steps.cli import run_step
+from steps.errors import Refused
+from steps.images.faults import UNREADABLE
+from steps.images.inventory import mark, take_inventory
+from steps.images.manifest import write_manifest
+from steps.images.sources.layouts import read_source
+from steps.images.sources.listing import Listing, Source
+from steps.images.sources.pixels import pack_pixels
+from steps.params.ingest import IngestParams
+from steps.progress import say
+from steps.reports.classes import Classes
+from steps.reports.ingest import IngestReport
+
+EXAMPLES = 10
+
+
+def ingest(params: IngestParams, out: Path) -> None:
+    """Write manifest.parquet, classes.json and report.json, and images.tar where the source is no image files.
+
+    Refuses when there is nothing to read, the layout is unknown or the lists contradict themselves.
+    """
+    layout, listing = read_source(_source(params), params.layout)
+    if listing.pixels is None:
+        root = _as_written(listing.root)
+    else:
+        root, listing = ".", pack_pixels(listing, out)
+    rows = mark(take_inventory(listing.rows, listing.root), listing.bad_names, "bad_name")
+    report = _report(rows, listing, layout, root)
+    _refuse_nothing(rows, params.source, report)
+    write_manifest(rows, out / "manifest.parquet")
+    Classes(names=listing.class_names).write(out / "classes.json")
+    report.write(out / "report.json")
+    _say(report)
+
+
+def _source(params: IngestParams) -> Source:
+    return Source(
+        path=Path(params.source),
+        lists=dict(params.lists.items()),
+        delimiter=params.delimiter,
+        columns=params.columns.model_dump(exclude_none=True),
+        labels=params.labels,
+        label_names=params.label_names,
+    )
+
+
+def _as_written(root: Path) -> str:
+    """Return the root as in params; the project's own folder is "./", because "." means data/ingest."""
+    return "./" if root == Path() else root.as_posix()
+
+
+def _report(rows: pl.DataFrame, listing: Listing, layout: str, root: str) -> IngestReport:
+    splits = _counts(rows["split"].drop_nulls())
+    trained = set(rows.filter(pl.col("split").is_null() | (pl.col("split") == "train"))["label"])
+    untrained = set(rows["label"]) - trained
+    return IngestReport(
+        root=root,
+        layout=layout,
+        images=rows.height,
+        classes=len(listing.class_names),
+        ready_splits=splits,
+        sources=_counts(rows["source"]),
+        faults=_counts(rows["faults"].explode().drop_nulls()),
+        classes_without_train=tuple(listing.class_names[label] for label in sorted(untrained)),
+        skipped=len(listing.skipped),
+        skipped_examples=listing.skipped[:EXAMPLES],
+        notes=listing.notes,
+    )
+
+
+def _counts(values: pl.Series) -> dict[str, int]:
+    return dict(sorted(values.value_counts().iter_rows()))
+
+
+def _refuse_nothing(rows: pl.DataFrame, source: str, report: IngestReport) -> None:
+    if rows.is_empty():
+        raise Refused(f"nothing to read: {source} holds no images.", report)
+    readable = rows.filter(pl.col("faults").list.set_intersection(list(UNREADABLE)).list.len() == 0)
+    if readable.is_empty():
+        name, faults = rows.select("name", "faults").row(0)
+        raise Refused(
+            f"none of the {rows.height} images of {source} can be read, e.g. {name} ({', '.join(faults)}).", report
+        )
+
+
+def _say(report: IngestReport) -> None:
+    say(f"ingest: {report.images} images in {report.classes} classes ({report.layout})")
+    for sentence in report.notes:
+        say(f"ingest: note: {sentence}.")
+    if report.skipped:
+        say(f"ingest: skipped {report.skipped} file(s) that are no images: {', '.join(report.skipped_examples)}")
+    if report.faults:
+        seen = ", ".join(f"{fault} {count}" for fault, count in report.faults.items())
+        say(f"ingest: recorded for validate to judge: {seen}")
+
+
+if __name__ == "__main__":
+    run_step(ingest)

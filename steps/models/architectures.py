@@ -1,0 +1,92 @@
+"""ARCHITECTURES and where other networks come from: a name, a class number and an image size make a network.
+
+`resnet18` is looked up here, then in timm, then in torchvision; `timm:resnet18` and `torchvision:resnet18` say
+which; `package.module:callable` is the user's own. Names of weights or of hubs are never followed.
+"""
+
+import inspect
+import re
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from steps.errors import BadInput, did_you_mean
+from steps.models.repvgg_plain import PAPER, repvgg_nano, repvgg_plain
+
+ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
+    "repvgg_nano": repvgg_nano,
+    **{name: partial(repvgg_plain, name) for name in PAPER},
+}
+OWN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def create(arch: str, class_num: int, size: int) -> nn.Module:
+    """Return the plain network of this name, with fresh weights from torch's global generator.
+
+    It takes float images_NCHW, normalised, of `size` pixels and returns logits_NK. Raises BadInput for a name
+    that nobody knows, with the nearest one.
+    """
+    source, _, name = arch.rpartition(":")
+    if not source and name in ARCHITECTURES:
+        return ARCHITECTURES[name](class_num)
+    if source in ("", "timm", "torchvision"):
+        return _from_zoo(source, name, class_num, size)
+    if not OWN_NAME.fullmatch(arch):
+        raise BadInput(f"'{arch}' is no architecture; one's own is written package.module:callable.")
+    return _users_own(source, name, class_num, size)
+
+
+def _from_zoo(source: str, name: str, class_num: int, size: int) -> nn.Module:
+    """Return a network of timm or torchvision; only a name on their lists is ever given to them."""
+    from steps.models import zoos  # two seconds of imports that our own architectures do without
+
+    plain_name = name.partition(".")[0]  # timm's tag of a weights file says nothing about the network
+    if source in ("", "timm") and plain_name in zoos.timm_names():
+        return zoos.create_timm(plain_name, class_num, size)
+    if source in ("", "torchvision") and name in zoos.torchvision_names():
+        return zoos.create_torchvision(name, class_num, size)
+    known = [*ARCHITECTURES, *zoos.timm_names(), *zoos.torchvision_names()]
+    where = source or f"our own ({', '.join(list(ARCHITECTURES)[:2])}, ...), timm and torchvision"
+    raise BadInput(f"no architecture '{name}' among {where}.{did_you_mean(name, known)}")
+
+
+def _users_own(module_name: str, name: str, class_num: int, size: int) -> nn.Module:
+    """Return what the user's callable makes, once it was seen to return one logit a class.
+
+    It must name its class number in its signature: a model card may be hostile, and no other callable of any
+    installed package shall be started by one.
+    """
+    arch = f"{module_name}:{name}"
+    try:
+        make = getattr(import_module(module_name), name)
+    except ImportError as fault:
+        raise BadInput(f"{arch}: {module_name} cannot be imported from the project's folder: {fault}.") from fault
+    except AttributeError as fault:
+        raise BadInput(f"{arch}: {module_name} has no '{name}'.") from fault
+    network = make(**_arguments(arch, make, class_num, size))
+    if not isinstance(network, nn.Module):
+        raise BadInput(f"{arch} returned a {type(network).__name__}; it must return a torch.nn.Module.")
+    with torch.no_grad():
+        logits = network.eval()(torch.zeros(1, 3, size, size))
+    network.train()
+    if not isinstance(logits, torch.Tensor) or logits.shape != (1, class_num):
+        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise BadInput(f"{arch} returns {shape} for one image; it must return logits of shape (1, {class_num}).")
+    return network
+
+
+def _arguments(arch: str, make: Any, class_num: int, size: int) -> dict[str, int]:
+    """Return the keyword arguments that the user's callable names."""
+    try:
+        names = inspect.signature(make).parameters
+    except (TypeError, ValueError) as fault:
+        raise BadInput(f"{arch} is nothing that can be called.") from fault
+    given = {"class_num": class_num, "num_classes": class_num, "size": size, "img_size": size}
+    arguments = {key: value for key, value in given.items() if key in names}
+    if not {"class_num", "num_classes"} & arguments.keys():
+        raise BadInput(f"{arch} takes neither class_num nor num_classes; its head could not fit the data.")
+    return arguments

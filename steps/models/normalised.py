@@ -1,0 +1,33 @@
+"""A network with its normalisation inside: what every model form is, from training to the engine."""
+
+import torch
+from torch import Tensor, nn
+
+from steps.reports.card import Preprocessing
+
+
+class Normalised(nn.Module):
+    """Takes images_NHWC_u8 (RGB, at the network's size), returns float32 logits_NK."""
+
+    offset_C: Tensor
+    scale_C: Tensor
+
+    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("offset_C", 255 * torch.tensor(mean), persistent=False)
+        self.register_buffer("scale_C", 255 * torch.tensor(std), persistent=False)
+
+    def forward(self, images_NHWC_u8: Tensor) -> Tensor:
+        """Return the network's logits; cast first, so that no layout of bytes is moved twice."""
+        logits_NK: Tensor = self.network(self.normalise(images_NHWC_u8)).float()
+        return logits_NK
+
+    def normalise(self, images_NHWC_u8: Tensor) -> Tensor:
+        """Return images_NCHW as the network itself takes them."""
+        return ((images_NHWC_u8.float() - self.offset_C) / self.scale_C).permute(0, 3, 1, 2).contiguous()
+
+
+def normalised(network: nn.Module, preprocessing: Preprocessing) -> Normalised:
+    """Return the network behind the normalisation of its card."""
+    return Normalised(network, preprocessing.mean, preprocessing.std)

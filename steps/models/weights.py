@@ -1,0 +1,107 @@
+"""Weights from elsewhere into a network: what they cover is counted and said, and too little is refused."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from steps.errors import BadInput, Refused
+from steps.models.files import read_safetensors
+from steps.models.heads import head_name
+from steps.progress import say
+from steps.reports.train import TrainReport, WeightsCoverage
+
+INSIDE = ("state_dict", "model_state_dict", "model", "net", "network")  # where checkpoints keep their tensors
+WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before each name
+COUNTERS = "num_batches_tracked"  # says nothing about what a network computes; old files lack it
+
+
+def load_weights(network: nn.Module, path: Path, min_coverage: float) -> WeightsCoverage:
+    """Fill the plain network from a safetensors or torch file and return what was filled.
+
+    Coverage is the share of the network's tensors that the file fills. A last layer of another shape, or one
+    that the file does not have, keeps its fresh weights, is left out of the count and is said. Raises Refused
+    when the coverage is under `min_coverage`; the network is then unchanged.
+    """
+    tensors = read_weights(path)
+    coverage = cover(network, tensors)
+    if coverage.coverage < min_coverage:
+        raise Refused(
+            f"{path} fills {coverage.coverage:.1%} of {type(network).__name__}'s tensors, and "
+            f"train.min_weights_coverage asks for {min_coverage:.1%}: {_said(coverage)}. "
+            "Is train.arch the network that these weights are of?",
+            TrainReport(weights=coverage),
+        )
+    left = {*coverage.missing, *coverage.unexpected, *coverage.other_shape}
+    network.load_state_dict({key: value for key, value in tensors.items() if key not in left}, strict=False)
+    say(f"{path} fills {coverage.coverage:.1%} of the network: {_said(coverage)}.")
+    if coverage.head_replaced:
+        say(f"the last layer ({head_name(network)}) starts fresh: the file has none of its shape.")
+    return coverage
+
+
+def cover(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightsCoverage:
+    """Return which of the network's tensors these would fill."""
+    wanted = {key: value for key, value in network.state_dict().items() if not key.endswith(COUNTERS)}
+    missing = [key for key in wanted if key not in tensors]
+    other_shape = [key for key in wanted if key in tensors and tensors[key].shape != wanted[key].shape]
+    unexpected = [key for key in tensors if key not in wanted and not key.endswith(COUNTERS)]
+    head = f"{head_name(network)}."
+    not_filled = {*missing, *other_shape}
+    fresh_head = [key for key in not_filled if key.startswith(head)]
+    counted = len(wanted) - len(fresh_head)
+    loaded = len(wanted) - len(not_filled)
+    return WeightsCoverage(
+        loaded=loaded,
+        missing=tuple(missing),
+        unexpected=tuple(unexpected),
+        other_shape=tuple(other_shape),
+        coverage=loaded / counted if counted else 0.0,
+        head_replaced=bool(fresh_head),
+    )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors or torch file, or raise BadInput; code in a file is never run."""
+    if not path.is_file():
+        raise BadInput(f"train.weights: {path} is not there.")
+    if path.suffix == ".safetensors":
+        return _unwrapped(read_safetensors(path))
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as fault:  # torch raises pickle, zip, runtime and key errors here
+        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+        raise BadInput(f"{path} is no file of plain weights ({reason[:200]}); save a state_dict in it.") from fault
+    return _unwrapped(_tensors(content, path))
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    """Return the state dict of a checkpoint: the content itself, or what it keeps under a known name."""
+    candidates = [content]
+    if isinstance(content, dict):
+        candidates += [content[key] for key in INSIDE if isinstance(content.get(key), dict)]
+    for candidate in candidates:
+        if isinstance(candidate, dict) and candidate and all(isinstance(v, Tensor) for v in candidate.values()):
+            return {str(key): value for key, value in candidate.items()}
+    found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+    raise BadInput(f"{path} holds no state dict, nor one under {', '.join(INSIDE)}; it holds {found[:200]}.")
+
+
+def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in WRAPPERS:
+        if tensors and all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    return tensors
+
+
+def _said(coverage: WeightsCoverage) -> str:
+    counts = {
+        "missing": coverage.missing,
+        "unexpected": coverage.unexpected,
+        "of another shape": coverage.other_shape,
+    }
+    said = [f"{coverage.loaded} loaded"]
+    said += [f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in counts.items() if keys]
+    return ", ".join(said)

@@ -1,0 +1,33 @@
+"""`gate:` how much worse than the trained form a form may be, and which forms decide."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from steps.params.base import Fraction, Section
+
+
+class GateParams(Section):
+    """Drops are fractions (0.01 is one point), compared on the same test images, paired with `train`.
+
+    The forms in `required` decide; an engine that is not among them ships if it passes and is withheld if not.
+    """
+
+    required: tuple[str, ...] = ("fuse", "export")
+    max_top1_drop: Fraction = 0.01
+    max_recall_drop: Fraction = 0.05  # of any one class
+    min_agreement: Fraction = 0.99
+    max_score_difference: Fraction = 0.05  # of the softmax, in all but one of a hundred images
+    min_top1: Fraction = 0.0
+    min_worst_recall: Fraction = 0.0
+    max_champion_drop: Fraction = 0.01  # how much worse than the release in production
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+    @field_validator("required")
+    @classmethod
+    def _name_what_ships(cls, required: tuple[str, ...]) -> tuple[str, ...]:
+        if "export" not in required:
+            raise ValueError("must name 'export': its model is in every release")
+        if len(set(required)) < len(required):
+            raise ValueError("a form is listed twice")
+        return required

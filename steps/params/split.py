@@ -1,0 +1,27 @@
+"""`split:` how images are dealt out to train, val and test."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from steps.params.base import Count, Section, Share
+
+
+class SplitParams(Section):
+    """`val` and `test` are shares of each class's images that are dealt out here; the rest is train.
+
+    `max_leaked` allows that many images in val and test whose own group or content is in another split too,
+    as ready-made splits may have them; a split that is made here has none.
+    """
+
+    val: Share = 0.15
+    test: Share = 0.2
+    min_per_class: Annotated[int, Field(ge=1)] = 5
+    small_classes: Literal["refuse", "train_only"] = "refuse"
+    max_leaked: Count = 0
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> Self:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val ({self.val}) and test ({self.test}) leave nothing to train on")
+        return self

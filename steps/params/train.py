@@ -1,0 +1,88 @@
+"""`train:` the network, its blocks, and how it learns."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from steps.params.base import Count, Fraction, Positive, Section
+
+
+class ExpandParams(Section):
+    """Which multi-branch block each convolution trains as; `none` trains the plain network.
+
+    `init: exact` begins as the network without the blocks, `standard` as the papers do, with every branch at
+    full strength; `auto` is exact where there are weights to keep, else standard.
+    """
+
+    block: Literal["none", "repvgg", "acb", "dbb", "mobileone"] = "repvgg"
+    where: str = "all"  # or a kernel size such as "3x3", or a pattern of module names such as "layer1.*"
+    init: Literal["auto", "exact", "standard"] = "auto"
+    mode: Literal["branch"] = "branch"
+
+
+class LossParams(Section):
+    """`gamma` is focal loss's focusing exponent (Lin et al. 2017, eq. 4)."""
+
+    name: Literal["cross_entropy", "focal"] = "cross_entropy"
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _is_defined(self) -> Self:
+        if self.name == "focal" and self.label_smoothing:
+            raise ValueError("label_smoothing is for cross_entropy: focal loss knows one p, that of the label")
+        return self
+
+
+class AugmentParams(Section):
+    """Random shifts by `shift` pixels (zero padded) and mirror images with probability `flip`."""
+
+    shift: Count = 2
+    flip: Fraction = 0.0
+
+
+class PreprocessParams(Section):
+    """What the network sees: the short side resized to `resize`, the centre cropped to `size`, normalised."""
+
+    size: Annotated[int, Field(ge=8)] = 32
+    resize: Annotated[int, Field(ge=8)] | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[Fraction, Fraction, Fraction] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+
+
+class TrainParams(Section):
+    """`weights` is a safetensors or torch file; with `epochs: 0` it goes through the line as it is."""
+
+    arch: str = Field(min_length=1)
+    expand: ExpandParams = ExpandParams()
+    preprocess: PreprocessParams = PreprocessParams()
+    weights: str | None = None
+    min_weights_coverage: Fraction = 0.95
+    epochs: Count
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
+    sampler: Literal["shuffle", "balanced"] = "shuffle"
+    sampler_power: Fraction = 0.5
+    loss: LossParams = LossParams()
+    augment: AugmentParams = AugmentParams()
+    best_by: Literal["top1", "macro_recall"] = "top1"
+    probes: Annotated[int, Field(ge=1, le=256)] = 16
+
+    @property
+    def init(self) -> Literal["exact", "standard"]:
+        """How new branches begin, `auto` resolved."""
+        if self.expand.init == "auto":
+            return "standard" if self.weights is None else "exact"
+        return self.expand.init
+
+    @model_validator(mode="after")
+    def _has_something_to_show(self) -> Self:
+        if self.epochs == 0 and self.weights is None:
+            raise ValueError("epochs is 0 and weights is null: nothing would be learnt; give either")
+        if self.epochs == 0 and self.expand.block != "none" and self.init == "standard":
+            raise ValueError("epochs is 0: expand.init standard would spoil the weights; use auto or exact")
+        return self

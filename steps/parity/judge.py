@@ -1,0 +1,177 @@
+"""From what evaluate left to a verdict: one judgement a form, and one for the release."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steps.metrics.agreement import divergence, same_class
+from steps.metrics.calibration import calibration_error
+from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED, Finding, Pair, Rule, above_chance, chance
+from steps.parity.evidence import Evidence, NotRun, Unusable, read_evidence, read_report
+from steps.parity.identity import check_same_classes, check_same_images, check_same_model
+from steps.parity.soundness import check_sound
+from steps.reports.verdict import CHAMPION, LINE, Criterion, FormVerdict, Judgement, Verdict, card_checksum
+
+WORST_FIRST: tuple[Judgement, ...] = ("fail", "inconclusive", "deferred", "pass")
+REFERENCE, SHIPPED = LINE[0], LINE[-1]
+Opened = Evidence | NotRun | Unusable
+Judged = tuple[FormVerdict, list[Criterion]]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is judged and how strictly; `limits` are the keys of `gate:` that the tables of criteria name."""
+
+    engines: Sequence[str]
+    required: Sequence[str]
+    limits: Mapping[str, float]
+    confidence: float
+
+    @property
+    def parents(self) -> dict[str, str]:
+        """Return which form each form must have been made from."""
+        return dict(zip(LINE[1:], LINE, strict=False)) | dict.fromkeys(self.engines, SHIPPED)
+
+
+def judge(folder: Path, terms: Terms) -> Verdict:
+    """Return the verdict on the whole line; `folder` holds FORM.parquet and FORM.json of each form.
+
+    Forms are read one after the other: no more than three are in memory at once.
+    """
+    reference = _open(folder, REFERENCE)
+    champion = _open(folder, CHAMPION, reference)
+    judged = [_judge_reference(reference, terms)]
+    for form, parent in terms.parents.items():
+        judged.append(_judge_form(form, _open(folder, form, reference, parent), reference, champion, terms))
+    judged.append(_judge_champion(champion, reference, terms))
+    return _conclude(judged, reference, terms.confidence)
+
+
+def _open(folder: Path, form: str, reference: Opened | None = None, parent: str | None = None) -> Opened:
+    """Return the form's evidence, found sound and comparable with the reference, or the reason why not."""
+    try:
+        evidence = read_evidence(folder, form)
+        if reference is not None:
+            _check_comparable(evidence, reference)
+        if parent is not None:
+            check_same_model(form, evidence.card, parent, read_report(folder, parent).card)
+        check_sound(evidence)
+    except (NotRun, Unusable) as reason:
+        return reason
+    return evidence
+
+
+def _check_comparable(evidence: Evidence, reference: Opened) -> None:
+    if not isinstance(reference, Evidence):
+        raise Unusable("evidence", f"there is no usable '{REFERENCE}' to compare it with.")
+    check_same_images(evidence, reference)
+    check_same_classes(evidence.card, reference.card)
+
+
+def _judge_reference(reference: Opened, terms: Terms) -> Judged:
+    """Judge the trained form by itself: it must beat chance, and reach the floors."""
+    if not isinstance(reference, Evidence):
+        return _without_figures(REFERENCE, reference, required=True)
+    pair = Pair(reference, reference, terms.confidence)
+    guessing = chance(reference)
+    criteria = [_criterion(REFERENCE, "top1", above_chance(pair, guessing), guessing, None)]
+    criteria += _held(pair, FLOORS, terms.limits)
+    return _with_figures(pair, criteria, required=True), criteria
+
+
+def _judge_form(form: str, opened: Opened, reference: Opened, champion: Opened, terms: Terms) -> Judged:
+    """Judge one form against the trained one, and the form that ships against the champion too."""
+    required = form in terms.required
+    if not isinstance(opened, Evidence):
+        return _without_figures(form, opened, required)
+    assert isinstance(reference, Evidence), "nothing is comparable with a reference that cannot be used"
+    pair = Pair(reference, opened, terms.confidence, forms=len(terms.parents))
+    criteria = _held(pair, FLOORS | PAIRED, terms.limits)
+    if form == SHIPPED and isinstance(champion, Evidence):
+        criteria += _held(Pair(champion, opened, terms.confidence), AGAINST_CHAMPION, terms.limits)
+    return _with_figures(pair, criteria, required), criteria
+
+
+def _judge_champion(champion: Opened, reference: Opened, terms: Terms) -> Judged:
+    """List the release in production. One that cannot be judged stops the release; none at all does not."""
+    if not isinstance(champion, Evidence):
+        return _without_figures(CHAMPION, champion, required=isinstance(champion, Unusable))
+    assert isinstance(reference, Evidence), "nothing is comparable with a reference that cannot be used"
+    return _with_figures(Pair(reference, champion, terms.confidence), [], required=True), []
+
+
+def _held(pair: Pair, rules: Mapping[str, Rule], limits: Mapping[str, float]) -> list[Criterion]:
+    return [
+        _criterion(pair.form.form, rule.__name__, rule(pair, limits[key]), limits[key], f"gate.{key}")
+        for key, rule in rules.items()
+    ]
+
+
+def _criterion(form: str, metric: str, finding: Finding, bound: float, key: str | None) -> Criterion:
+    found = f"{metric} {finding.value:.4g}{finding.evidence} {finding.relation} {bound:.4g}"
+    named = f" ({key})" if key else ""
+    return Criterion(
+        form=form,
+        metric=metric,
+        value=finding.value,
+        bound=bound,
+        key=key,
+        judgement=finding.judgement,
+        sentence=f"{found}{named}{finding.advice}",
+        undecided=finding.undecided,
+    )
+
+
+def _without_figures(form: str, reason: NotRun | Unusable, required: bool) -> Judged:
+    judgement: Judgement = "deferred" if isinstance(reason, NotRun) else "fail"
+    metric = "run" if isinstance(reason, NotRun) else reason.check
+    criterion = Criterion(form=form, metric=metric, judgement=judgement, sentence=str(reason))
+    return FormVerdict(form=form, judgement=judgement, required=required, why=str(reason)), [criterion]
+
+
+def _with_figures(pair: Pair, criteria: Sequence[Criterion], required: bool) -> FormVerdict:
+    worst = _worst(criteria)
+    form, report = pair.form, pair.form.report
+    return FormVerdict(
+        form=form.form,
+        judgement=worst.judgement if worst else "pass",
+        required=required,
+        card=card_checksum(form.card),
+        top1=report.top1,
+        worst_recall=report.worst_recall,
+        agreement=same_class(pair.reference.logits_NK, form.logits_NK),
+        score_difference=float(pair.differences_N.max()),
+        divergence=divergence(pair.reference.logits_NK, form.logits_NK),
+        calibration_error=calibration_error(form.logits_NK, form.labels_N),
+        size_bytes=report.size_bytes,
+        why=worst.sentence if worst else "",
+    )
+
+
+def _worst(criteria: Sequence[Criterion]) -> Criterion | None:
+    """Return the first of the worst criteria that did not pass, or None."""
+    broken = [criterion for criterion in criteria if criterion.judgement != "pass"]
+    return min(broken, key=lambda criterion: WORST_FIRST.index(criterion.judgement), default=None)
+
+
+def _conclude(judged: Sequence[Judged], reference: Opened, confidence: float) -> Verdict:
+    """Return the verdict: it passes when every required form does, else it is refused for the worst of them."""
+    blocking = [criterion for form, criteria in judged if form.required for criterion in criteria]
+    worst = _worst(blocking)
+    return Verdict(
+        refused=_refusal(worst, [form for form, _ in judged]) if worst else None,
+        judgement=worst.judgement if worst else "pass",
+        confidence=confidence,
+        forms=tuple(form for form, _ in judged),
+        criteria=tuple(criterion for _, criteria in judged for criterion in criteria),
+        images=reference.report.images if isinstance(reference, Evidence) else 0,
+        test_set=reference.report.test_set if isinstance(reference, Evidence) else "",
+    )
+
+
+def _refusal(worst: Criterion, forms: Sequence[FormVerdict]) -> str:
+    others = [
+        form.form for form in forms if form.required and form.judgement != "pass" and form.form != worst.form
+    ]
+    also = f" (also not passed: {', '.join(others)})" if others else ""
+    return f"{worst.form}: {worst.sentence}{also}"

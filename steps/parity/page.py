@@ -1,0 +1,69 @@
+"""The verdict as a page and as a table that a person reads."""
+
+from collections.abc import Mapping
+
+from steps.reports.verdict import CHAMPION, FormVerdict, Verdict
+
+NONE = "-"
+
+
+def page(verdict: Verdict) -> str:
+    """Return verdict.md: the judgement, the table, and a sentence for whatever did not pass."""
+    parts = [
+        f"# Verdict: {verdict.judgement.upper()}",
+        f"{verdict.images} test images (test set {verdict.test_set[:12] or NONE}), each form paired with `train`; "
+        f"bounds hold at {100 * verdict.confidence:g} %.",
+    ]
+    if verdict.refused:
+        parts.append(f"Refused: {_plain(verdict.refused)}")
+    parts.append(table(verdict))
+    broken = [row for row in verdict.criteria if row.judgement != "pass"]
+    if broken:
+        rows = [f"- {row.form}: {row.judgement}: {_plain(row.sentence)}" for row in broken]
+        parts.append("\n".join(["## What did not pass", "", *rows]))
+    undecided = [row for row in verdict.criteria if row.undecided]
+    if undecided:
+        rows = [f"- {row.form}, {row.metric}: {_plain(', '.join(row.undecided))}" for row in undecided]
+        parts.append("\n".join(["## Classes with too few test images to say", "", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def table(verdict: Verdict, latency: Mapping[str, str] | None = None) -> str:
+    """Return the forms as an aligned Markdown table; with a column of latencies where there are any."""
+    head = ["form", "judgement", "top-1", "worst recall", "agreement", "size"]
+    rows = [head, *([_cell(text) for text in _row(form)] for form in verdict.forms)]
+    columns = [[row[column] for row in rows] for column in range(len(head))]
+    if latency:
+        columns.append(["latency", *(latency.get(form.form, NONE) for form in verdict.forms)])
+    columns.append(["why", *(_cell(form.why) or NONE for form in verdict.forms)])
+    return "\n".join(_aligned(columns))
+
+
+def _row(form: FormVerdict) -> list[str]:
+    decides = "" if form.required or form.form == CHAMPION else " (candidate)"
+    size = f"{form.size_bytes / 1e6:.2f} MB" if form.size_bytes else NONE
+    figures = (_share(value) for value in (form.top1, form.worst_recall, form.agreement))
+    return [form.form, form.judgement + decides, *figures, size]
+
+
+def _aligned(columns: list[list[str]]) -> list[str]:
+    """Return lines of a Markdown table; the last column is left as long as it is."""
+    widths = [*(max(map(len, column)) for column in columns[:-1]), 0]
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
+        for row in zip(*columns, strict=True)
+    ]
+    return [lines[0], "|" + "|".join("-" * max(width + 2, 5) for width in widths) + "|", *lines[1:]]
+
+
+def _share(value: float | None) -> str:
+    return NONE if value is None else f"{value:.4f}"
+
+
+def _cell(text: str) -> str:
+    return _plain(text).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """Class names may hold anything: no line breaks and no markup from them."""
+    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

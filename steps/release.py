@@ -1,0 +1,95 @@
+"""Put what the verdict lets through into one folder that needs nothing of this repository."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from steps.cli import run_step
+from steps.errors import BadInput, Refused
+from steps.params.release import ReleaseParams
+from steps.reports.artifact import CARD, read_verified_card
+from steps.reports.base import write_whole
+from steps.reports.card import Card
+from steps.reports.release import INDEX, ReleaseCard, checksums, write_sums
+from steps.reports.verdict import CHAMPION, LINE, FormVerdict, Verdict, card_checksum
+
+CONSUMER = Path(__file__).parent.parent / "tools/consumers/predict.py"
+SHIPPED = LINE[-1]  # the form whose model every release holds
+
+
+def release(params: ReleaseParams, gate: Path, model: Path, build: Path, ledger: Path, out: Path) -> None:
+    """Write the release: model/, engines/, labels.txt, ledger.parquet, verdict, predict.py, and their checksums.
+
+    Refuses without a passing verdict, and when a model on disk is not the one that was judged. Of the engines
+    those ship that passed; release.json says why the others did not.
+    """
+    verdict = _passing_verdict(gate)
+    forms = {form.form: form for form in verdict.forms}
+    candidates = {name: form for name, form in forms.items() if name not in (*LINE, CHAMPION)}
+    shipped = [name for name, form in candidates.items() if form.judgement == "pass"]
+    card = _ship(model, forms[SHIPPED], out / "model")
+    for name in shipped:
+        _ship(build / name, candidates[name], out / "engines" / name)
+    _copy([gate / "verdict.json", gate / "verdict.md", ledger, CONSUMER], out)
+    write_whole(out / "labels.txt", _labels(card).encode())
+    index = ReleaseCard(
+        name=params.name,
+        engines=tuple(shipped),
+        withheld={
+            name: f"{form.judgement}: {form.why}" for name, form in candidates.items() if name not in shipped
+        },
+        files=checksums(out),
+    )
+    index.write(out / INDEX)
+    write_sums(out)
+
+
+def _passing_verdict(gate: Path) -> Verdict:
+    verdict = Verdict.read(gate / "verdict.json")
+    if verdict.refused is not None:
+        raise Refused(f"there is no passing verdict; the gate refused: {verdict.refused}")
+    if verdict.judgement != "pass":
+        raise Refused(f"there is no passing verdict: {gate / 'verdict.json'} says '{verdict.judgement}'.")
+    if not any(form.form == SHIPPED and form.judgement == "pass" for form in verdict.forms):
+        raise Refused(f"{gate / 'verdict.json'} has no passed form '{SHIPPED}', whose model every release holds.")
+    return verdict
+
+
+def _ship(artifact: Path, judged: FormVerdict, target: Path) -> Card:
+    """Copy the files that the card names, and the card, if they are what was judged; return the card."""
+    _check_judged(artifact, judged)
+    target.mkdir(parents=True)
+    for name in (*Card.read(artifact / CARD).files, CARD):
+        shutil.copyfile(artifact / name, target / name)
+    return _check_judged(target, judged)  # the copy too: what is sealed is what was judged
+
+
+def _check_judged(artifact: Path, judged: FormVerdict) -> Card:
+    try:
+        card = read_verified_card(artifact)
+    except BadInput as fault:
+        raise Refused(f"{judged.form}: the model on disk is not the one that was judged: {fault}") from fault
+    if card_checksum(card) != judged.card:
+        raise Refused(
+            f"{judged.form}: the model on disk is not the one that was judged: {artifact / CARD} is of another "
+            "model; run its evaluate stage and the gate again."
+        )
+    return card
+
+
+def _copy(files: Iterable[Path], out: Path) -> None:
+    for file in files:
+        if not file.is_file():
+            raise BadInput(f"{file} is not there; run the stage that writes it first.")
+        shutil.copyfile(file, out / file.name)
+
+
+def _labels(card: Card) -> str:
+    """Return one class name a line, in the order of class ids; line breaks in a name are written as \\n."""
+    return "".join(
+        name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n" for name in card.class_names
+    )
+
+
+if __name__ == "__main__":
+    run_step(release)

@@ -1,0 +1,176 @@
+"""From a plain network to its multi-branch form for training, and the plan that says site by site what is done."""
+
+import fnmatch
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from steps.errors import BadInput, did_you_mean
+from steps.reparam.branches import BLOCKS, BRANCHES, Branch, branches_for
+from steps.reparam.geometry import Geometry, geometry_of, pad_once
+from steps.reparam.kernels import Affine
+from steps.reparam.norms import Held, Norm, NormTail, copy_norm, hold, norm_like
+from steps.reparam.pairing import pair_convs_with_norms
+
+Init = Literal["exact", "standard"]
+Mode = Literal["branch"]
+
+
+@dataclass(frozen=True)
+class SitePlan:
+    """One convolution: the branches it trains as, or why it is left as it is."""
+
+    site: str
+    norm: str | None = None
+    branches: tuple[str, ...] = ()
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class ExpansionPlan:
+    """What `expand` does to each convolution of a network, in the network's order."""
+
+    block: str
+    sites: tuple[SitePlan, ...]
+
+    @property
+    def expanded(self) -> tuple[SitePlan, ...]:
+        """The sites that get branches."""
+        return tuple(site for site in self.sites if site.skipped is None)
+
+    def lines(self) -> list[str]:
+        """Return the plan for a person, one line a site."""
+        return [
+            f"{site.site}: " + (f"skipped, {site.skipped}" if site.skipped else " + ".join(site.branches))
+            for site in self.sites
+        ]
+
+
+class MultiBranchConv(nn.Module):
+    """The sum of branches, in the place of a convolution and its batch norm."""
+
+    def __init__(self, site: str, conv: nn.Conv2d, norm: Norm, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.site = site
+        self.conv: Held = hold(conv)
+        self.geometry: Geometry = geometry_of(conv)
+        self.branches = nn.ModuleDict()
+        for name in names:
+            copies = sum(key.partition("_copy")[0] == name for key in self.branches)
+            branch = BRANCHES[name].make(self.geometry, norm_like(norm))
+            assert isinstance(branch, nn.Module)
+            self.branches[f"{name}_copy{copies}" if copies else name] = branch
+
+    def forward(self, input_NCHW: Tensor) -> Tensor:
+        """Return what the convolution and its batch norm return."""
+        padded_NCHW = pad_once(input_NCHW, self.geometry)
+        first, *others = self.branches.values()
+        output_NCHW: Tensor = first(padded_NCHW)
+        for branch in others:
+            output_NCHW = output_NCHW + branch(padded_NCHW)
+        return output_NCHW
+
+    def parts(self) -> dict[str, Branch]:
+        """Return the branches by name, as what they promise."""
+        return dict(self.branches.items())  # type: ignore[arg-type]
+
+    def folded(self) -> Affine:
+        """Return the one kernel and bias of all branches, in float64."""
+        weights, biases = zip(*(branch.folded() for branch in self.parts().values()), strict=True)
+        return torch.stack(weights).sum(0), torch.stack(biases).sum(0)
+
+
+def plan_expansion(
+    model: nn.Module, block: str, where: str = "all", example_NCHW: Tensor | None = None
+) -> ExpansionPlan:
+    """Return what `expand` would do; the network is left alone.
+
+    `where` is "all", a kernel size such as "3x3" (rows x columns), or a pattern of names such as "layer1.*".
+    """
+    if block not in BLOCKS:
+        raise BadInput(f"'{block}' is no block; there are {', '.join(BLOCKS)}.{did_you_mean(block, BLOCKS)}")
+    if any(isinstance(module, MultiBranchConv) for module in model.modules()):
+        raise BadInput("the network is expanded already; fold it before it is expanded another way.")
+    pairing = pair_convs_with_norms(model, example_NCHW)
+    sites = []
+    for name, conv in model.named_modules():
+        if isinstance(conv, nn.Conv2d):
+            norm = pairing.norm_of.get(name)
+            lone = pairing.lone_convs.get(name)
+            if norm is None or lone is not None:
+                sites.append(SitePlan(name, skipped=lone or "it is the whole network"))
+            else:
+                sites.append(_plan_site(model, name, norm, conv, block, where))
+    return ExpansionPlan(block, tuple(sites))
+
+
+def expand(
+    model: nn.Module,
+    block: str,
+    where: str = "all",
+    init: Init = "exact",
+    mode: Mode = "branch",
+    example_NCHW: Tensor | None = None,
+) -> ExpansionPlan:
+    """Give the network's convolutions their branches, in place, and return what was done.
+
+    With `init="exact"` the network computes the same function as before, in training and in eval mode: every
+    new branch ends in a batch norm whose gamma starts at zero. With "standard" the new branches start at full
+    strength, as the papers train. New weights are drawn from torch's global generator.
+    """
+    if mode not in get_args(Mode):
+        raise BadInput(f"'{mode}' is no mode of expand; there is {', '.join(get_args(Mode))}.")
+    if init not in get_args(Init):
+        raise BadInput(f"'{init}' is no init of expand; there are {', '.join(get_args(Init))}.")
+    plan = plan_expansion(model, block, where, example_NCHW)
+    if not plan.expanded:
+        reasons = "; ".join(plan.lines()[:3]) or "it has no convolutions"
+        raise BadInput(f"expand finds no site for '{block}' at '{where}' in {type(model).__name__}: {reasons}.")
+    for site in plan.expanded:
+        _expand_site(model, site, init)
+    return plan
+
+
+def _plan_site(model: nn.Module, name: str, norm_name: str, conv: nn.Conv2d, block: str, where: str) -> SitePlan:
+    """Return the plan of a convolution that has its batch norm."""
+    norm = model.get_submodule(norm_name)
+    names = branches_for(block, geometry_of(conv))
+    skipped = None
+    if not _is_wanted(name, conv, where):
+        skipped = f"not in '{where}'"
+    elif conv._forward_hooks or conv._forward_pre_hooks:
+        skipped = "hooks are registered on it"
+    elif norm.weight is None and conv.bias is None:
+        skipped = "neither the convolution nor its norm has a bias to fold into"
+    elif len(names) == 1:
+        rows, columns = conv.kernel_size
+        skipped = f"'{block}' adds no branch to a {rows}x{columns} convolution like this"
+    return SitePlan(name, norm_name, () if skipped else names, skipped)
+
+
+def _is_wanted(name: str, conv: nn.Conv2d, where: str) -> bool:
+    if where == "all":
+        return True
+    return where == "x".join(map(str, conv.kernel_size)) or fnmatch.fnmatchcase(name, where)
+
+
+def _expand_site(model: nn.Module, site: SitePlan, init: Init) -> None:
+    """Put the branches at the convolution's place, and at the norm's place what the norm had inside."""
+    assert site.norm is not None
+    conv, norm = model.get_submodule(site.site), model.get_submodule(site.norm)
+    assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
+    block = MultiBranchConv(site.site, conv, norm, site.branches)
+    block.to(conv.weight.device, conv.weight.dtype).train(model.training)
+    first, *others = block.parts().values()
+    copy_norm(norm, first.norm)
+    assert isinstance(first, nn.Module)
+    first.get_submodule("conv").load_state_dict({"weight": conv.weight}, strict=True)
+    if conv.bias is not None:
+        first.get_submodule("conv").register_parameter("bias", nn.Parameter(conv.bias.detach().clone()))
+    if init == "exact":
+        for branch in others:
+            nn.init.zeros_(branch.norm.weight)
+    model.set_submodule(site.site, block)
+    model.set_submodule(site.norm, NormTail(norm, site.site).train(model.training))

@@ -1,0 +1,92 @@
+"""The shape of one convolution, and where a smaller kernel inside its window finds its input."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PadMode = Literal["zeros", "reflect", "replicate", "circular"]
+Margins = tuple[int, int, int, int]  # left, right, top, bottom, as F.pad takes them; negative crops
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A Conv2d without its weights. Pairs are (rows, columns)."""
+
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+    pads: Margins
+    pad_mode: PadMode
+
+    @property
+    def centre(self) -> tuple[int, int]:
+        """The middle tap; of an even kernel the one before the middle."""
+        return (self.kernel[0] - 1) // 2, (self.kernel[1] - 1) // 2
+
+    @property
+    def margins(self) -> Margins:
+        """What is still to be added around an input that passed `pad_once`."""
+        return self.pads if self.pad_mode == "zeros" else (0, 0, 0, 0)
+
+
+def geometry_of(conv: nn.Conv2d) -> Geometry:
+    """Return the geometry of a convolution, padding given as numbers or as 'same' or 'valid'."""
+    left, right, top, bottom = conv._reversed_padding_repeated_twice
+    return Geometry(
+        in_channels=conv.in_channels,
+        out_channels=conv.out_channels,
+        kernel=_pair(conv.kernel_size),
+        stride=_pair(conv.stride),
+        dilation=_pair(conv.dilation),
+        groups=conv.groups,
+        pads=(left, right, top, bottom),
+        pad_mode=conv.padding_mode,
+    )
+
+
+def pad_once(input_NCHW: Tensor, geometry: Geometry) -> Tensor:
+    """Return the input with the convolution's own border; zeros are left to each branch's convolution."""
+    if geometry.pad_mode == "zeros":
+        return input_NCHW
+    return F.pad(input_NCHW, geometry.pads, mode=geometry.pad_mode)
+
+
+def window_margins(geometry: Geometry, kernel: tuple[int, int], offset: tuple[int, int]) -> Margins:
+    """Return the margins, after `pad_once`, of a kernel at `offset` inside the convolution's window.
+
+    A kernel that begins o taps later reads its input o * dilation pixels later, and ends as much earlier.
+    """
+    left, right, top, bottom = geometry.margins
+    before = [place * dilation for place, dilation in zip(offset, geometry.dilation, strict=True)]
+    after = [
+        (whole - place - part) * dilation
+        for whole, place, part, dilation in zip(geometry.kernel, offset, kernel, geometry.dilation, strict=True)
+    ]
+    return left - before[1], right - after[1], top - before[0], bottom - after[0]
+
+
+def split_margins(margins: Margins) -> tuple[Margins, tuple[int, int]]:
+    """Return margins to apply beforehand, and the padding (rows, columns) that a convolution can do itself."""
+    left, right, top, bottom = margins
+    columns = max(0, min(left, right))
+    rows = max(0, min(top, bottom))
+    return (left - columns, right - columns, top - rows, bottom - rows), (rows, columns)
+
+
+def apply_margins(input_NCHW: Tensor, margins: Margins) -> Tensor:
+    """Return the input with zeros added, or pixels cropped, on each side."""
+    left, right, top, bottom = margins
+    height, width = input_NCHW.shape[2:]
+    cropped = input_NCHW[:, :, max(0, -top) : height - max(0, -bottom), max(0, -left) : width - max(0, -right)]
+    added = [max(0, margin) for margin in margins]
+    return F.pad(cropped, added) if any(added) else cropped
+
+
+def _pair(value: tuple[int, ...]) -> tuple[int, int]:
+    rows, columns = value
+    return rows, columns

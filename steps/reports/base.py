@@ -1,0 +1,64 @@
+"""What every JSON file between steps shares: typed, written whole or not at all, and able to say no."""
+
+import json
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from steps.errors import BadInput
+
+
+class JsonFile(BaseModel):
+    """A JSON file of a known shape: unknown keys are refused, numbers must be finite or null."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the file's contents, or raise BadInput naming the file and the first fault."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as missing:
+            raise BadInput(f"{path} is not there; run the stage that writes it first.") from missing
+        except ValidationError as fault:
+            first = fault.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the whole file"
+            raise BadInput(f"{path} is no {cls.__name__}: {where}: {first['msg']}.") from fault
+
+    def write(self, path: Path) -> None:
+        """Write the file whole, with sorted keys and no NaN, so that equal reports are equal bytes."""
+        text = json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, allow_nan=False)
+        write_whole(path, (text + "\n").encode())
+
+
+class Report(JsonFile):
+    """A step's report. `refused` is the sentence with which the step said no, else null."""
+
+    refused: str | None = None
+
+
+class Refusal(Report):
+    """The report of a step that refused before it had any figures."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def read_refusal(path: Path) -> str | None:
+    """Return the sentence with which the step that wrote this report refused, or None."""
+    return Refusal.read(path).refused if path.is_file() else None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write `content` to a hidden sibling and rename it: a reader sees all of the file or none of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

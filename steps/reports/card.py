@@ -1,0 +1,61 @@
+"""card.json: what a model artifact says of itself, so that its consumer needs no other file."""
+
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from steps.reports.base import JsonFile
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+
+
+class Preprocessing(JsonFile):
+    """From a decoded RGB image to the network's input; the normalisation is inside every model form.
+
+    The short side is resized to `resize` pixels (PIL, antialiased), the centre cropped to `size` x `size`,
+    and the network itself computes (x - 255 mean) / (255 std) per channel, in RGB order.
+    """
+
+    size: int
+    resize: int
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Expansion(JsonFile):
+    """The multi-branch blocks that a trained network holds, enough to rebuild its modules."""
+
+    block: str
+    where: str
+    mode: str
+
+
+class Device(JsonFile):
+    """What an engine needs of the machine that runs it."""
+
+    kind: Literal["cpu", "cuda"]
+    compute_capabilities: tuple[str, ...] = ()
+    runtime: str = ""
+    batch: tuple[int, int, int] | None = None  # least, best and most images at once; null: any number
+
+
+class Card(JsonFile):
+    """The identity of a model form. `made_from` is the `artifact` checksum of the form it was made from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    form: str  # train, fuse, export, or the engine's name
+    arch: str
+    class_num: int
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    precision: Precision = "fp32"
+    expansion: Expansion | None = None
+    fused: bool = False
+    backend: str = "pytorch"
+    files: dict[str, str]  # file name -> sha256, every file of the artifact but card.json
+    artifact: str  # sha256 over `files`
+    made_from: str | None = None
+    versions: dict[str, str] = {}
+    device: Device = Device(kind="cpu")

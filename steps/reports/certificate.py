@@ -1,0 +1,22 @@
+"""certificate.json of fuse and export: the proof that a transformation kept the outputs."""
+
+from typing import Literal
+
+from steps.reports.base import JsonFile, Report
+
+
+class CertificateRow(JsonFile):
+    """One comparison: `error` is the largest absolute difference over the largest absolute output."""
+
+    site: str  # a module path, or "whole network"
+    precision: Literal["fp64", "fp32"]
+    probes: Literal["random", "real"]
+    error: float | None  # null: not finite
+    bound: float
+
+
+class Certificate(Report):
+    """All comparisons, the worst first."""
+
+    rows: tuple[CertificateRow, ...] = ()
+    left_as_is: dict[str, str] = {}  # norms that could not be removed, with the reason

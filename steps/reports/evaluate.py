@@ -1,0 +1,27 @@
+"""data/evaluate/FORM.json: one form's figures on the test images; its scores stand in FORM.parquet."""
+
+from steps.reports.base import JsonFile, Report
+from steps.reports.card import Card
+
+
+class FormReport(Report):
+    """Figures are null for a form that was not run; `deferred` then says why."""
+
+    form: str = ""
+    deferred: str | None = None
+    card: Card | None = None
+    images: int = 0
+    top1: float | None = None
+    macro_recall: float | None = None
+    worst_recall: float | None = None
+    worst_class: str | None = None
+    size_bytes: int = 0
+    test_set: str = ""  # sha256 over the names, checksums and labels of the test images, in order
+
+
+class Latency(JsonFile):
+    """.foldline/latency/FORM.json: milliseconds a call, by batch size, as p50, p90 and p99."""
+
+    form: str
+    threads: int
+    milliseconds: dict[int, dict[str, float]]

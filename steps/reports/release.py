@@ -1,0 +1,51 @@
+"""release.json, the index of a release, and SHA256SUMS, its seal."""
+
+from pathlib import Path
+
+from steps.errors import BadInput
+from steps.reports.artifact import sha256
+from steps.reports.base import Report, write_whole
+
+INDEX = "release.json"
+SUMS = "SHA256SUMS"
+
+
+class ReleaseCard(Report):
+    """What the release holds: `files` maps each path in it, but this index and SHA256SUMS, to its sha256."""
+
+    name: str = ""
+    engines: tuple[str, ...] = ()
+    withheld: dict[str, str] = {}  # engine -> why it did not ship
+    files: dict[str, str] = {}
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Return path -> sha256 of every file below `folder` but SHA256SUMS, with forward slashes, sorted."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS over all files of the release, in the format that `sha256sum --check` reads."""
+    lines = [f"{checksum}  {path}\n" for path, checksum in checksums(folder).items()]
+    write_whole(folder / SUMS, "".join(lines).encode())
+
+
+def check_sums(folder: Path) -> None:
+    """Raise BadInput unless the folder holds exactly the files that its SHA256SUMS names, unchanged."""
+    if not (folder / SUMS).is_file():
+        raise BadInput(f"{folder} is no release: it has no {SUMS}.")
+    lines = (folder / SUMS).read_text().splitlines()
+    sealed = {path: checksum for checksum, _, path in (line.partition("  ") for line in lines)}
+    found = checksums(folder)
+    for path in sorted(sealed.keys() | found.keys()):
+        if sealed.get(path) != found.get(path):
+            raise BadInput(f"{folder / path} {_difference(path, sealed, found)}; make the release again.")
+
+
+def _difference(path: str, sealed: dict[str, str], found: dict[str, str]) -> str:
+    if path not in found:
+        return f"is missing, but {SUMS} names it"
+    if path not in sealed:
+        return f"is not in {SUMS}: it was put there afterwards"
+    return f"is not the file that {SUMS} names: it was changed or cut short"

@@ -1,0 +1,40 @@
+"""data/train/report.json: what was trained and how well it does on val."""
+
+from steps.reports.base import JsonFile, Report
+
+
+class SiteDecision(JsonFile):
+    """What expand did with one convolution, or why it left it alone."""
+
+    site: str
+    block: str | None = None
+    skipped: str | None = None
+
+
+class WeightsCoverage(JsonFile):
+    """Which of the network's tensors a weights file filled."""
+
+    loaded: int
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    other_shape: tuple[str, ...] = ()
+    coverage: float
+    head_replaced: bool = False  # the last layer kept its fresh weights
+
+
+class TrainReport(Report):
+    """Figures of the best epoch, chosen on val."""
+
+    arch: str = ""
+    epochs: int = 0
+    best_epoch: int | None = None
+    val_top1: float | None = None
+    val_macro_recall: float | None = None
+    val_worst_recall: float | None = None
+    recall_per_class: dict[str, float | None] = {}  # null: no image of it in val
+    sampling_per_class: dict[str, float] = {}  # how likely a place in a batch is to hold the class
+    unused_ids: tuple[int, ...] = ()  # class ids that no image is trained on
+    parameters_multi_branch: int = 0
+    head_parameters: int = 0
+    sites: tuple[SiteDecision, ...] = ()
+    weights: WeightsCoverage | None = None

@@ -1,0 +1,66 @@
+"""data/gate/verdict.json: what may ship, and why not the rest."""
+
+import hashlib
+import json
+from typing import Literal
+
+from steps.reports.base import JsonFile, Report
+from steps.reports.card import Card
+
+Judgement = Literal["pass", "fail", "inconclusive", "deferred"]
+LINE = ("train", "fuse", "export")  # the forms that every run has, each made from the one before
+CHAMPION = "champion"
+
+
+class Criterion(JsonFile):
+    """One bound held against one form. `bound` is the limit that `key` of params.yaml sets.
+
+    Both are null for what no key allows, such as outputs that are not finite. `undecided` names the classes
+    with too few test images to say.
+    """
+
+    form: str
+    metric: str
+    value: float | None = None
+    bound: float | None = None
+    key: str | None = None
+    judgement: Judgement
+    sentence: str
+    undecided: tuple[str, ...] = ()
+
+
+class FormVerdict(JsonFile):
+    """One form in the table that people read; differences are from `train`, on the same images.
+
+    `card` is the checksum of the card that was judged: only that model may ship.
+    """
+
+    form: str
+    judgement: Judgement
+    required: bool
+    card: str | None = None
+    top1: float | None = None
+    worst_recall: float | None = None
+    agreement: float | None = None
+    score_difference: float | None = None
+    divergence: float | None = None
+    calibration_error: float | None = None
+    size_bytes: int = 0
+    why: str = ""
+
+
+class Verdict(Report):
+    """`judgement` is pass only when every required form passed."""
+
+    judgement: Judgement = "fail"
+    confidence: float = 0.95
+    forms: tuple[FormVerdict, ...] = ()
+    criteria: tuple[Criterion, ...] = ()
+    images: int = 0
+    test_set: str = ""
+
+
+def card_checksum(card: Card) -> str:
+    """Return the sha256 of all that a card says: the model's files, its class names, its preprocessing."""
+    said = json.dumps(card.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()

@@ -1,0 +1,189 @@
+"""Train the network, wide if `train.expand` says so, and write the best epoch's model; val decides, never test.
+
+A training that was cut off goes on where its last checkpoint stands, to the same bits as if never stopped.
+"""
+
+import math
+from pathlib import Path
+from typing import Literal
+
+from steps.cli import replace_folder, run_step
+from steps.images.cache import ImageReader, cache_key, open_images
+from steps.images.dataset import image_root
+from steps.models.files import save_model
+from steps.params.train import TrainParams
+from steps.reports.artifact import sha256
+from steps.reports.card import Card, Expansion, Preprocessing
+from steps.reports.classes import Classes
+from steps.reports.train import TrainReport
+from steps.training.checkpoint import discard_finished, discard_old, fingerprint, load_best, mark_finished
+from steps.training.data import LabelledImages, choose_probes, read_images
+from steps.training.feed import Feed
+from steps.training.history import Place, write_history
+from steps.training.loop import Plan, Training, fit, make_deterministic
+from steps.training.losses import LOSSES
+from steps.training.network import Made, Recipe, library_versions, make_network, say_cost, sources_of
+from steps.training.optimizer import sgd
+from steps.training.plot import plot_history
+from steps.training.samplers import SAMPLERS
+from steps.training.validation import Figures, Validation
+
+CACHE = Path(".foldline/cache")
+TRAININGS = Path(".foldline/train")
+CODE = ("training", "reparam", "models", "images", "metrics", "train.py")  # a change of these begins anew
+
+
+def train(
+    params: TrainParams, seed: int, class_num: int | Literal["auto"], images: Path, split: Path, out: Path
+) -> None:
+    """Write model/ (the best epoch on val, by `best_by`), history.csv, history.svg and report.json.
+
+    Refuses when the loss is not finite, with step and learning rate, and when `weights` fill too little of the
+    network. With `epochs: 0` the weights are taken as they are, and val is measured all the same.
+    """
+    device = make_deterministic()
+    classes = Classes.read(images / "classes.json")
+    names = classes.listed(classes.resolve(class_num))
+    data = read_images(split / "manifest.parquet", len(names))
+    made = make_network(_recipe(params, len(names)), seed, device)
+    unused_ids = data.unused_ids(len(names))
+    say_cost(made, len(names), len(unused_ids))
+    checkpoints = TRAININGS / _fingerprint(params, seed, names, data, made)
+    discard_old(TRAININGS, keep=checkpoints)
+    reader = open_images(data.manifest, image_root(images), _preprocessing(params), CACHE)
+    training = _training(params, seed, len(names), data, reader, made, checkpoints)
+    place = fit(training)
+    assert place.best_epoch is not None
+    load_best(checkpoints, training.network, place.best_epoch)
+    probes = choose_probes(data, reader, seed, params.probes)
+    save_model(out / "model", made.network.network, _card(params, names), probes)
+    write_history(place.history, out / "history.csv")
+    plot_history(place.history, out / "history.svg")
+    report = _report(params, names, made, training, place).model_copy(update={"unused_ids": unused_ids})
+    report.write(out / "report.json")
+    mark_finished(checkpoints)
+
+
+def _training(
+    params: TrainParams,
+    seed: int,
+    class_num: int,
+    data: LabelledImages,
+    reader: ImageReader,
+    made: Made,
+    checkpoints: Path,
+) -> Training:
+    labels_N = data.labels_N[data.train_N]
+    loss = LOSSES[params.loss.name](params.loss.gamma, params.loss.label_smoothing)
+    feed = Feed(
+        images=reader,
+        rows_N=data.train_N,
+        labels_N=labels_N,
+        sampler=SAMPLERS[params.sampler](labels_N, class_num, params.sampler_power),
+        batch_size=params.batch_size,
+        seed=seed,
+        shift=params.augment.shift,
+        flip=params.augment.flip,
+    )
+    return Training(
+        network=made.network,
+        optimizer=sgd(made.network, params.momentum, params.weight_decay),
+        feed=feed,
+        loss=loss,
+        validate=Validation(reader, data.val_N, data.labels_N[data.val_N], class_num, loss),
+        plan=Plan(params.epochs, params.lr, params.warmup_epochs, params.best_by),
+        checkpoints=checkpoints,
+    )
+
+
+def _preprocessing(params: TrainParams) -> Preprocessing:
+    how = params.preprocess
+    return Preprocessing(
+        size=how.size,
+        resize=how.resize or how.size,
+        interpolation=how.interpolation,
+        mean=how.mean,
+        std=how.std,
+    )
+
+
+def _expansion(params: TrainParams) -> Expansion | None:
+    how = params.expand
+    return None if how.block == "none" else Expansion(block=how.block, where=how.where, mode=how.mode)
+
+
+def _recipe(params: TrainParams, class_num: int) -> Recipe:
+    return Recipe(
+        arch=params.arch,
+        class_num=class_num,
+        preprocessing=_preprocessing(params),
+        weights=None if params.weights is None else Path(params.weights),
+        min_weights_coverage=params.min_weights_coverage,
+        expansion=_expansion(params),
+        init=params.init,
+    )
+
+
+def _fingerprint(params: TrainParams, seed: int, names: tuple[str, ...], data: LabelledImages, made: Made) -> str:
+    """Return the name of this training's checkpoints: whatever could change a weight changes it."""
+    facts = [
+        params.model_dump_json(),
+        str(seed),
+        "\n".join(names),
+        cache_key(data.manifest, _preprocessing(params)),
+        data.digest(),
+        "" if params.weights is None else sha256(Path(params.weights)),
+        str(made.device),
+    ]
+    here = Path(__file__).parent
+    return fingerprint(facts, [*(here / name for name in CODE), *sources_of(made.network)])
+
+
+def _card(params: TrainParams, names: tuple[str, ...]) -> Card:
+    return Card(
+        form="train",
+        arch=params.arch,
+        class_num=len(names),
+        class_names=names,
+        preprocessing=_preprocessing(params),
+        expansion=_expansion(params),
+        files={},
+        artifact="",
+        versions=library_versions(),
+    )
+
+
+def _report(
+    params: TrainParams, names: tuple[str, ...], made: Made, training: Training, place: Place
+) -> TrainReport:
+    """Return the figures of the network as it was written: the best epoch's."""
+    figures: Figures = training.validate(training.network)
+    shares = training.feed.sampler.probability_K.tolist()
+    return TrainReport(
+        arch=params.arch,
+        epochs=params.epochs,
+        best_epoch=place.best_epoch,
+        val_top1=figures.top1,
+        val_macro_recall=figures.macro_recall,
+        val_worst_recall=figures.worst_recall,
+        recall_per_class=dict(zip(names, map(_known, figures.recall_K.tolist()), strict=True)),
+        sampling_per_class=dict(zip(names, shares, strict=True)),
+        parameters_multi_branch=made.parameters,
+        head_parameters=made.head,
+        sites=made.sites,
+        weights=made.weights,
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _publish(written: Path, out: Path) -> None:
+    """Give the model its final name; only then may its checkpoints go, so that no kill can lose both."""
+    replace_folder(written, out)
+    discard_finished(TRAININGS)
+
+
+if __name__ == "__main__":
+    run_step(train, _publish)

@@ -1,0 +1,43 @@
+"""What a training has reached: one row an epoch, the best so far, and history.csv."""
+
+import csv
+import io
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from steps.reports.base import write_whole
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch, counted from 1 (0: before any training); losses and figures are means over images."""
+
+    epoch: int
+    lr: float
+    train_loss: float | None
+    val_loss: float
+    val_top1: float
+    val_macro_recall: float
+    val_worst_recall: float
+
+
+@dataclass
+class Place:
+    """Where a training stands: `epoch` whole epochs, and `step` steps of the next with their losses' sum."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    best_epoch: int | None = None
+    best_score: float | None = None
+    best_loss: float | None = None  # on val, of the best epoch: decides between equal scores
+    history: list[EpochRow] = field(default_factory=list)
+
+
+def write_history(rows: list[EpochRow], path: Path) -> None:
+    """Write history.csv: no times, so that equal trainings are equal bytes."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [column.name for column in fields(EpochRow)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_whole(path, text.getvalue().encode())

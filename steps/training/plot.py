@@ -1,0 +1,33 @@
+"""history.svg: the losses and the figures on val, epoch by epoch, as a picture that needs no server."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from steps.reports.base import write_whole
+from steps.training.history import EpochRow
+
+STYLE: Any = {"svg.hashsalt": "foldline", "svg.fonttype": "none", "font.family": "sans-serif"}
+CURVES = (
+    ("loss", ("train_loss", "val_loss")),
+    ("on val", ("val_top1", "val_macro_recall", "val_worst_recall")),
+)
+
+
+def plot_history(rows: list[EpochRow], path: Path) -> None:
+    """Write the curves as SVG, without date or random ids: equal histories are equal bytes."""
+    content = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.5), layout="constrained")
+        for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
+            for name in names:
+                known = [(row.epoch, value) for row in rows if (value := getattr(row, name)) is not None]
+                axes.plot(*zip(*known, strict=True) if known else ([], []), marker=".", label=name)
+            axes.set(title=title, xlabel="epoch")
+            axes.grid(alpha=0.3)
+            axes.legend()
+        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    write_whole(path, content.getvalue())

@@ -1,0 +1,65 @@
+"""The forms of the line that are still modules: read from their artifacts, they are what was stored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from steps.backends.contract import BatchRange, Order
+from steps.backends.runner import backend_module, open_runner
+from steps.errors import StepError
+from steps.models.architectures import create
+from steps.models.files import ProbeImages, save_model
+from steps.models.normalised import normalised
+from steps.reparam.expand import expand
+from steps.reports.card import Card, Expansion
+from tests.backends.tiny import HOW, NAMES, SIZE, probe_images
+
+ARCH = "repvgg_nano"
+
+
+def stored(folder: Path, block: str, head_scale: float = 1.0) -> nn.Module:
+    """Store a network of random weights and batch norm statistics as train does; return it."""
+    torch.manual_seed(0)
+    network = create(ARCH, len(NAMES), SIZE)
+    if block != "none":
+        expand(network, block, "all", example_NCHW=torch.zeros(1, 3, SIZE, SIZE))
+    with torch.no_grad():
+        list(network.parameters())[-2].mul_(head_scale)  # a trained head tells images apart, a fresh one hardly
+    network.train()
+    network((torch.from_numpy(probe_images(8)).float() / 255).permute(0, 3, 1, 2))  # moves the statistics
+    expansion = None if block == "none" else Expansion(block=block, where="all", mode="branch")
+    card = Card(
+        form="train",
+        arch=ARCH,
+        class_num=len(NAMES),
+        class_names=NAMES,
+        preprocessing=HOW,
+        expansion=expansion,
+        files={},
+        artifact="",
+    )
+    save_model(folder, network.eval(), card, ProbeImages(probe_images(2), ("a", "b"), (0, 1)))
+    return network
+
+
+@pytest.mark.parametrize("block", ["none", "repvgg"])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_a_stored_network_answers_as_the_one_in_memory(block: str, batch: int, tmp_path: Path) -> None:
+    network = stored(tmp_path, block)
+    images_NHWC_u8 = probe_images(7)[:batch]
+    run, card = open_runner(tmp_path)
+    with torch.inference_mode():
+        wanted_NK = normalised(network, HOW).eval()(torch.from_numpy(images_NHWC_u8)).numpy()
+    logits_NK = run(images_NHWC_u8)
+    assert card.backend == "pytorch"
+    assert logits_NK.dtype == np.float32
+    np.testing.assert_allclose(logits_NK, wanted_NK, rtol=0, atol=1e-6 * np.abs(wanted_NK).max())
+
+
+def test_pytorch_is_no_engine_to_build(tmp_path: Path) -> None:
+    order = Order("pytorch", tmp_path / "model.onnx", tmp_path, NAMES, BatchRange(1, 1, 1), ())
+    with pytest.raises(StepError, match="builds no engine"):
+        backend_module("pytorch").build(order)

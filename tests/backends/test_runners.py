@@ -1,0 +1,171 @@
+"""One contract for every backend: the same images give the same logits, in the same order, at any batch size."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steps.backends.contract import MissingPackage, WrongFile
+from steps.backends.latency import BATCHES, measure_latency
+from steps.backends.runner import backend_module, open_runner
+from steps.backends.table import BACKENDS, ENGINES, parse_engine
+from steps.build import build
+from steps.errors import BadInput
+from steps.params.build import BuildParams
+from steps.reports.card import Card
+from tests.backends.tiny import (
+    NAMES,
+    onnx_model,
+    probe_images,
+    reference,
+    seal,
+    weights,
+    write_exported,
+    write_images,
+)
+
+# Of the largest logit: float32 sums in another order; float16 has 3 decimals; int8 has 256 steps a tensor.
+TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-2}
+ON_CPU = [engine for engine in ENGINES if BACKENDS[parse_engine(engine)[0]].device == "cpu"]
+SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that holds every engine of the CPU, built from one exported model."""
+    root = tmp_path_factory.mktemp("engines")
+    write_exported(root / "model", onnx_model(weights()))
+    write_images(root)
+    for engine in ON_CPU:
+        (root / engine).mkdir()
+        build(BuildParams(), 0, engine, root / "model", root / "ingest", root / "split", root / engine)
+    return root
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_every_engine_answers_as_the_network_does(built: Path, engine: str, batch: int) -> None:
+    run, card = open_runner(built / engine)
+    images_NHWC_u8 = probe_images(7)[:batch]
+    wanted_NK = reference(images_NHWC_u8, weights())
+    logits_NK = run(images_NHWC_u8)
+    assert logits_NK.dtype == np.float32
+    assert logits_NK.shape == wanted_NK.shape
+    assert np.abs(logits_NK - wanted_NK).max() <= TOLERANCE[card.precision] * np.abs(wanted_NK).max()
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+def test_the_row_of_an_image_does_not_depend_on_its_place_in_the_batch(built: Path, engine: str) -> None:
+    run, _ = open_runner(built / engine)
+    images_NHWC_u8 = probe_images(7)
+    forward_NK, backward_NK = run(images_NHWC_u8), run(images_NHWC_u8[::-1])
+    np.testing.assert_allclose(forward_NK, backward_NK[::-1], rtol=0, atol=1e-5 * np.abs(forward_NK).max())
+    assert np.ptp(forward_NK, axis=0).max() > 100 * TOLERANCE["fp32"], (
+        "the images must differ for this to say much"
+    )
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+def test_earlier_outputs_stay_as_they_were_when_the_runner_is_called_again(built: Path, engine: str) -> None:
+    run, _ = open_runner(built / engine)
+    first_NK = run(probe_images(7)[:3])
+    kept_NK = first_NK.copy()
+    run(probe_images(7)[3:6])
+    np.testing.assert_array_equal(first_NK, kept_NK)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_lower_precision_is_really_lower(built: Path, backend: str, precision: str) -> None:
+    images_NHWC_u8 = probe_images(7)
+    full_NK = open_runner(built / f"{backend}-fp32")[0](images_NHWC_u8)
+    lower_NK = open_runner(built / f"{backend}-{precision}")[0](images_NHWC_u8)
+    assert np.abs(full_NK - lower_NK).max() > 0
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+def test_an_engine_is_the_same_bytes_when_built_again(built: Path, engine: str, tmp_path: Path) -> None:
+    build(BuildParams(), 0, engine, built / "model", built / "ingest", built / "split", tmp_path)
+    for file in (built / engine).iterdir():
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+def test_an_engine_takes_the_identity_of_what_it_was_made_from(built: Path, engine: str) -> None:
+    exported = Card.read(built / "model/card.json")
+    card = open_runner(built / engine)[1]
+    assert (card.form, card.made_from) == (engine, exported.artifact)
+    assert (card.class_names, card.preprocessing) == (exported.class_names, exported.preprocessing)
+    assert f"{card.backend}-{card.precision}" == engine
+    assert card.artifact != exported.artifact or card.files == exported.files
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+def test_a_changed_file_is_refused_by_its_checksum(built: Path, engine: str, tmp_path: Path) -> None:
+    for file in (built / engine).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    victim = next(path for path in tmp_path.iterdir() if path.name.startswith("model"))
+    victim.write_bytes(victim.read_bytes()[:-1])
+    with pytest.raises(BadInput, match=rf"{victim.name} has the checksum .* but its card.json says"):
+        open_runner(tmp_path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    write_exported(tmp_path, onnx_model(weights()))
+    (tmp_path / "probes.npz").unlink()
+    with pytest.raises(BadInput, match=r"probes.npz is listed .* and is not there"):
+        open_runner(tmp_path)
+
+
+def test_a_card_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
+    card = write_exported(tmp_path / "model", onnx_model(weights()))
+    (tmp_path / "outside").write_bytes(b"")
+    card.model_copy(update={"files": {"../outside": "0" * 64}}).write(tmp_path / "model/card.json")
+    with pytest.raises(BadInput, match="outside"):
+        open_runner(tmp_path / "model")
+
+
+def test_an_onnx_file_with_another_class_order_is_refused(tmp_path: Path) -> None:
+    write_exported(tmp_path, onnx_model(weights(), names=SWAPPED), names=NAMES)
+    with pytest.raises(WrongFile, match=r"names its classes bee, ant, .* card says ant, bee"):
+        open_runner(tmp_path)
+
+
+def test_an_openvino_engine_with_another_class_order_is_refused(built: Path, tmp_path: Path) -> None:
+    for name in ("model.xml", "model.bin"):
+        (tmp_path / name).write_bytes((built / "openvino-fp32" / name).read_bytes())
+    seal(tmp_path, SWAPPED, backend="openvino")
+    with pytest.raises(WrongFile, match="not its card's"):
+        open_runner(tmp_path)
+
+
+@pytest.mark.parametrize(("backend", "file"), [("onnxruntime", "model.onnx"), ("openvino", "model.xml")])
+def test_a_file_that_is_no_model_is_a_wrong_file(backend: str, file: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_bytes(b"no model at all")
+    seal(tmp_path, backend=backend)
+    with pytest.raises(WrongFile, match=rf"cannot read .*{file}"):
+        open_runner(tmp_path)
+
+
+def test_an_unknown_backend_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    write_exported(tmp_path, onnx_model(weights()))
+    seal(tmp_path, backend="onnxruntim")
+    with pytest.raises(WrongFile, match="Did you mean 'onnxruntime'"):
+        open_runner(tmp_path)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_missing_package_is_named_with_the_way_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    monkeypatch.setitem(sys.modules, BACKENDS[name].package, None)
+    with pytest.raises(MissingPackage, match=f"the package {BACKENDS[name].package} cannot be imported") as said:
+        backend_module(name)
+    assert BACKENDS[name].install in str(said.value)
+
+
+def test_latency_is_measured_for_one_image_and_for_a_batch(built: Path) -> None:
+    latency = measure_latency(built / "onnxruntime-fp32", "onnxruntime-fp32", probe_images(2))
+    assert set(latency.milliseconds) == set(BATCHES)
+    for percentiles in latency.milliseconds.values():
+        assert 0 < percentiles["p50"] <= percentiles["p90"] <= percentiles["p99"]

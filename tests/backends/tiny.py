@@ -1,0 +1,158 @@
+"""A tiny exported model: two convolutions and a head, as ONNX and as torch functions of the same weights."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import polars as pl
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from torch.nn import functional
+
+from steps.backends.contract import Images
+from steps.images.dataset import batches
+from steps.images.manifest import SCHEMA, write_manifest
+from steps.reports.artifact import write_card
+from steps.reports.card import Card, Preprocessing
+from steps.reports.classes import Classes
+from steps.reports.ingest import IngestReport
+
+SIZE = 16
+NAMES = ("ant", "bee", "cat", "dog")
+HOW = Preprocessing(size=SIZE, resize=SIZE, interpolation="bilinear", mean=(0.5, 0.45, 0.4), std=(0.25, 0.2, 0.3))
+ROOT = Path(__file__).parent.parent.parent
+Weights = dict[str, npt.NDArray[np.float32]]
+
+
+def weights(seed: int = 0) -> Weights:
+    """Return the weights of the tiny network, drawn by the seed."""
+    random = np.random.default_rng(seed)
+    shapes = {
+        "w1": (8, 3, 3, 3),
+        "b1": (8,),
+        "w2": (16, 8, 3, 3),
+        "b2": (16,),
+        "w3": (len(NAMES), 16),
+        "b3": (len(NAMES),),
+    }
+    drawn = {name: random.standard_normal(shape).astype(np.float32) * 0.3 for name, shape in shapes.items()}
+    drawn["mean"] = (np.array(HOW.mean) * 255).astype(np.float32)
+    drawn["std"] = (np.array(HOW.std) * 255).astype(np.float32)
+    return drawn
+
+
+def reference(images_NHWC_u8: npt.NDArray[np.uint8], by: Weights) -> npt.NDArray[np.float32]:
+    """Return what the network answers, computed by torch in float64."""
+    t = {name: torch.from_numpy(value).double() for name, value in by.items()}
+    x = ((torch.from_numpy(images_NHWC_u8).double() - t["mean"]) / t["std"]).permute(0, 3, 1, 2)
+    x = functional.conv2d(x, t["w1"], t["b1"], padding=1).relu()
+    x = functional.conv2d(x, t["w2"], t["b2"], padding=1, stride=2).relu()
+    logits: npt.NDArray[np.float32] = functional.linear(x.mean((2, 3)), t["w3"], t["b3"]).float().numpy()
+    return logits
+
+
+def onnx_model(by: Weights, names: tuple[str, ...] = NAMES) -> onnx.ModelProto:
+    """Return the network as a graph with a dynamic batch, with `names` in its metadata."""
+    nodes = [
+        helper.make_node("Cast", ["images_NHWC_u8"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["real", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "std"], ["normal"]),
+        helper.make_node("Transpose", ["normal"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c1"], ["r1"]),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["c2"], ["r2"]),
+        helper.make_node("GlobalAveragePool", ["r2"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w3", "b3"], ["logits_NK"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images_NHWC_u8", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info("logits_NK", TensorProto.FLOAT, ["batch", len(by["b3"])])],
+        [numpy_helper.from_array(value, name) for name, value in by.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {"class_names": json.dumps(names)})
+    onnx.checker.check_model(model)
+    return model
+
+
+def probe_images(count: int = 7) -> npt.NDArray[np.uint8]:
+    """Return images_NHWC_u8 of smooth blobs, drawn by their position."""
+    random = np.random.default_rng(count)
+    coarse = random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    return coarse.repeat(SIZE // 4, axis=1).repeat(SIZE // 4, axis=2)
+
+
+def write_exported(folder: Path, model: onnx.ModelProto, names: tuple[str, ...] = NAMES) -> Card:
+    """Write a model folder such as export does, and return its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, folder / "model.onnx")
+    images = probe_images()
+    labels = np.zeros(len(images), np.int64)
+    np.savez(folder / "probes.npz", images_NHWC_u8=images, names=np.array(["x"] * len(images)), labels=labels)
+    return seal(folder, names)
+
+
+def seal(folder: Path, names: tuple[str, ...] = NAMES, backend: str = "onnxruntime") -> Card:
+    """Write the card that fits the files as they are now."""
+    card = Card(
+        form="export",
+        arch="tiny",
+        class_num=len(names),
+        class_names=names,
+        preprocessing=HOW,
+        fused=True,
+        backend=backend,
+        files={},
+        artifact="",
+        made_from=hashlib.sha256(b"fuse").hexdigest(),
+        versions={"torch": torch.__version__},
+    )
+    return write_card(folder, card)
+
+
+def write_images(root: Path, count: int = 40, names: tuple[str, ...] = NAMES) -> None:
+    """Write root/ingest and root/split: `count` PNG files, four fifths of them train, the rest test."""
+    (root / "files").mkdir(parents=True)
+    rows = []
+    for number, image_HWC_u8 in enumerate(probe_images(count)):
+        file = root / "files" / f"{number:03}.png"
+        Image.fromarray(image_HWC_u8).save(file)
+        row = dict.fromkeys(SCHEMA) | {"name": file.name, "file": file.name, "offset": 0, "faults": []}
+        row |= {"length": file.stat().st_size, "label": number % len(names), "checksum": f"{number:064x}"}
+        rows.append(row | {"split": "test" if number % 5 == 4 else "train"})
+    (root / "split").mkdir()
+    write_manifest(pl.DataFrame(rows, schema=SCHEMA), root / "split/manifest.parquet")
+    IngestReport(root=str(root / "files")).write(root / "ingest/report.json")
+    Classes(names=dict(enumerate(names))).write(root / "ingest/classes.json")
+
+
+def swap_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plant a fault: evaluate's preprocessing gives BGR where the network takes RGB."""
+
+    def swapped(*arguments: Any, **keywords: Any) -> Iterator[Images]:
+        for images_NHWC_u8 in batches(*arguments, **keywords):
+            yield images_NHWC_u8[..., ::-1]
+
+    monkeypatch.setattr("steps.evaluate.batches", swapped)
+
+
+def run_step_in(folder: Path, step: str, flags: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a step's command line in `folder`, with the project's params.yaml."""
+    arguments = [text for name, value in flags.items() for text in (f"--{name}", value)]
+    command = [sys.executable, "-m", f"steps.{step}", "--params", str(ROOT / "params.yaml"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -1,0 +1,49 @@
+"""What holds for all tests: which ones run, and that none phones home or touches the user's own settings."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REASONS = {
+    "slow": "takes long; set FOLDLINE_TESTS=all",
+    "docker": "runs real containers; set FOLDLINE_TESTS=all",
+}
+ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait sleep: steps run beside the tests
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+}
+OF_OTHERS = {  # warnings of third-party packages, about themselves
+    "ignore:_NoneStep.value will soon raise:DeprecationWarning": "dvc builds its graph of outputs so",
+}
+ON_A_RUN_OF_ONES_OWN = ("PREFECT_API_URL", "STEPS_ON", "DVC_ROOT", "DVC_STAGE", "FOLDLINE_PYTHON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment before any test module imports a package that reads it."""
+    os.environ.update(ENVIRONMENT)
+    for name in ON_A_RUN_OF_ONES_OWN:
+        os.environ.pop(name, None)
+    for warning in OF_OTHERS:
+        config.addinivalue_line("filterwarnings", warning)
+    home = tempfile.mkdtemp(prefix="foldline-prefect-")
+    os.environ["PREFECT_HOME"] = home
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what takes long or needs what is not here, each with the reason."""
+    everything = os.environ.get("FOLDLINE_TESTS") == "all"
+    gpu = Path("/dev/nvidiactl").exists()
+    for item in items:
+        for marker, reason in REASONS.items():
+            if item.get_closest_marker(marker) and not everything:
+                item.add_marker(pytest.mark.skip(reason=reason))
+        if item.get_closest_marker("gpu") and not gpu:
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))

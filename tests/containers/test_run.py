@@ -1,0 +1,199 @@
+"""containers/run and containers/build, held to their promises without Docker: a stand-in records its calls."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from containers.images import ROOT, build_context, image_tag, read_images
+
+STEPS = ("ingest", "validate", "split", "train", "fuse", "export", "build", "evaluate", "gate", "release")
+RECORDING_DOCKER = """#!{python}
+import json, os, sys
+asked = sys.argv[1:]
+with open({log!r}, "a") as log:
+    log.write(json.dumps(asked) + "\\n")
+if asked[0] in ("image", "info"):
+    sys.stderr.write(os.environ.get("DOCKER_SAYS", ""))
+    print("foldline-bootstrap:bookworm" if "Labels" in str(asked) else "--secret")
+    sys.exit(1 if "DOCKER_SAYS" in os.environ else 0)
+print("--secret")
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder with what containers/ reads, and a step that says how it was called."""
+    root = tmp_path / "a workspace, here"
+    shutil.copytree(ROOT / "containers", root / "containers", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / file, root / file)
+    (root / "params.yaml").write_text("ingest: {source: data/raw}\n")
+    (root / "steps").mkdir()
+    (root / "steps/gate.py").write_text(
+        "import json, os, sys\n"
+        "print(json.dumps({'flags': sys.argv[1:], 'pid': os.getpid(), 'folder': os.getcwd()}), flush=True)\n"
+        "sys.exit(3)\n"
+    )
+    return root
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Path:
+    """A folder for PATH whose `docker` writes each call into calls.jsonl beside it."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    log = str(folder / "calls.jsonl")
+    (folder / "docker").write_text(RECORDING_DOCKER.format(python=sys.executable, log=log))
+    (folder / "docker").chmod(0o755)
+    return folder
+
+
+def call(
+    workspace: Path, *words: str, script: str = "run", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    command = [str(workspace / "containers" / script), *words]
+    environment = {**os.environ, "FOLDLINE_PYTHON": sys.executable, **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+
+def calls_of(docker: Path) -> list[list[str]]:
+    return [json.loads(line) for line in (docker / "calls.jsonl").read_text().splitlines()]
+
+
+def test_every_step_has_an_image_and_every_image_a_target_with_just_its_extras() -> None:
+    table = read_images()
+    assert tuple(table.steps) == STEPS
+    assert set(table.steps.values()) <= set(table.images)
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {extra for extras in table.images.values() for extra in extras} <= set(known)
+    recipe = (ROOT / "containers/Dockerfile").read_text()
+    targets = re.findall(r"^FROM \S+ AS (\w+)\n(.*?)(?=^FROM|\Z)", recipe, re.M | re.S)
+    installed = {name: re.findall(r"--extra (\w+)", body) for name, body in targets if name != "uv"}
+    assert installed == table.images
+
+
+def test_on_the_host_the_step_replaces_the_script_and_gets_flags_folder_and_exit_code(
+    workspace: Path,
+) -> None:
+    flags = ["--out", "a b", "*", "$HOME", ""]
+    environment = {**os.environ, "FOLDLINE_PYTHON": sys.executable}
+    command = [str(workspace / "containers/run"), "gate", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd="/") as step:
+        said = json.loads(step.communicate(timeout=60)[0])
+    assert said == {"flags": flags, "pid": step.pid, "folder": str(workspace)}
+    assert step.returncode == 3
+
+
+def test_an_environment_in_the_workspace_is_used_when_none_is_active(workspace: Path) -> None:
+    (workspace / ".venv/lib/python3.11/site-packages/pydantic").mkdir(parents=True)
+    (workspace / ".venv/bin").mkdir()
+    (workspace / ".venv/bin/python").symlink_to(shutil.which("echo") or "echo")
+    done = call(workspace, "gate", FOLDLINE_PYTHON="", VIRTUAL_ENV="", CONDA_PREFIX="")
+    assert done.stdout.strip() == "-m steps.gate"
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "sentence"),
+    [
+        ((), {}, "name a step"),
+        (("trian",), {}, "Did you mean 'train'?"),
+        (("../gate",), {}, "there is no step '../gate'"),
+        (("@",), {}, "there is no step '@'"),
+        (("gate",), {"STEPS_ON": "dokcer"}, "it is host or docker"),
+        (
+            ("gate",),
+            {"STEPS_ON": "docker", "DOCKER_SAYS": "Error: No such image: x"},
+            "run `containers/build base`",
+        ),
+        (
+            ("gate",),
+            {"STEPS_ON": "docker", "DOCKER_SAYS": "Cannot connect to the Docker daemon"},
+            "does not answer",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_refused_in_one_line_with_exit_code_2(
+    workspace: Path, docker: Path, words: tuple[str, ...], environment: dict[str, str], sentence: str
+) -> None:
+    done = call(workspace, *words, PATH=f"{docker}:{os.environ['PATH']}", **environment)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_machine_without_docker_is_told_so(workspace: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("bash", "dirname"):
+        (bare / name).symlink_to(shutil.which(name) or name)
+    done = call(workspace, "gate", STEPS_ON="docker", PATH=str(bare))
+    assert done.returncode == 2
+    assert "there is no `docker` on this machine" in done.stderr
+
+
+def test_a_container_gets_the_workspace_at_its_own_path_and_nothing_else_of_the_machine(
+    workspace: Path, docker: Path
+) -> None:
+    path = f"{docker}:{os.environ['PATH']}"
+    done = call(workspace, "gate", "--out", "a b", STEPS_ON="docker", PATH=path, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    (asked, command) = calls_of(docker)
+    tag = image_tag(build_context(workspace))
+    assert asked[:2] == ["image", "inspect"]
+    assert asked[-1] == f"foldline-base:{tag}"
+    line = " ".join(command)
+    assert line.startswith("run --init --rm --interactive --pull never --network none --shm-size 8g")
+    assert f"--user {os.getuid()}:{os.getgid()}" in line
+    assert "--env OMP_NUM_THREADS" in line
+    assert "STEPS_PARENT" not in line
+    assert "--gpus" not in line
+    assert f'--mount type=bind,"source={workspace}","target={workspace}" --workdir {workspace}' in line
+    assert line.count("--mount") == 1
+    assert command[-6:] == ["gate", "python", "-m", "steps.gate", "--out", "a b"]
+
+
+def test_another_lock_asks_for_another_image_and_another_linter_setting_does_not(workspace: Path) -> None:
+    before = image_tag(build_context(workspace))
+    with (workspace / "pyproject.toml").open("a") as project:
+        project.write("\n[tool.other]\nx = 1\n")
+    assert image_tag(build_context(workspace)) == before
+    with (workspace / "requirements.lock").open("a") as lock:
+        lock.write("# other\n")
+    assert image_tag(build_context(workspace)) != before
+
+
+def test_build_lends_settings_as_secrets_and_leaves_alone_what_is_built(workspace: Path, docker: Path) -> None:
+    hidden = "https://user:password@index.example/simple"
+    environment = {"PATH": f"{docker}:{os.environ['PATH']}", "UV_INDEX_URL": hidden}
+    base = ("--base", "debian-3.11", "data")
+    done = call(workspace, *base, script="build", **environment)
+    assert done.returncode == 0, done.stderr
+    (built,) = [words for words in calls_of(docker) if words[0] == "build" and "--help" not in words]
+    assert built[:3] == ["build", "--network", "host"]
+    assert "BASE=debian-3.11" in built
+    assert hidden not in (docker / "calls.jsonl").read_text() + done.stdout
+    assert any(word.startswith("id=settings,src=") for word in built)
+    (docker / "calls.jsonl").unlink()
+    done = call(workspace, "data", script="build", **environment)
+    assert f"foldline-data:{image_tag(build_context(workspace))} is there" in done.stdout
+    assert not [words for words in calls_of(docker) if words[0] == "build" and "--help" not in words]
+
+
+@pytest.mark.parametrize("words", [("engines",), ("--base",), ("--base", "x", "--bootstrap-base")])
+def test_build_refuses_what_it_does_not_know(workspace: Path, words: tuple[str, ...]) -> None:
+    done = call(workspace, *words, script="build")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_build_says_how_it_is_used(workspace: Path) -> None:
+    done = call(workspace, "--help", script="build")
+    assert done.returncode == 0
+    assert "--bootstrap-base" in done.stdout

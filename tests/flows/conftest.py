@@ -1,0 +1,47 @@
+"""A toy line to run, and a Prefect server for the session."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from tests.flows.toy import ROOT, Line, make_line
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def new_line(tmp_path_factory: pytest.TempPathFactory) -> Line:
+    return make_line(tmp_path_factory.mktemp("toy") / "line")
+
+
+@pytest.fixture(scope="session")
+def done_line(new_line: Line, tmp_path_factory: pytest.TempPathFactory) -> Line:
+    made = new_line.copy(tmp_path_factory.mktemp("toy") / "done")
+    made.dvc("repro")
+    made.ran()
+    return made
+
+
+@pytest.fixture
+def line(new_line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """A line of which nothing has run, in the current folder."""
+    return _enter(new_line.copy(tmp_path / "line"), monkeypatch)
+
+
+@pytest.fixture
+def done(done_line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """A line that `dvc repro` brought up to date, in the current folder."""
+    return _enter(done_line.copy(tmp_path / "done"), monkeypatch)
+
+
+def _enter(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
+    monkeypatch.chdir(line.root)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return line

@@ -1,0 +1,72 @@
+"""A small trained-looking artifact, and a network of a user's own, for the tests of models, fuse and export."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from steps.models.architectures import create
+from steps.models.files import ProbeImages, save_model
+from steps.reparam.expand import expand
+from steps.reports.card import Card, Expansion, Preprocessing
+from tests.reparam.networks import randomise
+
+SIZE = 16
+NAMES = ("ant", "bee", "cat", "dog")
+HOW = Preprocessing(size=SIZE, resize=SIZE, interpolation="bilinear", mean=(0.5, 0.45, 0.4), std=(0.25, 0.2, 0.3))
+
+
+class Own(nn.Module):
+    """A user's own network."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, image_NCHW: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.head(self.norm(self.conv(image_NCHW)).relu().mean((2, 3)))
+        return logits
+
+
+def wrong_head(class_num: int) -> nn.Module:
+    """Return a network that does not fit."""
+    return Own(class_num + 1)
+
+
+def no_network(class_num: int) -> int:
+    """Return no network."""
+    return class_num
+
+
+def no_class_num() -> None:
+    """Take no class number; calling it must never happen."""
+    raise AssertionError("a callable that takes no class_num was called")
+
+
+def probes(number: int = 3) -> ProbeImages:
+    """Return a few images of noise."""
+    images = np.random.default_rng(0).integers(0, 256, (number, SIZE, SIZE, 3), dtype=np.uint8)
+    return ProbeImages(images, tuple(f"{n}.png" for n in range(number)), tuple(range(number)))
+
+
+def write_trained(folder: Path, block: str | None = "repvgg", arch: str = "repvgg_nano") -> Card:
+    """Write a network as train leaves it, its norms far from their defaults, and return its card."""
+    torch.manual_seed(0)
+    network = create(arch, len(NAMES), SIZE)
+    if block is not None:
+        expand(network, block, init="standard")
+    card = Card(
+        form="train",
+        arch=arch,
+        class_num=len(NAMES),
+        class_names=NAMES,
+        preprocessing=HOW,
+        expansion=None if block is None else Expansion(block=block, where="all", mode="branch"),
+        files={},
+        artifact="",
+    )
+    return save_model(folder, randomise(network), card, probes())

@@ -1,0 +1,84 @@
+"""A name makes the network, from whoever has it; a name that nobody has is an error that helps."""
+
+import pytest
+import torch
+from torch import nn
+
+from steps.errors import BadInput
+from steps.models.architectures import ARCHITECTURES, create
+from steps.models.heads import head_name, head_parameters
+from steps.reparam.expand import expand
+from steps.reparam.fold import absorb_norms, fold, norms_left
+
+SMALL = [name for name in ARCHITECTURES if name.endswith(("nano", "a0_plain"))]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_body_of_ours_has_a_head_of_the_wanted_size(arch: str) -> None:
+    with torch.device("meta"):
+        network = create(arch, 7, 32)
+        logits = network(torch.zeros(2, 3, 32, 32))
+    assert logits.shape == (2, 7)
+
+
+@pytest.mark.parametrize("arch", SMALL)
+def test_our_bodies_expand_completely_and_fold_to_convolutions_alone(arch: str) -> None:
+    network = create(arch, 7, 32).eval()
+    plan = expand(network, "repvgg")
+    assert len(plan.expanded) == len(plan.sites) == sum(name.endswith("conv") for name, _ in _plain(arch))
+    plain = absorb_norms(fold(network))
+    assert norms_left(plain) == {}
+    assert not [module for module in plain.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def _plain(arch: str) -> list[tuple[str, nn.Module]]:
+    return [(name, m) for name, m in create(arch, 7, 32).named_modules() if isinstance(m, nn.Conv2d)]
+
+
+def test_a0_has_the_size_that_the_paper_gives() -> None:
+    with torch.device("meta"):
+        network = create("repvgg_a0_plain", 1000, 224)
+    millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    assert millions == pytest.approx(8.30, abs=0.03)  # table 4; the batch norms' numbers are the rest
+
+
+@pytest.mark.parametrize(
+    ("arch", "head"),
+    [
+        ("resnet18", "fc"),
+        ("timm:resnet18", "fc"),
+        ("timm:resnet18.a1_in1k", "fc"),
+        ("torchvision:resnet18", "fc"),
+        ("torchvision:squeezenet1_1", "classifier.1"),
+        ("vgg11_bn", "head.fc"),
+        ("timm:vit_tiny_patch16_224", "head"),
+        ("tests.models.artifacts:Own", "head"),
+    ],
+)
+def test_networks_come_from_timm_torchvision_and_the_user(arch: str, head: str) -> None:
+    network = create(arch, 5, 64).eval()
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
+    assert head_name(network) == head
+    assert head_parameters(network) == sum(p.numel() for p in network.get_submodule(head).parameters())
+
+
+@pytest.mark.parametrize(
+    ("arch", "sentence"),
+    [
+        ("resnet81", r"no architecture 'resnet81'.*Did you mean 'resnet\d+'"),
+        ("repvgg_nanno", "Did you mean 'repvgg_nano'"),
+        ("timm:repvgg_nano", "no architecture 'repvgg_nano' among timm"),
+        ("hf-hub:someone/model", "is no architecture"),
+        ("local-dir:/somewhere", "is no architecture"),
+        ("no_such_package:net", "cannot be imported"),
+        ("tests.models.artifacts:Nothing", "has no 'Nothing'"),
+        ("tests.models.artifacts:SIZE", "can be called"),
+        ("tests.models.artifacts:no_class_num", "neither class_num nor num_classes"),
+        ("os:abort", "neither class_num nor num_classes|can be called"),
+        ("tests.models.artifacts:no_network", "returned a int"),
+        ("tests.models.artifacts:wrong_head", r"must return logits of shape \(1, 5\)"),
+    ],
+)
+def test_a_wrong_name_is_an_error_that_says_what_would_be_right(arch: str, sentence: str) -> None:
+    with pytest.raises(BadInput, match=sentence):
+        create(arch, 5, 32)

@@ -1,0 +1,98 @@
+"""Weights from elsewhere: counted, said, and refused when they are of another network."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from steps.errors import BadInput, Refused
+from steps.models.weights import load_weights, read_weights
+from steps.reports.train import TrainReport
+from tests.models.artifacts import Own
+
+
+def saved(tmp_path: Path, content: Any, name: str = "weights.pt") -> Path:
+    torch.save(content, tmp_path / name)
+    return tmp_path / name
+
+
+def state(class_num: int = 4, seed: int = 1) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return dict(Own(class_num).state_dict())
+
+
+def test_a_whole_state_dict_covers_everything(tmp_path: Path) -> None:
+    network, wanted = Own(4), state()
+    coverage = load_weights(network, saved(tmp_path, wanted), 1.0)
+    assert coverage.coverage == 1.0 and not coverage.head_replaced
+    assert all(torch.equal(value, wanted[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("under", ["state_dict", "model"])
+def test_a_checkpoint_is_opened_and_wrappers_are_taken_off(tmp_path: Path, under: str) -> None:
+    wrapped = {f"module.{key}": value for key, value in state().items()}
+    coverage = load_weights(Own(4), saved(tmp_path, {under: wrapped, "epoch": 3}), 1.0)
+    assert coverage.coverage == 1.0
+
+
+def test_safetensors_files_are_read(tmp_path: Path) -> None:
+    save_file(state(), tmp_path / "weights.safetensors")
+    assert load_weights(Own(4), tmp_path / "weights.safetensors", 1.0).coverage == 1.0
+
+
+@pytest.mark.parametrize("headless", ["another class number", "no last layer"])
+def test_a_head_that_does_not_fit_starts_fresh_and_is_said(
+    tmp_path: Path, headless: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = state(class_num=9)
+    if headless == "no last layer":
+        tensors = {key: value for key, value in tensors.items() if not key.startswith("head.")}
+    network = Own(4)
+    before = network.head.weight.clone()
+    coverage = load_weights(network, saved(tmp_path, tensors), 1.0)
+    assert coverage.coverage == 1.0 and coverage.head_replaced
+    assert torch.equal(network.head.weight, before)
+    assert torch.equal(network.conv.weight, tensors["conv.weight"])
+    assert "the last layer (head) starts fresh" in capsys.readouterr().err
+
+
+def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path: Path) -> None:
+    network = Own(4)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    other = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).state_dict()
+    with pytest.raises(Refused, match=r"train\.min_weights_coverage asks for 95\.0%.*missing.*unexpected") as no:
+        load_weights(network, saved(tmp_path, other), 0.95)
+    assert isinstance(no.value.report, TrainReport) and no.value.report.weights is not None
+    assert no.value.report.weights.coverage == 0.0
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_the_counter_of_batches_is_not_missed(tmp_path: Path) -> None:
+    old = {key: value for key, value in state().items() if not key.endswith("num_batches_tracked")}
+    coverage = load_weights(Own(4), saved(tmp_path, old), 1.0)
+    assert coverage.missing == ()
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise AssertionError('code of a file was run')",))
+
+
+def test_code_inside_a_file_is_never_run(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").write_bytes(pickle.dumps(Hostile()))
+    with pytest.raises(BadInput, match="no file of plain weights"):
+        read_weights(tmp_path / "weights.pt")
+    torch.save(Hostile(), tmp_path / "weights.pt")
+    with pytest.raises(BadInput, match="no file of plain weights"):
+        read_weights(tmp_path / "weights.pt")
+
+
+def test_what_holds_no_weights_is_an_error_that_says_what_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="it holds epoch, note"):
+        read_weights(saved(tmp_path, {"epoch": 3, "note": "hello"}))
+    with pytest.raises(BadInput, match="is not there"):
+        read_weights(tmp_path / "nothing.pt")

@@ -1,0 +1,117 @@
+"""A line of forms as evaluate leaves them, made of numbers: honest at first, then with one fault planted."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from steps.metrics.recall import predicted, recall_per_class, top1, worst_recall
+from steps.params.gate import GateParams
+from steps.parity.judge import Terms
+from steps.reports.card import Card, Preprocessing
+from steps.reports.evaluate import FormReport
+
+Logits = npt.NDArray[np.float32]
+NAMES = ("ant", "bee", "cow", "dog", "eel")
+ENGINES = ("onnxruntime-fp32", "openvino-int8")
+LINE = ("train", "fuse", "export")
+HOW = Preprocessing(size=8, resize=8, interpolation="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+IMAGES = 1000
+
+
+def card_of(form: str, parent: str | None) -> Card:
+    """Return the card of a form that was made from `parent`."""
+    return Card(
+        form=form,
+        arch="tiny",
+        class_num=len(NAMES),
+        class_names=NAMES,
+        preprocessing=HOW,
+        files={},
+        artifact=f"{form}-artifact",
+        made_from=f"{parent}-artifact" if parent else None,
+    )
+
+
+def labels_of(images: int) -> npt.NDArray[np.int64]:
+    """Return balanced labels."""
+    return np.arange(images) % len(NAMES)
+
+
+def trained_logits(images: int, seed: int = 0) -> Logits:
+    """Return logits_NK of a network that finds about 19 in 20 images, each with another confidence."""
+    draw = np.random.default_rng(seed)
+    right = draw.random(images) < 0.95
+    said = np.where(right, labels_of(images), (labels_of(images) + 1) % len(NAMES))
+    logits_NK = draw.normal(0, 0.5, (images, len(NAMES)))
+    logits_NK[np.arange(images), said] += draw.uniform(4, 8, images)
+    return logits_NK.astype(np.float32)
+
+
+class Forms:
+    """A folder `evaluate/` of an honest line; `plant` writes one form anew with something changed."""
+
+    def __init__(self, folder: Path, engines: Sequence[str] = ENGINES, images: int = IMAGES) -> None:
+        self.folder, self.engines, self.images = folder, tuple(engines), images
+        folder.mkdir(parents=True, exist_ok=True)
+        self.logits_NK = trained_logits(images)
+        parents = {"train": None, "fuse": "train", "export": "fuse"} | dict.fromkeys(engines, "export")
+        self.cards = {form: card_of(form, parent) for form, parent in parents.items()}
+        for number, form in enumerate(self.cards):
+            noise = np.random.default_rng(number).normal(0, 1e-5, self.logits_NK.shape)
+            self.plant(form, logits_NK=(self.logits_NK + noise).astype(np.float32))
+        FormReport(form="champion", deferred="there is no accepted release yet").write(folder / "champion.json")
+
+    def plant(
+        self,
+        form: str,
+        logits_NK: Logits | None = None,
+        order: npt.NDArray[np.int64] | None = None,
+        labels_N: npt.NDArray[np.int64] | None = None,
+        card: dict[str, Any] | None = None,
+        **figures: Any,
+    ) -> None:
+        """Write the form's two files; `order` picks and sorts its rows."""
+        scores = self.logits_NK if logits_NK is None else logits_NK
+        labels = labels_of(self.images) if labels_N is None else labels_N
+        rows = np.arange(self.images) if order is None else order
+        known = self.cards.get(form) or card_of(form, None)
+        self._write(form, rows, labels[rows], scores[rows], known.model_copy(update=card or {}), figures)
+
+    def _write(
+        self, form: str, rows: npt.NDArray[np.int64], labels_N: npt.NDArray[np.int64], scores: Logits,
+        card: Card, figures: dict[str, Any],
+    ) -> None:  # fmt: skip
+        said_N = predicted(scores)
+        worst, number = worst_recall(recall_per_class(said_N, labels_N, len(NAMES)))
+        report = FormReport(
+            form=form, card=card, images=len(rows), top1=top1(said_N, labels_N), worst_recall=worst,
+            worst_class=NAMES[number or 0], size_bytes=123_456, test_set="f" * 64,
+        )  # fmt: skip
+        report.model_copy(update=figures).write(self.folder / f"{form}.json")
+        columns = {
+            "id": [f"{row:06}.png" for row in rows],
+            "label": labels_N,
+            "scores": pl.Series(list(scores), dtype=pl.List(pl.Float32)),
+        }
+        pl.DataFrame(columns).write_parquet(self.folder / f"{form}.parquet")
+
+    def with_lost(self, count: int, of_class: int | None = None) -> Logits:
+        """Return the trained logits, with so many of the images that were right (of a class) now wrong."""
+        labels_N = labels_of(self.images)
+        right_N = predicted(self.logits_NK) == labels_N
+        if of_class is not None:
+            right_N &= labels_N == of_class
+        lost = np.flatnonzero(right_N)[:count]
+        changed = self.logits_NK.copy()
+        changed[lost] = np.roll(changed[lost], 1, axis=1)
+        return changed
+
+    def terms(self, **changed: Any) -> Terms:
+        """Return the gate's default terms, with every form of this line required unless `required` is given."""
+        params = GateParams(**{"required": ("fuse", "export", *self.engines), **changed})
+        limits = params.model_dump(include={key for key in GateParams.model_fields if key[:4] in ("max_", "min_")})
+        return Terms(self.engines, params.required, limits, params.confidence)

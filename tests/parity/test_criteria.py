@@ -1,0 +1,114 @@
+"""Each criterion by itself: what it calls a pass, a failure, and too thin to say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from steps.params.gate import GateParams
+from steps.parity.criteria import (
+    AGAINST_CHAMPION,
+    FLOORS,
+    PAIRED,
+    Pair,
+    above_chance,
+    agreement,
+    chance,
+    recall_drop,
+    score_difference,
+    top1_drop,
+)
+from steps.parity.evidence import Evidence, read_evidence
+from steps.parity.judge import judge
+from tests.parity.forms import NAMES, Forms, Logits, labels_of
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> Forms:
+    return Forms(tmp_path, engines=("onnxruntime-fp32",))
+
+
+def pair_of(forms: Forms, logits_NK: Logits, many: int = 1) -> Pair:
+    forms.plant("export", logits_NK=logits_NK)
+    return Pair(read_evidence(forms.folder, "train"), read_evidence(forms.folder, "export"), 0.95, many)
+
+
+def guessing(forms: Forms, logits_NK: Logits) -> Evidence:
+    forms.plant("train", logits_NK=logits_NK)
+    return read_evidence(forms.folder, "train")
+
+
+def test_every_criterion_has_its_key_of_params() -> None:
+    assert set(PAIRED | FLOORS | AGAINST_CHAMPION) < set(GateParams.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("lost", "judgement"), [(0, "pass"), (4, "pass"), (8, "inconclusive"), (13, "inconclusive"), (40, "fail")]
+)
+def test_a_drop_passes_or_fails_only_when_the_images_show_it(forms: Forms, lost: int, judgement: str) -> None:
+    assert top1_drop(pair_of(forms, forms.with_lost(lost)), 0.01).judgement == judgement
+
+
+def test_an_undecided_drop_is_told_what_would_decide_on_either_side_of_the_limit(forms: Forms) -> None:
+    below = top1_drop(pair_of(forms, forms.with_lost(8)), 0.01).advice
+    above = top1_drop(pair_of(forms, forms.with_lost(13)), 0.01).advice
+    needed = [int("".join(filter(str.isdigit, advice.split("test")[0]))) for advice in (below, above)]
+    assert all(1000 < count < 10_000 for count in needed)
+
+
+def test_the_more_is_compared_at_once_the_more_a_failure_must_show(forms: Forms) -> None:
+    pair = pair_of(forms, forms.with_lost(18))
+    assert top1_drop(pair, 0.01).judgement == "fail"
+    assert top1_drop(Pair(pair.reference, pair.form, 0.95, forms=50), 0.01).judgement == "inconclusive"
+
+
+def test_only_the_class_that_drops_is_named(forms: Forms) -> None:
+    finding = recall_drop(pair_of(forms, forms.with_lost(60, of_class=2)), 0.05)
+    assert (finding.judgement, finding.undecided) == ("fail", ())
+    assert f"class '{NAMES[2]}' of 200 images" in finding.evidence
+    assert finding.value == pytest.approx(0.3)
+
+
+def test_a_class_without_test_images_is_not_judged(forms: Forms) -> None:
+    labels_N = labels_of(forms.images) % 4
+    for form in ("train", "export"):
+        forms.plant(form, labels_N=labels_N)
+    pair = Pair(read_evidence(forms.folder, "train"), read_evidence(forms.folder, "export"), 0.95)
+    assert recall_drop(pair, 0.05).judgement == "pass"
+
+
+def test_agreement_counts_images_whoever_is_right(forms: Forms) -> None:
+    finding = agreement(pair_of(forms, forms.with_lost(11)), 0.99)
+    assert (finding.judgement, finding.value) == ("fail", 0.989)
+
+
+def test_one_image_in_a_hundred_may_differ_in_score_and_the_largest_is_told(forms: Forms) -> None:
+    few = score_difference(pair_of(forms, forms.with_lost(9)), 0.05)
+    assert few.judgement == "pass"
+    assert "the largest 0.9" in few.evidence
+    assert score_difference(pair_of(forms, forms.with_lost(12)), 0.05).judgement == "fail"
+
+
+def test_a_form_that_says_one_class_always_is_no_better_than_chance(forms: Forms) -> None:
+    labels_N = np.where(labels_of(forms.images) == 1, 1, 0)  # 80 % of the images are of one class
+    always_NK = np.tile(np.array([[5, 0, 0, 0, 0]], np.float32), (forms.images, 1))
+    forms.plant("train", logits_NK=always_NK, labels_N=labels_N)
+    evidence = read_evidence(forms.folder, "train")
+    assert chance(evidence) == pytest.approx(0.8)
+    assert above_chance(Pair(evidence, evidence, 0.95), chance(evidence)).judgement == "fail"
+
+
+def test_a_form_that_guesses_evenly_has_a_chance_of_one_in_k(forms: Forms) -> None:
+    logits_NK = np.random.default_rng(1).normal(0, 1, forms.logits_NK.shape).astype(np.float32)
+    assert chance(guessing(forms, logits_NK)) == pytest.approx(0.2, abs=1e-3)
+
+
+def test_honest_lines_are_never_failed(tmp_path: Path) -> None:
+    """Other seeds of the noise that arithmetic leaves, and a few near ties that fall the other way."""
+    for seed in range(20):
+        forms = Forms(tmp_path / str(seed), engines=(), images=1000)
+        draw = np.random.default_rng(seed)
+        for form in ("fuse", "export"):
+            noise = draw.normal(0, 0.02, forms.logits_NK.shape).astype(np.float32)
+            forms.plant(form, logits_NK=forms.logits_NK + noise)
+        assert judge(forms.folder, forms.terms()).judgement == "pass"

@@ -1,0 +1,54 @@
+"""The verdict as people read it: all that did not pass, and nothing that a class name could slip in."""
+
+from pathlib import Path
+
+import pytest
+
+from steps.parity.judge import judge
+from steps.parity.page import page, table
+from steps.reports.verdict import Criterion, FormVerdict, Verdict
+from tests.parity.forms import Forms
+
+
+@pytest.fixture
+def verdict(tmp_path: Path) -> Verdict:
+    forms = Forms(tmp_path)
+    forms.plant("openvino-int8", logits_NK=forms.with_lost(40))
+    return judge(forms.folder, forms.terms(required=("export",)))
+
+
+def test_the_table_has_a_row_for_each_form_and_its_columns_are_aligned(verdict: Verdict) -> None:
+    lines = table(verdict).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [form.form for form in verdict.forms]
+    edges = [[at for at, letter in enumerate(line) if letter == "|"][:7] for line in lines]
+    assert all(found == edges[0] for found in edges)
+    assert lines[0].split("|")[1:-1][-1].strip() == "why"
+
+
+def test_latencies_are_a_column_only_where_they_were_measured(verdict: Verdict) -> None:
+    assert "latency" not in table(verdict)
+    shown = table(verdict, {"export": "0.75 ms"}).splitlines()
+    assert "latency" in shown[0]
+    assert sum("0.75 ms" in line for line in shown) == 1
+
+
+def test_the_page_tells_a_candidate_that_failed_from_a_form_that_decides(verdict: Verdict) -> None:
+    text = page(verdict)
+    assert text.startswith("# Verdict: PASS\n")
+    assert "fail (candidate)" in text
+    assert "- openvino-int8: fail: top1_drop 0.04" in text
+
+
+def test_a_refused_page_begins_with_the_sentence(verdict: Verdict) -> None:
+    refused = verdict.model_copy(update={"refused": "export: because", "judgement": "fail"})
+    assert "Refused: export: because" in page(refused).splitlines()
+
+
+def test_a_class_name_can_break_neither_the_table_nor_the_page() -> None:
+    hostile = "a|b\n# Verdict: PASS <script>alert(1)</script>"
+    said = Criterion(form="export", metric="m", judgement="fail", sentence=hostile, undecided=(hostile,))
+    form = FormVerdict(form="export", judgement="fail", required=True, why=hostile)
+    text = page(Verdict(refused=f"export: {hostile}", forms=(form,), criteria=(said,)))
+    assert "<script>" not in text
+    assert [line for line in text.splitlines() if line.startswith("# ")] == ["# Verdict: FAIL"]
+    assert "a\\|b" in table(Verdict(forms=(form,)))

@@ -1,0 +1,164 @@
+"""A folded network is the architecture itself; an absorbed one has no norm that could be gone."""
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from steps.errors import BadInput
+from steps.reparam.branches import BLOCKS
+from steps.reparam.certify import relative_error
+from steps.reparam.expand import expand
+from steps.reparam.fold import absorb_norms, fold, norms_left
+from tests.reparam.networks import SmallNet, randomise
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "timm resnet18": lambda: timm.create_model("resnet18", num_classes=7),
+    "timm mobilenetv3_small_050": lambda: timm.create_model("mobilenetv3_small_050", num_classes=7),
+    "torchvision vgg11_bn": lambda: torchvision.models.vgg11_bn(num_classes=7).features,
+    "torchvision resnet18": lambda: torchvision.models.resnet18(num_classes=7),
+}
+SPREAD = tuple(zip(NETWORKS, BLOCKS, strict=True))  # each network and each block once; a benchmark runs them all
+
+
+@pytest.mark.parametrize(("name", "block"), SPREAD)
+def test_public_networks_fold_back_into_the_unmodified_architecture(name: str, block: str) -> None:
+    torch.manual_seed(0)
+    image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    model = randomise(NETWORKS[name]())
+    expand(model, block)
+    randomise(model).double()
+    expected = model(image)
+    folded = fold(model)
+    original = NETWORKS[name]().double().eval()
+    original.load_state_dict(folded.state_dict(), strict=True)
+    for plain in (original, absorb_norms(folded)):
+        error = relative_error(expected, plain(image))
+        assert error is not None and error <= 1e-12  # float64, over the whole depth
+    assert norms_left(absorb_norms(folded)) == {}
+
+
+def test_fold_leaves_the_given_network_as_it_is() -> None:
+    model = SmallNet()
+    expand(model, "repvgg")
+    randomise(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    fold(model)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_the_bias_goes_where_the_architecture_has_room_for_it() -> None:
+    model = SmallNet()
+    expand(model, "acb")
+    plain = fold(randomise(model))
+    assert isinstance(plain, SmallNet)
+    assert plain.conv_a.bias is None and plain.norm_a.bias.abs().sum() > 0
+    assert plain.conv_b.bias is not None and plain.norm_b.bias.abs().sum() == 0
+    for norm in (plain.norm_a, plain.norm_b):
+        assert norm.running_mean is not None and norm.running_var is not None
+        assert torch.equal(norm.weight, torch.ones(8)) and torch.equal(norm.running_mean, torch.zeros(8))
+        torch.testing.assert_close(norm.running_var, torch.full((8,), 1 - norm.eps))
+
+
+@pytest.mark.parametrize("refused", [fold, absorb_norms])
+def test_training_mode_is_refused(refused: Callable[[nn.Module], nn.Module]) -> None:
+    with pytest.raises(BadInput, match=r"training mode; call \.eval\(\)"):
+        refused(SmallNet().train())
+
+
+def test_absorbing_a_multi_branch_network_is_refused() -> None:
+    model = SmallNet().eval()
+    expand(model, "repvgg")
+    with pytest.raises(BadInput, match="fold it first"):
+        absorb_norms(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_numbers_are_rounded_once_to_the_precision_they_had(dtype: torch.dtype) -> None:
+    model = SmallNet()
+    expand(model, "repvgg")
+    rounded = randomise(model).to(dtype)
+    exact = fold(copy_as(rounded, torch.float64)).state_dict()
+    for key, value in fold(rounded).state_dict().items():
+        wanted = exact[key].to(dtype) if value.is_floating_point() else exact[key]
+        assert torch.equal(value, wanted), key
+
+
+def test_synchronised_norms_fold_and_stay_synchronised() -> None:
+    model = synchronised(SmallNet())
+    expand(model, "acb")
+    randomise(model).double()
+    image = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    plain = fold(model)
+    error = relative_error(model(image), plain(image))
+    assert error is not None and error <= 1e-12
+    assert isinstance(plain.get_submodule("norm_a"), nn.SyncBatchNorm)
+
+
+def test_branches_made_synchronised_after_expanding_fold_too() -> None:
+    model = SmallNet()
+    expand(model, "repvgg")
+    wide = randomise(synchronised(model)).double()
+    image = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    error = relative_error(wide(image), fold(wide)(image))
+    assert error is not None and error <= 1e-12
+
+
+def test_a_fresh_absorbed_network_takes_the_saved_keys() -> None:
+    model = SmallNet()
+    expand(model, "repvgg")
+    shipped = absorb_norms(fold(randomise(model)))
+    fresh = absorb_norms(SmallNet().eval())
+    fresh.load_state_dict(shipped.state_dict(), strict=True)
+    image = torch.randn(2, 3, 16, 16)
+    assert torch.equal(fresh(image), shipped(image))
+
+
+def test_sites_are_found_under_a_wrapper() -> None:
+    class Wrapped(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, image: Tensor) -> Tensor:
+            logits: Tensor = self.net(image / 2)
+            return logits
+
+    model = SmallNet()
+    expand(model, "repvgg")
+    wrapped = randomise(Wrapped(model)).double()
+    image = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    error = relative_error(wrapped(image), fold(wrapped)(image))
+    assert error is not None and error <= 1e-12
+
+
+def test_norms_that_must_stay_are_listed_with_their_reason() -> None:
+    class NormFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, image: Tensor) -> Tensor:
+            features: Tensor = self.conv(self.norm(image))
+            return features
+
+    assert norms_left(absorb_norms(NormFirst().eval())) == {"norm": "its input is no convolution's output"}
+
+
+def synchronised(model: nn.Module) -> nn.Module:
+    """Return the network as it is made for training on several GPUs."""
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return converted
+
+
+def copy_as(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return a copy of the network in another precision."""
+    twin = SmallNet()
+    expand(twin, "repvgg")
+    twin.load_state_dict(model.state_dict())
+    twin.to(model.get_parameter("head.weight").dtype).load_state_dict(model.state_dict())
+    return twin.to(dtype).eval()

@@ -1,0 +1,116 @@
+"""The import graph keeps the promises of the layout: who may know whom, and what reruns what."""
+
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parent.parent
+STEPS = ["ingest", "validate", "split", "train", "fuse", "export", "build", "evaluate", "gate", "release"]
+ONE_IMPORTER = {
+    "tensorrt": "steps.backends.tensorrt",
+    "tensorrt_rtx": "steps.backends.tensorrt",
+    "openvino": "steps.backends.openvino",
+    "great_expectations": "steps.validate",
+}
+BELOW_EVERY_STEP = {"steps.cli", "steps.errors", "steps.progress"}
+SHIPPED = {"release": {"tools/consumers/predict.py"}}  # copied, not imported
+LISTED_BY_MODULE = ("steps.images", "steps.params", "steps.reports")
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph(
+        "steps",
+        "flows",
+        "tools",
+        include_external_packages=True,
+        exclude_type_checking_imports=True,
+        cache_dir=None,
+    )
+
+
+def test_the_import_contracts_hold() -> None:
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+def test_no_two_modules_import_each_other_in_a_circle(graph: grimp.ImportGraph) -> None:
+    for module in graph.modules:
+        if module.startswith(("steps", "flows", "tools")) and module not in ("steps", "flows", "tools"):
+            imported = graph.find_modules_directly_imported_by(module)
+            circles = [other for other in imported if graph.chain_exists(importer=other, imported=module)]
+            assert not circles, f"{module} imports {circles}, which import it in turn"
+
+
+@pytest.mark.parametrize(("package", "importer"), ONE_IMPORTER.items())
+def test_a_heavy_package_has_one_importer(graph: grimp.ImportGraph, package: str, importer: str) -> None:
+    found = graph.find_modules_that_directly_import(package) if package in graph.modules else set()
+    assert found <= {importer}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_what_a_step_imports_is_in_its_image(graph: grimp.ImportGraph, step: str) -> None:
+    images = yaml.safe_load((ROOT / "containers/images.yaml").read_text())
+    extras = images["images"][images["steps"][step]]
+    reached = {name for name in graph.find_upstream_modules(f"steps.{step}") if "." not in name}
+    third_party = reached - {"steps"} - set(sys.stdlib_module_names)
+    missing = {name for name in third_party if not _distributions(name) & _requirements(extras)}
+    assert not missing, f"the image of {step} has the extras {extras}, which bring no {sorted(missing)}"
+
+
+@pytest.mark.parametrize("stage", yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+def test_a_stage_depends_on_the_code_that_its_step_imports(graph: grimp.ImportGraph, stage: str) -> None:
+    definition = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    definition = definition.get("do", definition)
+    listed = {path for path in definition["deps"] if path.startswith(("steps/", "tools/"))}
+    step = re.findall(r"containers/run (\w+)", definition["cmd"])[0]
+    wanted = code_of(graph, step) | SHIPPED.get(step, set())
+    assert listed == wanted, f"{stage}: add {sorted(wanted - listed)}, drop {sorted(listed - wanted)}"
+
+
+def code_of(graph: grimp.ImportGraph, step: str) -> set[str]:
+    """Return the paths of what the step imports below its command line: rooms whole, or module by module."""
+    graph = _without(graph, BELOW_EVERY_STEP)
+    modules = {name for name in graph.find_upstream_modules(f"steps.{step}") if name.startswith("steps.")}
+    return {_path(module) for module in modules | {f"steps.{step}"}} - {""}
+
+
+def _path(module: str) -> str:
+    """Return the room as a folder; in the rooms that steps use piecemeal, the module, or the folder inside."""
+    depth = 3 if module.startswith(LISTED_BY_MODULE) else 2
+    path = "/".join(module.split(".")[:depth])
+    if module in LISTED_BY_MODULE:
+        path += "/__init__"
+    if (ROOT / path).is_dir():
+        return path
+    return f"{path}.py" if (ROOT / f"{path}.py").stat().st_size else ""
+
+
+def _without(graph: grimp.ImportGraph, modules: set[str]) -> grimp.ImportGraph:
+    copy: grimp.ImportGraph = __import__("copy").deepcopy(graph)
+    for module in modules:
+        copy.remove_module(module)
+    return copy
+
+
+def _distributions(package: str) -> set[str]:
+    return {_normal(name) for name in packages_distributions().get(package, [package])}
+
+
+def _requirements(extras: list[str]) -> set[str]:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = list(project["dependencies"])
+    for extra in extras:
+        lines += project["optional-dependencies"][extra]
+    return {_normal(re.split(r"[<>=!;\[ ]", line)[0]) for line in lines}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

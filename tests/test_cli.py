@@ -1,0 +1,152 @@
+"""A step's command line: exit codes, messages, and outputs that are whole or not there."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from steps.reports.base import read_refusal
+
+ROOT = Path(__file__).parent.parent
+
+STEP = """
+    import sys, time
+    from pathlib import Path
+    from steps.cli import run_step
+    from steps.errors import BadInput, Refused
+    from steps.params.fuse import FuseParams
+
+    def fuse(params: FuseParams, seed: int, model: Path, out: Path) -> None:
+        '''A step for tests.'''
+        (out / "half").write_text("half")
+        {body}
+        (out / "whole").write_text(str(seed))
+
+    run_step(fuse)
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "data/fuse").mkdir(parents=True)
+    (tmp_path / "data/fuse/old").write_text("of the last run")
+    return tmp_path
+
+
+def write_step(workspace: Path, body: str) -> None:
+    (workspace / "step.py").write_text(textwrap.dedent(STEP).replace("{body}", body))
+
+
+def start(workspace: Path, body: str, *flags: str) -> "subprocess.Popen[str]":
+    write_step(workspace, body)
+    return subprocess.Popen(
+        [sys.executable, "step.py", *(flags or ("--model", "m", "--out", "data/fuse"))],
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(workspace: Path, body: str, *flags: str) -> tuple[int, str]:
+    process = start(workspace, body, *flags)
+    said = process.communicate(timeout=60)[1]
+    return process.returncode, said
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_step_that_is_done_replaces_the_folder_of_the_last_run(workspace: Path) -> None:
+    assert run(workspace, "pass") == (0, "")
+    assert files(workspace / "data/fuse") == {"half", "whole"}
+    assert files(workspace / "data") == {"fuse"}
+
+
+def test_a_crash_leaves_the_last_output_alone_and_no_half_of_the_new(workspace: Path) -> None:
+    code, said = run(workspace, "1 / 0")
+    assert code == 1 and "ZeroDivisionError" in said
+    assert files(workspace / "data/fuse") == {"old"}
+    assert files(workspace / "data") == {"fuse"}
+
+
+def test_bad_input_is_one_line_and_exit_2(workspace: Path) -> None:
+    code, said = run(workspace, "raise BadInput('m is no model; give a folder.')")
+    assert (code, said) == (2, "fuse: m is no model; give a folder.\n")
+    assert files(workspace / "data/fuse") == {"old"}
+
+
+def test_a_refusal_writes_its_sentence_into_the_report_and_exits_3(workspace: Path) -> None:
+    code, said = run(workspace, "raise Refused('error 0.1 at site a exceeds 1e-5.')")
+    assert (code, said) == (3, "fuse: error 0.1 at site a exceeds 1e-5.\n")
+    assert read_refusal(workspace / "data/fuse/report.json") == "error 0.1 at site a exceeds 1e-5."
+
+
+@pytest.mark.parametrize("flags", [("--model", "m"), ("--model", "m", "--out", "o", "--other", "x")])
+def test_wrong_flags_are_exit_2(workspace: Path, flags: tuple[str, ...]) -> None:
+    code, said = run(workspace, "pass", *flags)
+    assert code == 2 and "--o" in said
+
+
+def test_an_unknown_key_is_exit_2_and_names_the_near_one(workspace: Path) -> None:
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text().replace("max_error_fp32", "max_eror_fp32"))
+    code, said = run(workspace, "pass")
+    assert code == 2
+    assert "fuse.max_eror_fp32: unknown key. Did you mean 'max_error_fp32'?" in said
+    assert files(workspace / "data/fuse") == {"old"}
+
+
+def test_all_faults_of_params_are_reported_at_once(workspace: Path) -> None:
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text().replace("seed: 0", "seed: -1").replace("lr: 0.1", "lr: fast"))
+    code, said = run(workspace, "pass")
+    assert code == 2 and "seed:" in said and "train.lr:" in said
+
+
+def test_a_killed_step_leaves_nothing_under_the_final_name_and_running_again_finishes(workspace: Path) -> None:
+    process = start(workspace, "time.sleep(60)")
+    wait_for(workspace / "data/.fuse.tmp/half")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert files(workspace / "data/fuse") == {"old"}
+    assert run(workspace, "pass")[0] == 0
+    assert files(workspace / "data") == {"fuse"}
+
+
+def test_a_second_writer_of_the_same_output_is_refused(workspace: Path) -> None:
+    first = start(workspace, "time.sleep(60)")
+    wait_for(workspace / "data/.fuse.tmp/half")
+    code, said = run(workspace, "pass")
+    first.kill()
+    first.communicate()
+    assert code == 2 and "another run is writing data" in said
+
+
+def test_a_step_ends_when_its_parent_is_killed(workspace: Path) -> None:
+    parent = "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]])"
+    write_step(workspace, "time.sleep(60)")
+    shell = subprocess.Popen(
+        [sys.executable, "-c", parent, "step.py", "--model", "m", "--out", "data/fuse"],
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    wait_for(workspace / "data/.fuse.tmp/half")
+    shell.kill()
+    shell.wait()
+    assert run(workspace, "pass")[0] == 0, "the orphan still holds the lock"
+
+
+def wait_for(path: Path) -> None:
+    for _ in range(300):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    raise TimeoutError(path)

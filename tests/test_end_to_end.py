@@ -1,0 +1,126 @@
+"""A person's own folder of images goes through the whole line by `dvc repro`, in a fresh clone."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image, ImageDraw
+
+from steps.errors import Refused
+from steps.evaluate import evaluate
+from steps.gate import gate
+from steps.params import load_params
+from steps.params.gate import GateParams
+from steps.reports.verdict import Verdict
+from tests.backends.tiny import swap_channels
+
+ROOT = Path(__file__).parent.parent
+COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
+PER_CLASS = 60
+ENGINES = ("onnxruntime-fp32", "openvino-fp32")
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The line, run once over three classes of coloured discs: 36 test images decide, so bounds are wide."""
+    folder = fresh_clone(tmp_path_factory.mktemp("clone") / "line")
+    draw_images(folder / "data/raw")
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["ingest"]["source"] = "data/raw"
+    params["train"] |= {"epochs": 20, "batch_size": 16, "lr": 0.05}
+    params["gate"]["max_top1_drop"] = 0.1
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    done = dvc(folder, "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def fresh_clone(folder: Path) -> Path:
+    """Copy what git knows or would add, and nothing that a run left behind."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+
+def draw_images(folder: Path) -> None:
+    """Draw discs of one colour a class, of random place and size, on grey noise."""
+    random = np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(PER_CLASS):
+            image = Image.fromarray(random.integers(90, 150, (40, 48, 3), dtype=np.uint8))
+            x, y, radius = (int(value) for value in random.integers((14, 12, 6), (34, 28, 12)))
+            ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+            image.save(folder / name / f"{number:03}.jpg", quality=92)
+
+
+def dvc(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "FOLDLINE_PYTHON": sys.executable}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_verdict_is_a_pass_and_every_form_agrees(clone: Path) -> None:
+    verdict = Verdict.read(clone / "data/gate/verdict.json")
+    assert verdict.judgement == "pass"
+    assert {form.form for form in verdict.forms} == {"train", "fuse", "export", "champion", *ENGINES}
+    judged = [form for form in verdict.forms if form.form != "champion"]
+    assert all(form.agreement == 1.0 for form in judged)
+    assert all(form.top1 is not None and form.top1 >= 0.9 for form in judged)
+
+
+def test_a_second_run_runs_nothing(clone: Path) -> None:
+    before = (clone / "dvc.lock").read_bytes()
+    done = dvc(clone, "repro")
+    assert "Running stage" not in done.stdout and (clone / "dvc.lock").read_bytes() == before
+
+
+def test_the_figures_are_there_for_dvc(clone: Path) -> None:
+    shown = dvc(clone, "metrics", "show")
+    assert shown.returncode == 0 and "data/evaluate/export.json" in shown.stdout.replace(os.sep, "/")
+    plotted = dvc(clone, "plots", "show", "--out", "plots")
+    assert plotted.returncode == 0 and (clone / "plots/index.html").is_file()
+
+
+def test_the_release_classifies_an_image_without_this_project(clone: Path, tmp_path: Path) -> None:
+    release = shutil.copytree(clone / "data/release", tmp_path / "release")
+    image = clone / "data/raw/green/000.jpg"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "predict.py", str(image)], cwd=release, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "green" in done.stdout
+
+
+def test_channels_swapped_in_one_forms_preprocessing_are_refused(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clone)
+    evidence = shutil.copytree("data/evaluate", tmp_path / "evaluate")
+    (tmp_path / "swapped").mkdir()
+    with monkeypatch.context() as planted:
+        swap_channels(planted)
+        evaluate(
+            "export", Path("data/export/model"), Path("data/ingest"), Path("data/split"), tmp_path / "swapped"
+        )
+    shutil.copytree(tmp_path / "swapped", evidence, dirs_exist_ok=True)
+    (tmp_path / "gate").mkdir()
+    terms = load_params(Path("params.yaml")).section("gate")
+    assert isinstance(terms, GateParams)
+    with pytest.raises(Refused, match=r"^export: \w+ .*\(gate\.\w+\)"):
+        gate(terms, ENGINES, evidence, tmp_path / "gate")

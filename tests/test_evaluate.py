@@ -1,0 +1,190 @@
+"""evaluate: every form on the same test images, every score kept, nothing judged."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from steps.backends.contract import CannotRunHere, WrongFile
+from steps.errors import BadInput, Refused
+from steps.evaluate import evaluate
+from steps.images.manifest import read_manifest
+from steps.reports.champion import Champion
+from steps.reports.evaluate import FormReport, Latency
+from tests.backends.tiny import (
+    NAMES,
+    onnx_model,
+    probe_images,
+    reference,
+    run_step_in,
+    swap_channels,
+    weights,
+    write_exported,
+    write_images,
+)
+
+IMAGES = 40
+TEST = [number for number in range(IMAGES) if number % 5 == 4]
+SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_exported(tmp_path / "model", onnx_model(weights()))
+    write_images(tmp_path, IMAGES)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def evaluated(root: Path, form: str = "export", model: str = "model") -> tuple[FormReport, pl.DataFrame]:
+    out = root / "evaluate"
+    out.mkdir(exist_ok=True)
+    evaluate(form, root / model, root / "ingest", root / "split", out)
+    return FormReport.read(out / f"{form}.json"), pl.read_parquet(out / f"{form}.parquet")
+
+
+def test_every_test_image_has_its_scores_in_the_order_of_the_names(root: Path) -> None:
+    report, scores = evaluated(root)
+    assert scores["id"].to_list() == [f"{number:03}.png" for number in TEST]
+    assert scores["label"].to_list() == [number % len(NAMES) for number in TEST]
+    assert scores.schema["scores"] == pl.List(pl.Float32)
+    wanted_NK = reference(probe_images(IMAGES)[TEST], weights())
+    found_NK = np.array(scores["scores"].to_list())
+    np.testing.assert_allclose(found_NK, wanted_NK, rtol=0, atol=1e-5 * np.abs(wanted_NK).max())
+    assert report.images == len(TEST)
+
+
+def test_the_figures_are_those_of_the_scores(root: Path) -> None:
+    report, scores = evaluated(root)
+    labels, found = scores["label"].to_numpy(), np.array(scores["scores"].to_list()).argmax(1)
+    recalls = {name: float(np.mean(found[labels == k] == k)) for k, name in enumerate(NAMES)}
+    assert report.top1 == pytest.approx(float(np.mean(found == labels)))
+    assert report.macro_recall == pytest.approx(float(np.mean(list(recalls.values()))))
+    assert report.worst_class is not None
+    assert report.worst_recall == recalls[report.worst_class] == min(recalls.values())
+    assert report.size_bytes == (root / "model/model.onnx").stat().st_size
+
+
+def test_two_runs_write_the_same_bytes(root: Path) -> None:
+    written = []
+    for _ in range(2):
+        evaluated(root)
+        written.append([(root / "evaluate" / name).read_bytes() for name in ("export.json", "export.parquet")])
+    assert written[0] == written[1]
+
+
+def test_the_latency_lies_beside_the_stages_and_in_no_output(root: Path) -> None:
+    evaluated(root)
+    latency = Latency.read(root / ".foldline/latency/export.json")
+    assert (latency.form, latency.threads, set(latency.milliseconds)) == ("export", 1, {1, 32})
+    assert "milliseconds" not in (root / "evaluate/export.json").read_text()
+
+
+def test_the_test_set_is_told_by_its_names_contents_and_labels(root: Path) -> None:
+    first = evaluated(root)[0].test_set
+    path = root / "split/manifest.parquet"
+    manifest = read_manifest(path)
+    last = pl.col("name") == f"{TEST[-1]:03}.png"
+    manifest.with_columns(label=pl.when(last).then(0).otherwise("label")).write_parquet(path)
+    assert evaluated(root)[0].test_set != first
+
+
+def test_a_model_with_another_class_order_than_the_images_is_refused(root: Path) -> None:
+    write_exported(root / "model", onnx_model(weights(), SWAPPED), SWAPPED)
+    with pytest.raises(Refused, match="export: class 0 is 'ant' in the images and 'bee' in the model"):
+        evaluated(root)
+
+
+def test_a_model_with_another_number_of_classes_than_the_images_is_refused(root: Path) -> None:
+    classes = {"names": dict(enumerate((*NAMES, "eel")))}
+    (root / "ingest/classes.json").write_text(json.dumps(classes))
+    with pytest.raises(Refused, match="the images have 5 classes and the model 4"):
+        evaluated(root)
+
+
+def test_an_onnx_file_with_another_class_order_than_its_card_is_not_evaluated(root: Path) -> None:
+    write_exported(root / "model", onnx_model(weights(), SWAPPED), NAMES)
+    with pytest.raises(WrongFile, match="names its classes bee, ant"):
+        evaluated(root)
+
+
+def test_a_form_that_cannot_run_here_is_deferred_and_has_no_scores(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(*_: object) -> None:
+        raise CannotRunHere("there is no such GPU")
+
+    monkeypatch.setattr("steps.backends.onnxruntime.open_engine", nowhere)
+    report, scores = evaluated(root)
+    assert report.deferred == "there is no such GPU"
+    assert (report.top1, report.images, report.refused) == (None, 0, None)
+    assert report.card is not None
+    assert report.size_bytes > 0
+    assert scores.is_empty()
+    assert scores.schema == {"id": pl.String, "label": pl.Int64, "scores": pl.List(pl.Float32)}
+
+
+def test_without_a_champion_the_form_is_deferred(root: Path) -> None:
+    Champion(accepted=False).write(root / "champion/champion.json")
+    report, scores = evaluated(root, "champion", "champion")
+    assert report.deferred == "there is no accepted release yet"
+    assert scores.is_empty()
+
+
+def test_a_champion_is_its_releases_onnx_model(root: Path) -> None:
+    Champion(accepted=True).write(root / "champion/champion.json")
+    shutil.copytree(root / "model", root / "champion/release/model")
+    report, scores = evaluated(root, "champion", "champion")
+    assert report.deferred is None
+    assert scores.equals(evaluated(root)[1])
+
+
+def test_a_champion_of_other_classes_is_deferred_so_that_a_new_class_does_not_stop_the_line(root: Path) -> None:
+    Champion(accepted=True).write(root / "champion/champion.json")
+    write_exported(root / "champion/release/model", onnx_model(weights(), SWAPPED), SWAPPED)
+    report, _ = evaluated(root, "champion", "champion")
+    assert "cannot be compared on these images: class 0 is 'ant'" in str(report.deferred)
+
+
+def test_a_constant_engine_is_evaluated_as_it_is(root: Path) -> None:
+    """Judging is the gate's: evaluate keeps the scores that show it."""
+    by = weights()
+    by["w3"][:] = 0
+    write_exported(root / "model", onnx_model(by))
+    _, scores = evaluated(root)
+    assert scores["scores"].n_unique() == 1
+
+
+def test_channels_swapped_in_preprocessing_show_in_the_scores(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, right = evaluated(root)
+    swap_channels(monkeypatch)
+    _, swapped = evaluated(root)
+    difference_NK = np.array(right["scores"].to_list()) - np.array(swapped["scores"].to_list())
+    assert np.abs(difference_NK).max(axis=1).min() > 1e-3
+
+
+def test_without_test_images_there_is_nothing_to_say(root: Path) -> None:
+    path = root / "split/manifest.parquet"
+    read_manifest(path, split="train").write_parquet(path)
+    with pytest.raises(BadInput, match="no test images"):
+        evaluated(root)
+
+
+def test_the_command_line_writes_one_form_beside_the_others(root: Path) -> None:
+    flags = {"model": "model", "images": "ingest", "split": "split", "out": "data/evaluate"}
+    for form in ("export", "onnxruntime-fp32"):
+        ran = run_step_in(root, "evaluate", {"form": form, **flags})
+        assert ran.returncode == 0, ran.stderr
+    found = {path.name for path in (root / "data/evaluate").iterdir()}
+    assert found == {f"{form}.{kind}" for form in ("export", "onnxruntime-fp32") for kind in ("json", "parquet")}
+
+
+def test_on_the_command_line_a_refusal_is_exit_3_and_stands_in_the_forms_own_report(root: Path) -> None:
+    write_exported(root / "model", onnx_model(weights(), SWAPPED), SWAPPED)
+    flags = {"form": "export", "model": "model", "images": "ingest", "split": "split", "out": "data/evaluate"}
+    ran = run_step_in(root, "evaluate", flags)
+    assert ran.returncode == 3
+    assert "class 0 is 'ant'" in str(FormReport.read(root / "data/evaluate/export.json").refused)

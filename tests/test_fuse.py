@@ -1,0 +1,124 @@
+"""Fuse writes a plain network that is the trained one, or refuses and writes no network at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from steps import fuse as step
+from steps.errors import Refused
+from steps.fuse import fuse
+from steps.models.files import load_classifier, load_model, load_probes
+from steps.params.fuse import FuseParams
+from steps.reparam.branches import BLOCKS, KernelBranch
+from steps.reparam.expand import MultiBranchConv
+from steps.reparam.kernels import Affine
+from steps.reports.card import Card
+from steps.reports.certificate import Certificate
+from tests.models.artifacts import write_trained
+
+PARAMS = FuseParams()
+
+
+def fused(tmp_path: Path, block: str | None = "repvgg", arch: str = "repvgg_nano") -> Path:
+    write_trained(tmp_path / "trained", block, arch)
+    out = tmp_path / "fuse"
+    out.mkdir()
+    fuse(PARAMS, 0, tmp_path / "trained", out)
+    return out
+
+
+@pytest.mark.parametrize("block", [None, *BLOCKS])
+def test_the_fused_network_is_plain_and_the_same(tmp_path: Path, block: str | None) -> None:
+    out = fused(tmp_path, block)
+    trained, card = load_classifier(tmp_path / "trained")
+    plain, plain_card = load_classifier(out / "model")
+    images = torch.from_numpy(load_probes(out / "model").images_NHWC_u8)
+    torch.testing.assert_close(plain(images), trained(images), rtol=1e-4, atol=1e-4)
+    assert not [m for m in plain.modules() if isinstance(m, nn.BatchNorm2d | MultiBranchConv)]
+    assert plain_card.fused and plain_card.expansion is None and plain_card.form == "fuse"
+    assert plain_card.made_from == card.artifact
+    certificate = Certificate.read(out / "certificate.json")
+    assert certificate.refused is None and certificate.left_as_is == {}
+    assert len(certificate.rows) == 4 * (7 + 1)  # seven convolutions and the whole; two precisions, two probes
+
+
+def test_a_users_own_network_is_fused(tmp_path: Path) -> None:
+    out = fused(tmp_path, "acb", "tests.models.artifacts:Own")
+    assert "norm.weight" not in load_model(out / "model")[0].state_dict()
+
+
+def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        fused(tmp_path / name)
+    for file in ("certificate.json", "model/model.safetensors", "model/card.json", "model/probes.npz"):
+        assert (tmp_path / "one/fuse" / file).read_bytes() == (tmp_path / "two/fuse" / file).read_bytes()
+
+
+def drop_a_branch(patch: pytest.MonkeyPatch) -> None:
+    whole = MultiBranchConv.folded
+
+    def without_the_last(block: MultiBranchConv) -> Affine:
+        weight, bias = whole(block)
+        if block.site != "body.stage1.1.conv":
+            return weight, bias
+        *_, last = block.parts().values()
+        return weight - last.folded()[0], bias - last.folded()[1]
+
+    patch.setattr(MultiBranchConv, "folded", without_the_last)
+
+
+def forget_the_offset(patch: pytest.MonkeyPatch) -> None:
+    whole = KernelBranch.folded
+
+    def at_the_corner(branch: KernelBranch) -> Affine:
+        weight, bias = whole(branch)
+        return (weight.roll((-1, -1), (2, 3)) if branch.offset == (1, 1) else weight), bias
+
+    patch.setattr(KernelBranch, "folded", at_the_corner)
+
+
+def lose_precision(patch: pytest.MonkeyPatch) -> None:
+    whole = MultiBranchConv.folded
+
+    def rounded(block: MultiBranchConv) -> Affine:
+        weight, bias = whole(block)
+        return weight.float().double(), bias
+
+    patch.setattr(MultiBranchConv, "folded", rounded)
+
+
+@pytest.mark.parametrize(
+    ("plant", "sentence"),
+    [
+        (drop_a_branch, r"at body\.stage1\.1\.conv .* fuse\.max_error_fp(32|64) allows"),
+        (forget_the_offset, r"fuse\.max_error_fp(32|64) allows"),
+        (lose_precision, r"in fp64 .* fuse\.max_error_fp64 allows 1e-12"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_wrong_fold_is_refused_and_no_network_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable[[pytest.MonkeyPatch], None],
+    sentence: str,
+) -> None:
+    plant(monkeypatch)
+    with pytest.raises(Refused, match=sentence) as refusal:
+        fused(tmp_path)
+    assert isinstance(refusal.value.report, Certificate) and refusal.value.report.rows
+    assert list((tmp_path / "fuse").iterdir()) == []
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(folder: Path) -> tuple[nn.Module, Card]:
+        network, card = load_model(folder)
+        network.get_parameter("head.bias").data[0] = torch.nan
+        return network, card
+
+    monkeypatch.setattr(step, "load_model", broken)
+    with pytest.raises(Refused, match=r"whole network .* not finite"):
+        fused(tmp_path)

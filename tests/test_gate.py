@@ -1,0 +1,358 @@
+"""gate: nothing ships that was not shown to be the trained model; each planted fault is refused in its words."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from steps.errors import BadInput, Refused
+from steps.gate import gate
+from steps.params.gate import GateParams
+from steps.reports.evaluate import FormReport
+from steps.reports.verdict import FormVerdict, Verdict
+from tests.backends.tiny import run_step_in
+from tests.parity.forms import ENGINES, NAMES, Forms
+
+ENGINE = "openvino-int8"
+SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> Forms:
+    return Forms(tmp_path / "evaluate")
+
+
+def judged(forms: Forms, required: tuple[str, ...] = ("fuse", "export", *ENGINES), **limits: Any) -> Verdict:
+    """Return the verdict that the step writes, or the one that it refuses with."""
+    out = forms.folder.parent / "gate"
+    try:
+        gate(GateParams(required=required, **limits), forms.engines, forms.folder, out)
+    except Refused as refused:
+        report = refused.report
+    else:
+        report = Verdict.read(out / "verdict.json")
+    assert isinstance(report, Verdict)
+    return report
+
+
+def refusal(forms: Forms, required: tuple[str, ...] = ("fuse", "export", *ENGINES), **limits: Any) -> str:
+    """Return the sentence with which the gate refuses."""
+    sentence = judged(forms, required, **limits).refused
+    assert sentence is not None, "the gate let it pass"
+    return sentence
+
+
+def of(verdict: Verdict, name: str) -> FormVerdict:
+    return {form.form: form for form in verdict.forms}[name]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault planted into a form, and the check and words that must find it."""
+
+    plant: Callable[[Forms], None]
+    form: str
+    check: str
+    words: str
+
+
+def _nan_in_one_class(forms: Forms) -> None:
+    logits = forms.logits_NK.copy()
+    logits[::50, 3] = np.nan
+    forms.plant(ENGINE, logits_NK=logits)
+
+
+def _one_class_constant(forms: Forms) -> None:
+    logits = forms.logits_NK.copy()
+    logits[:, 2] = -9
+    forms.plant(ENGINE, logits_NK=logits)
+
+
+def _overflow(forms: Forms) -> None:
+    logits = forms.logits_NK.copy()
+    logits[7, 1] = 65504
+    forms.plant(ENGINE, logits_NK=logits, card={"precision": "fp16"})
+
+
+def _permuted(forms: Forms) -> None:
+    forms.plant(ENGINE, logits_NK=forms.logits_NK[:, [1, 0, 2, 3, 4]])
+
+
+def _softmax_twice(forms: Forms) -> None:
+    shares = np.exp(forms.logits_NK)
+    forms.plant(ENGINE, logits_NK=shares / shares.sum(axis=1, keepdims=True))
+
+
+def _channels_swapped(forms: Forms) -> None:
+    noise = np.random.default_rng(9).normal(0, 4, forms.logits_NK.shape).astype(np.float32)
+    forms.plant(ENGINE, logits_NK=forms.logits_NK + noise)
+
+
+def _slightly_swapped(forms: Forms) -> None:
+    forms.plant(ENGINE, logits_NK=forms.logits_NK * np.float32(0.4))
+
+
+def _sorted_differently(forms: Forms) -> None:
+    forms.plant("fuse", order=np.arange(forms.images)[::-1].copy(), logits_NK=forms.logits_NK)
+
+
+def _batch_mixed_up(forms: Forms) -> None:
+    forms.plant(ENGINE, logits_NK=np.roll(forms.logits_NK, 1, axis=0))
+
+
+def _cut_short(forms: Forms) -> None:
+    (forms.folder / f"{ENGINE}.parquet").write_bytes(b"PAR1 and no more")
+
+
+FAULTS: dict[str, Fault] = {
+    "constants": Fault(
+        lambda forms: forms.plant(ENGINE, logits_NK=np.tile(forms.logits_NK[:1], (forms.images, 1))),
+        ENGINE, "constant", "5 of 5 classes",
+    ),
+    "zeros": Fault(
+        lambda forms: forms.plant(ENGINE, logits_NK=np.zeros_like(forms.logits_NK)), ENGINE, "constant", "the same"
+    ),
+    "one class constant": Fault(_one_class_constant, ENGINE, "constant", "the first 'cow'"),
+    "NaN in one class": Fault(_nan_in_one_class, ENGINE, "not_finite", "20 of 1000 images"),
+    "fp16 overflow": Fault(_overflow, ENGINE, "saturated", "65504"),
+    "class order permuted in the outputs": Fault(_permuted, ENGINE, "top1_drop", "gate.max_top1_drop"),
+    "class order permuted in the card": Fault(
+        lambda forms: forms.plant(ENGINE, card={"class_names": SWAPPED}), ENGINE, "classes", "class 0 is 'bee'"
+    ),
+    "class names of another data set": Fault(
+        lambda forms: forms.plant("export", card={"class_names": tuple("vwxyz")}), "export", "classes", "'v'"
+    ),
+    "channels swapped": Fault(_channels_swapped, ENGINE, "top1_drop", "exceeds 0.01"),
+    "channels swapped, seen in the scores alone": Fault(
+        _slightly_swapped, ENGINE, "score_difference", "gate.max_score_difference"
+    ),
+    "softmax applied twice": Fault(_softmax_twice, ENGINE, "score_difference", "exceeds 0.05"),
+    "images of a batch mixed up": Fault(_batch_mixed_up, ENGINE, "top1_drop", "exceeds"),
+    "images dropped": Fault(
+        lambda forms: forms.plant(ENGINE, order=np.arange(990), logits_NK=forms.logits_NK),
+        ENGINE, "images", "lacks 10 images, the first '000990.png'",
+    ),
+    "images sorted differently": Fault(_sorted_differently, "fuse", "images", "sorted differently"),
+    "evaluated on the training list": Fault(
+        lambda forms: forms.plant(ENGINE, test_set="e" * 64), ENGINE, "images", "test set eeee"
+    ),
+    "labels of another list": Fault(
+        lambda forms: forms.plant(ENGINE, labels_N=(np.arange(forms.images) + 1) % 5),
+        ENGINE, "labels", "1000 images",
+    ),
+    "stale engine of the last run": Fault(
+        lambda forms: forms.plant(ENGINE, card={"made_from": "older-artifact"}), ENGINE, "chain", "stale"
+    ),
+    "engine of another model": Fault(
+        lambda forms: forms.plant(ENGINE, card=dict(forms.cards["onnxruntime-fp32"])), ENGINE, "chain",
+        "'onnxruntime-fp32'",
+    ),
+    "fuse of another training": Fault(
+        lambda forms: forms.plant("fuse", card={"made_from": "other"}), "fuse", "chain", "made from other"
+    ),
+    "another preprocessing": Fault(
+        lambda forms: forms.plant(ENGINE, card={"preprocessing": forms.cards["train"].preprocessing.model_copy(
+            update={"mean": (0.4, 0.5, 0.6)})}), ENGINE, "chain", "another preprocessing",
+    ),
+    "figures that are not of these scores": Fault(
+        lambda forms: forms.plant(ENGINE, top1=0.999), ENGINE, "evidence", "0.999"
+    ),
+    "class_num off by one": Fault(
+        lambda forms: forms.plant(ENGINE, card={"class_num": 6, "class_names": (*NAMES, "fox")}),
+        ENGINE, "evidence", "6 scores",
+    ),
+    "scores cut short": Fault(
+        _cut_short,
+        ENGINE, "evidence", "cannot be read",
+    ),
+    "never evaluated": Fault(
+        lambda forms: (forms.folder / f"{ENGINE}.json").unlink(), ENGINE, "evidence", "is not there"
+    ),
+    "evaluate refused": Fault(
+        lambda forms: forms.plant(ENGINE, refused="the class names differ"),
+        ENGINE, "evidence", "evaluate refused it",
+    ),
+    "not run here": Fault(
+        lambda forms: FormReport(form=ENGINE, deferred="there is no GPU").write(forms.folder / f"{ENGINE}.json"),
+        ENGINE, "run", "there is no GPU",
+    ),
+    "a reference that guesses": Fault(
+        lambda forms: forms.plant("train", logits_NK=np.random.default_rng(3).normal(
+            0, 1, forms.logits_NK.shape).astype(np.float32)), "train", "top1", "beat chance",
+    ),
+    "a class that is no longer found": Fault(
+        lambda forms: forms.plant(ENGINE, logits_NK=forms.with_lost(40, of_class=4)), ENGINE, "recall_drop",
+        "class 'eel' of 200 images",
+    ),
+}  # fmt: skip
+
+
+def test_an_honest_line_passes(forms: Forms) -> None:
+    verdict = judged(forms)
+    assert (verdict.judgement, verdict.refused) == ("pass", None)
+    assert {form.form: form.judgement for form in verdict.forms} == {
+        **dict.fromkeys(("train", "fuse", "export", *ENGINES), "pass"),
+        "champion": "deferred",
+    }
+    assert of(verdict, ENGINE).agreement == 1
+    assert of(verdict, ENGINE).top1 == of(verdict, "train").top1
+    assert (verdict.images, verdict.test_set) == (forms.images, "f" * 64)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_refused_by_the_check_that_is_for_it(forms: Forms, name: str) -> None:
+    fault = FAULTS[name]
+    fault.plant(forms)
+    limits: dict[str, Any] = {"max_top1_drop": 0.06} if name == "a class that is no longer found" else {}
+    verdict = judged(forms, **limits)
+    prefix = fault.form if fault.check == "run" else f"{fault.form}: {fault.check}"
+    assert verdict.refused is not None and verdict.refused.startswith(prefix)
+    assert fault.words in verdict.refused
+    broken = [row for row in verdict.criteria if row.form == fault.form and row.judgement != "pass"]
+    assert broken[0].metric == fault.check
+
+
+def test_the_sentence_names_form_metric_value_bound_and_key(forms: Forms) -> None:
+    forms.plant(ENGINE, logits_NK=forms.with_lost(34))
+    assert refusal(forms, required=("export", ENGINE)) == (
+        f"{ENGINE}: top1_drop 0.034 (at most 0.0448 at 95 %) exceeds 0.01 (gate.max_top1_drop)"
+    )
+
+
+def test_a_test_set_too_small_to_tell_is_told_how_many_images_would(tmp_path: Path) -> None:
+    sentence = refusal(Forms(tmp_path / "small", images=200))
+    assert "fuse: top1_drop 0 (at most 0.0133 at 95 %) is not shown to stay within 0.01" in sentence
+    assert "about 268 test images like these 200 would decide" in sentence
+
+
+def test_a_candidate_that_fails_is_withheld_and_stops_nobody(forms: Forms) -> None:
+    FAULTS["constants"].plant(forms)
+    verdict = judged(forms, required=("fuse", "export", "onnxruntime-fp32"))
+    assert (verdict.judgement, verdict.refused) == ("pass", None)
+    assert of(verdict, ENGINE).judgement == "fail"
+    assert "constant" in of(verdict, ENGINE).why
+
+
+def test_a_deferred_candidate_is_named_and_stops_nobody(forms: Forms) -> None:
+    FAULTS["not run here"].plant(forms)
+    verdict = judged(forms, required=("export",))
+    assert verdict.judgement == "pass"
+    assert (of(verdict, ENGINE).judgement, of(verdict, ENGINE).why) == ("deferred", "there is no GPU")
+
+
+def test_an_engine_that_was_dropped_from_the_list_is_not_judged(forms: Forms) -> None:
+    FAULTS["constants"].plant(forms)
+    forms.engines = ("onnxruntime-fp32",)
+    verdict = judged(forms, required=("fuse", "export", "onnxruntime-fp32"))
+    assert verdict.judgement == "pass"
+    assert ENGINE not in {form.form for form in verdict.forms}
+
+
+def test_without_a_usable_reference_nothing_is_compared(forms: Forms) -> None:
+    (forms.folder / "train.json").unlink()
+    verdict = judged(forms)
+    assert verdict.refused is not None and verdict.refused.startswith("train: evidence")
+    assert {form.judgement for form in verdict.forms if form.form != "champion"} == {"fail"}
+
+
+def test_a_class_of_five_images_that_loses_one_is_undecided_and_not_failed(forms: Forms) -> None:
+    labels_N = np.where(np.arange(forms.images) < 5, 4, np.arange(forms.images) % 4)
+    logits_NK = (np.eye(5)[labels_N] * 9 + np.random.default_rng(0).normal(0, 0.3, (forms.images, 5))).astype(
+        np.float32
+    )
+    for form in ("train", "fuse", "export", *ENGINES):
+        forms.plant(form, logits_NK=logits_NK, labels_N=labels_N)
+    lost = logits_NK.copy()
+    lost[0] = np.roll(lost[0], 1)
+    forms.plant(ENGINE, logits_NK=lost, labels_N=labels_N)
+    verdict = judged(forms)
+    criterion = next(row for row in verdict.criteria if (row.form, row.metric) == (ENGINE, "recall_drop"))
+    assert (criterion.judgement, criterion.value, criterion.undecided) == ("pass", 0.2, ("eel",))
+    assert "'eel' of 5 images; undecided for want of test images: 'eel'" in criterion.sentence
+    assert verdict.judgement == "pass"
+
+
+@pytest.mark.parametrize(
+    ("key", "limit", "metric"), [("min_top1", 0.99, "top1"), ("min_worst_recall", 0.99, "lowest_recall")]
+)
+def test_a_floor_holds_for_the_trained_form_too(forms: Forms, key: str, limit: float, metric: str) -> None:
+    sentence = refusal(forms, **dict[str, Any]({key: limit}))
+    assert sentence.startswith(f"train: {metric}") and f"is below {limit} (gate.{key})" in sentence
+
+
+def test_a_champion_that_is_better_is_not_replaced(forms: Forms) -> None:
+    right_NK = np.eye(5)[np.arange(forms.images) % 5]
+    better_NK = (right_NK * 5 + forms.logits_NK * 0.1).astype(np.float32)
+    forms.plant("champion", logits_NK=better_NK, card={"form": "export"})
+    sentence = refusal(forms)
+    assert sentence.startswith("export: champion_drop") and "(gate.max_champion_drop)" in sentence
+
+
+def test_a_champion_that_is_as_good_is_replaced(forms: Forms) -> None:
+    forms.plant("champion", card={"form": "export"})
+    verdict = judged(forms)
+    assert verdict.judgement == "pass"
+    assert of(verdict, "champion").judgement == "pass"
+
+
+def test_a_champion_on_other_images_stops_the_release(forms: Forms) -> None:
+    forms.plant("champion", card={"form": "export"}, test_set="c" * 64)
+    assert refusal(forms).startswith("champion: images: it was evaluated on the test set cccc")
+
+
+def test_a_required_name_that_is_no_form_is_an_error_with_the_nearest_one(forms: Forms) -> None:
+    with pytest.raises(
+        BadInput, match=r"'openvino-in8', which is no form of this run. Did you mean 'openvino-int8'\?"
+    ):
+        judged(forms, required=("export", "openvino-in8"))
+
+
+def test_the_form_that_every_release_holds_cannot_be_left_out() -> None:
+    with pytest.raises(ValueError, match="must name 'export'"):
+        GateParams(required=("fuse",))
+
+
+def test_the_same_evidence_gives_the_same_bytes(forms: Forms) -> None:
+    def written() -> list[bytes]:
+        judged(forms)
+        return [(forms.folder.parent / "gate" / name).read_bytes() for name in ("verdict.json", "verdict.md")]
+
+    assert written() == written()
+
+
+def test_latencies_are_shown_and_change_no_output(forms: Forms, capsys: pytest.CaptureFixture[str]) -> None:
+    judged(forms)
+    before = (forms.folder.parent / "gate/verdict.md").read_bytes()
+    latencies = Path(".foldline/latency")
+    latencies.mkdir(parents=True)
+    text = '{"form": "fuse", "threads": 1, "milliseconds": {"1": {"p50": 1.25, "p90": 2, "p99": 3}}}'
+    (latencies / "fuse.json").write_text(text)
+    (latencies / "export.json").write_text("not a measurement")
+    judged(forms)
+    assert "1.25 ms" in capsys.readouterr().err
+    assert (forms.folder.parent / "gate/verdict.md").read_bytes() == before
+
+
+def test_the_command_line_passes_and_refuses_with_exit_3(tmp_path: Path) -> None:
+    forms = Forms(tmp_path / "evaluate", engines=("onnxruntime-fp32", "openvino-fp32"))
+    flags = {"evaluate": "evaluate", "out": "gate"}
+    passed = run_step_in(tmp_path, "gate", flags)
+    assert passed.returncode == 0, passed.stderr
+    assert "verdict: PASS" in passed.stderr
+    forms.plant("onnxruntime-fp32", logits_NK=np.zeros_like(forms.logits_NK))
+    refused = run_step_in(tmp_path, "gate", flags)
+    assert refused.returncode == 3
+    assert refused.stderr.splitlines()[-1].startswith(
+        "gate: onnxruntime-fp32: constant: scores are the same in all"
+    )
+    verdict = Verdict.read(tmp_path / "gate/verdict.json")
+    assert verdict.refused is not None and verdict.judgement == "fail"
+    assert verdict.refused in (tmp_path / "gate/verdict.md").read_text()

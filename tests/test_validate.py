@@ -1,0 +1,314 @@
+"""validate: each fault is counted, named and refused by its own key; what is allowed is kept or dropped."""
+
+import io
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from PIL import Image
+
+from steps.images.faults import FAULTS
+from steps.ingest import ingest
+from steps.params.validate import ValidateParams
+from steps.reports.validate import Finding, ValidateReport
+from steps.split import split
+from steps.validate import CLASSES, IMAGES, validate
+from tests.commands import Workspace
+from tests.images.rows import manifest, write_ingest
+
+REPORT = Path("data/validate/report.json")
+ISSUES = Path("data/validate/issues.parquet")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Workspace:
+    monkeypatch.setattr("steps.validate._write_data_docs", lambda _: None)  # the slowest part, tested once below
+    return Workspace(tmp_path, monkeypatch, capsys)
+
+
+def judge(workspace: Workspace, images: pl.DataFrame) -> tuple[int, str]:
+    write_ingest(images, workspace.folder / "data/ingest")
+    return workspace.run(validate, ingest="data/ingest", out="data/validate")
+
+
+def finding(check: str) -> Finding:
+    return {found.check: found for found in ValidateReport.read(REPORT).findings}[check]
+
+
+def with_faults(*faults: str) -> pl.DataFrame:
+    """Return 20 images of two classes, of which the first has these faults."""
+    return manifest([0, 1] * 10, faults=[list(faults)] + [[]] * 19)
+
+
+# One manifest for each expectation that breaks it alone (or with what goes with it), and words of its sentence.
+PLANTED: dict[str, tuple[pl.DataFrame, dict[str, Any], str]] = {
+    "label_out_of_range": (
+        manifest([0, 1, 2, -1]),
+        {},
+        "1 of 4 images has a label outside 0 .. 2, as class_num: 3 asks for: 000003.png (label -1)",
+    ),
+    "unreadable": (
+        with_faults("truncated"),
+        {},
+        "1 of 20 images is unreadable: 000000.png (truncated: ends before",
+    ),
+    "conflicting_duplicates": (
+        manifest([0, 0, 1, 1], contents=["a", "b", "a", "c"]),
+        {},
+        "000000.png (labelled 'c0', but 000002.png with the same bytes is labelled 'c1'), "
+        "000002.png (labelled 'c1', but 000000.png with the same bytes is labelled 'c0')",
+    ),
+    "too_small": (
+        manifest([0, 1]),
+        {"min_side": 29},
+        "2 of 2 images have a side of fewer than 29 pixels: 000000.png",
+    ),
+    "animated": (with_faults("animated"), {}, "1 of 20 images has several frames"),
+    "wrong_extension": (
+        with_faults("wrong_extension"),
+        {},
+        "in another format than the file's name says: 000000.png",
+    ),
+    "unusual_modes": (with_faults("cmyk"), {"max_unusual_modes": 0}, "000000.png (cmyk: is in CMYK"),
+    "duplicates": (
+        manifest([0, 0, 1, 1], contents=["a", "a", "b", "c"]),
+        {"max_duplicates": 0},
+        "000001.png (the same bytes as 000000.png)",
+    ),
+    "unused_ids": (manifest([0, 1, 3, 3]), {}, "1 of 4 class ids has no readable image"),
+    "small_classes": (manifest([0] * 30 + [1]), {"max_imbalance": 10}, "1 of 2 class ids is smaller than"),
+}
+
+
+@pytest.mark.parametrize("check", [expectation.check for expectation in (*IMAGES, *CLASSES)])
+def test_each_fault_is_refused_by_its_own_sentence_and_key(workspace: Workspace, check: str) -> None:
+    images, params, words = PLANTED[check]
+    workspace.params["validate"] |= params
+    code, said = judge(workspace, images)
+    found = finding(check)
+    refused = ValidateReport.read(REPORT).refused
+    assert code == 3
+    assert refused is not None
+    assert words in found.sentence
+    assert refused.startswith(found.sentence)
+    assert f"validate: {refused}" in said
+    assert f"{found.key} allows 0." in refused
+
+
+@pytest.mark.parametrize("expectation", [*IMAGES, *CLASSES], ids=lambda expectation: expectation.check)
+def test_each_expectation_has_a_key_that_allows_it(workspace: Workspace, expectation: Any) -> None:
+    images, params, _ = PLANTED[expectation.check]
+    assert expectation.key in ValidateParams.model_fields
+    workspace.params["validate"] |= {**params, expectation.key: 2}
+    code, said = judge(workspace, images)
+    assert code == 0, said
+    assert finding(expectation.check).count >= 1
+    assert ValidateReport.read(REPORT).refused is None
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_that_ingest_can_name_is_judged_or_set_right(workspace: Workspace, fault: str) -> None:
+    judge(workspace, with_faults(fault))
+    issues = pl.read_parquet(ISSUES).rows(named=True)
+    if FAULTS[fault].kind == "rotated":  # EXIF orientation is applied everywhere: nothing is wrong with it
+        assert issues == []
+        return
+    (issue,) = issues
+    assert (issue["name"], issue["label"]) == ("000000.png", 0)
+    assert FAULTS[fault].meaning in issue["detail"]
+    assert issue["dropped"] == (FAULTS[fault].kind == "unreadable")
+
+
+def test_sound_images_pass_and_are_counted(workspace: Workspace) -> None:
+    code, said = judge(workspace, manifest([0] * 30 + [1] * 10))
+    report = ValidateReport.read(REPORT)
+    assert (code, report.refused, report.dropped, report.class_num) == (0, None, 0, 2)
+    assert report.images_per_class == {"c0": 30, "c1": 10}
+    assert report.imbalance == 3.0
+    assert said == "validate: 40 images of 2 classes; 0 dropped.\n"
+    assert pl.read_parquet(ISSUES).is_empty()
+
+
+def test_class_num_is_held_against_the_labels(workspace: Workspace) -> None:
+    workspace.params["class_num"] = 3
+    assert judge(workspace, manifest([0, 1, 2]))[0] == 0
+    code, said = judge(workspace, manifest([0, 1, 2, 3]))
+    assert code == 3
+    assert "000003.png (label 3)" in said
+    assert "set class_num: 4" in said
+
+
+def test_labels_that_count_from_1_are_told_so(workspace: Workspace) -> None:
+    for class_num in ("auto", 3):
+        workspace.params["class_num"] = class_num
+        code, said = judge(workspace, manifest([1, 2, 3]))
+        assert code == 3
+        assert "The labels run from 1 to 3, as if counted from 1: subtract 1 from each." in said
+
+
+def test_a_huge_label_costs_neither_memory_nor_a_crash(workspace: Workspace) -> None:
+    code, said = judge(workspace, manifest([0, 1, 2**40]))
+    assert code == 3
+    assert f"{2**40 - 2} of {2**40 + 1} class ids have no readable image" in said
+    assert len(ValidateReport.read(REPORT).unused_ids) == 100
+
+
+def test_several_faults_are_all_said_and_the_worst_is_the_sentence(workspace: Workspace) -> None:
+    code, said = judge(workspace, manifest([0, 1, 3, 3], faults=[["empty"], [], [], []]))
+    assert code == 3
+    refused = ValidateReport.read(REPORT).refused or ""
+    assert refused.startswith("1 of 4 images is unreadable: 000000.png (empty: has no bytes)")
+    assert refused.endswith("Also over their allowance: unused_ids (2).")
+    assert "2 of 4 class ids have no readable image" in said
+
+
+def test_a_name_with_control_characters_stays_on_its_line(workspace: Workspace) -> None:
+    images = with_faults("empty").with_columns(pl.col("name").replace("000000.png", "a\nrefused: no\x1b[2J.png"))
+    said = judge(workspace, images)[1]
+    assert "a\\nrefused: no\\x1b[2J.png" in said
+
+
+def test_the_same_manifest_gives_the_same_bytes(workspace: Workspace) -> None:
+    images = manifest([0, 1] * 50, contents=[str(number % 30) for number in range(100)])
+    workspace.params["validate"] |= {"max_conflicting_duplicates": 100}
+    outputs = []
+    for order in (images, images.reverse()):
+        judge(workspace, order)
+        outputs.append((REPORT.read_bytes(), ISSUES.read_bytes()))
+    assert outputs[0] == outputs[1]
+
+
+def test_a_manifest_that_breaks_its_contract_is_bad_input(workspace: Workspace) -> None:
+    code, said = judge(workspace, manifest([0, 1]).with_columns(pl.lit("no hash").alias("checksum")))
+    assert code == 2
+    assert "breaks its contract in column(s) checksum" in said
+    assert not REPORT.exists()
+
+
+def test_an_expectation_that_raises_is_a_crash_and_not_a_verdict(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steps.validate.NEVER_NULL", ("name", "no such column"))
+    with pytest.raises(RuntimeError, match="no such column"):
+        judge(workspace, manifest([0, 1]))
+
+
+# From image files through ingest: the faults that people have.
+
+
+def png(shade: int) -> bytes:
+    return encoded("PNG", shade)
+
+
+def encoded(kind: str, shade: int) -> bytes:
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((32, 32)).point(lambda value: (value + shade) % 256).save(file, kind)
+    return file.getvalue()
+
+
+def two_classes(workspace: Workspace) -> Path:
+    """Return the folder of ingest.source, with twenty images in each of two class folders."""
+    folder = workspace.folder / "data/raw"
+    workspace.params["ingest"] = {"source": "data/raw"}
+    for number, name in enumerate(("crack", "dent")):
+        (folder / name).mkdir(parents=True)
+        for shade in range(20):
+            (folder / name / f"{shade}.png").write_bytes(png(2 * shade + number))
+    return folder
+
+
+def labels_from(first: int, folder: Path, workspace: Workspace) -> None:
+    """Give the classes the ids `first` and `first` + 1 by a list, and set class_num: 2."""
+    images = sorted(path.relative_to(folder) for path in folder.glob("*/*.png"))
+    (folder / "list.txt").write_text("".join(f"{path} {first + (path.parts[0] == 'dent')}\n" for path in images))
+    workspace.params["ingest"] |= {"layout": "list", "lists": {"all": "list.txt"}}
+    workspace.params["class_num"] = 2
+
+
+def one_label_too_high(folder: Path, workspace: Workspace) -> None:
+    labels_from(0, folder, workspace)
+    listed = (folder / "list.txt").read_text()
+    (folder / "list.txt").write_text(listed.replace("crack/3.png 0", "crack/3.png 2"))
+
+
+def a_truncated_jpeg(folder: Path, _: Workspace) -> None:
+    (folder / "crack/cut.jpg").write_bytes(encoded("JPEG", 99)[:-20])
+
+
+def a_zero_byte_file(folder: Path, _: Workspace) -> None:
+    (folder / "dent/nothing.png").touch()
+
+
+def one_image_in_two_classes(folder: Path, _: Workspace) -> None:
+    shutil.copy(folder / "crack/7.png", folder / "dent/seven.png")
+
+
+FROM_FILES: dict[str, tuple[Callable[[Path, Workspace], None], str]] = {
+    "a label equal to class_num": (
+        one_label_too_high,
+        "1 of 40 images has a label outside 0 .. 1, as class_num: 2 asks for: crack/3.png (label 2). "
+        "validate.max_label_out_of_range allows 0. Ids count from 0: correct these labels, or set class_num: 3.",
+    ),
+    "labels from 1 with class_num set": (
+        partial(labels_from, 1),
+        "validate.max_label_out_of_range allows 0. The labels run from 1 to 2, as if counted from 1: "
+        "subtract 1 from each.",
+    ),
+    "a truncated JPEG": (
+        a_truncated_jpeg,
+        "1 of 41 images is unreadable: crack/cut.jpg (truncated: ends before its image does",
+    ),
+    "a zero-byte file": (
+        a_zero_byte_file,
+        "1 of 41 images is unreadable: dent/nothing.png (empty: has no bytes).",
+    ),
+    "one image in two classes": (
+        one_image_in_two_classes,
+        "2 of 41 images have the same bytes as one of another class: crack/7.png (labelled 'crack', but "
+        "dent/seven.png with the same bytes is labelled 'dent')",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FROM_FILES)
+def test_a_planted_fault_is_refused_from_the_files_on(workspace: Workspace, fault: str) -> None:
+    plant, sentence = FROM_FILES[fault]
+    folder = two_classes(workspace)
+    plant(folder, workspace)
+    assert workspace.run(ingest, out="data/ingest")[0] == 0
+    code, said = workspace.run(validate, ingest="data/ingest", out="data/validate")
+    assert code == 3
+    assert sentence in (ValidateReport.read(REPORT).refused or "")
+    assert f"validate: {ValidateReport.read(REPORT).refused}" in said
+
+
+def test_a_class_with_one_image_passes_here_and_is_refused_by_split(workspace: Workspace) -> None:
+    folder = two_classes(workspace)
+    (folder / "scratch").mkdir()
+    (folder / "scratch/only.png").write_bytes(png(77))
+    assert workspace.run(ingest, out="data/ingest")[0] == 0
+    assert workspace.run(validate, ingest="data/ingest", out="data/validate")[0] == 0
+    flags = {"ingest": "data/ingest", "validate": "data/validate", "champion": "data/champion"}
+    code, said = workspace.run(split, **flags, out="data/split")
+    assert code == 3
+    assert "split: class 'scratch' has 1 image; 3 splits of at least 5 need 15. Add images or lower" in said
+
+
+def test_an_unreadable_image_that_is_allowed_is_left_out_with_a_record_and_pages_to_read(
+    workspace: Workspace,
+) -> None:
+    write_ingest(with_faults("truncated"), workspace.folder / "data/ingest")
+    workspace.params["validate"]["max_unreadable"] = 1
+    code, said = workspace.run_apart("validate", ingest="data/ingest", out="data/validate")
+    assert (code, said) == (
+        0,
+        "validate: 1 of 20 images is unreadable: 000000.png (truncated: ends before its image does).\n"
+        "validate: 20 images of 2 classes; 1 dropped.\n",
+    )
+    assert pl.read_parquet(ISSUES).filter("dropped").get_column("name").to_list() == ["000000.png"]
+    assert sorted(path.name for path in ISSUES.parent.iterdir()) == ["issues.parquet", "report.json"]
+    assert Path(".foldline/data_docs/index.html").is_file()  # with times in it, so not beside them

@@ -1,0 +1,121 @@
+"""accept: a release becomes the champion whole, or the old one stays."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from steps.errors import BadInput
+from steps.reports.champion import Champion
+from steps.reports.release import INDEX, ReleaseCard, write_sums
+from steps.reports.verdict import Verdict
+from tools.accept import accept
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Path:
+    return write_release(tmp_path / "release", "first")
+
+
+@pytest.fixture
+def champion(tmp_path: Path) -> Path:
+    Champion(accepted=False).write(tmp_path / "champion/champion.json")
+    (tmp_path / "champion/kept.txt").write_text("not ours")
+    return tmp_path / "champion"
+
+
+def write_release(folder: Path, model: str) -> Path:
+    (folder / "model").mkdir(parents=True)
+    (folder / "model/model.onnx").write_text(model)
+    (folder / "ledger.parquet").write_text("ledger")
+    Verdict(judgement="pass").write(folder / "verdict.json")
+    ReleaseCard(name="classifier").write(folder / INDEX)
+    write_sums(folder)
+    return folder
+
+
+def held(champion: Path) -> tuple[bool, str | None]:
+    model = champion / "release/model/model.onnx"
+    return Champion.read(champion / "champion.json").accepted, model.read_text() if model.is_file() else None
+
+
+def test_a_release_becomes_the_champion(release: Path, champion: Path) -> None:
+    accept(release, champion)
+    assert held(champion) == (True, "first")
+    assert sorted(path.name for path in champion.iterdir()) == ["champion.json", "kept.txt", "release"]
+
+
+def test_the_next_release_takes_its_place(release: Path, champion: Path, tmp_path: Path) -> None:
+    accept(release, champion)
+    accept(write_release(tmp_path / "second", "second"), champion)
+    assert held(champion) == (True, "second")
+
+
+def _changed(release: Path) -> None:
+    (release / "model/model.onnx").write_text("other")
+
+
+def _added(release: Path) -> None:
+    (release / "extra").write_text("other")
+
+
+def _removed(release: Path) -> None:
+    (release / "ledger.parquet").unlink()
+
+
+def _failed(release: Path) -> None:
+    Verdict(judgement="inconclusive").write(release / "verdict.json")
+    write_sums(release)
+
+
+def _refused(release: Path) -> None:
+    (release / "report.json").write_text(json.dumps({"refused": "there is no passing verdict"}))
+
+
+def _gone(release: Path) -> None:
+    shutil.rmtree(release)
+
+
+FAULTS = {
+    "is not the file": _changed, "put there afterwards": _added, "is missing": _removed,
+    "no passing verdict": _failed, "holds a refusal": _refused, "is no release": _gone,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", FAULTS)
+def test_what_is_no_sealed_and_passed_release_changes_nothing(
+    release: Path, champion: Path, tmp_path: Path, words: str
+) -> None:
+    accept(write_release(tmp_path / "old", "old"), champion)
+    FAULTS[words](release)
+    with pytest.raises(BadInput, match=words):
+        accept(release, champion)
+    assert held(champion) == (True, "old")
+
+
+def test_an_interrupted_copy_leaves_the_old_champion(
+    release: Path, champion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept(write_release(tmp_path / "old", "old"), champion)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(OSError, match="No space"):
+        accept(release, champion)
+    assert held(champion) == (True, "old")
+    assert not list(champion.glob(".*"))
+
+
+def test_the_command_says_what_it_did_or_why_not(release: Path, champion: Path) -> None:
+    command = [sys.executable, "-m", "tools.accept", "--release", str(release), "--champion", str(champion)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "is now the champion" in done.stderr
+    _changed(release)
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and refused.stderr.startswith("accept: ")
+    assert held(champion) == (True, "first")

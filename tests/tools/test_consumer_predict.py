@@ -1,0 +1,81 @@
+"""A release's predict.py sees each image exactly as training and evaluation did."""
+
+import importlib.util
+import io
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from steps.images import preprocess as ours
+from steps.release import CONSUMER
+from steps.reports.card import Preprocessing
+
+
+@pytest.fixture(scope="module")
+def theirs() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("released_predict", CONSUMER)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def picture(mode: str, width: int, height: int) -> Image.Image:
+    values = np.random.default_rng(width * height).integers(0, 256, (height, width, 4), dtype=np.uint8)
+    rgba = Image.fromarray(values)
+    if mode == "I;16":
+        return Image.fromarray(values[..., 0].astype(np.uint16) * 257)
+    return rgba.convert(mode) if mode != "P" else rgba.convert("RGB").quantize(16)
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def turned(image: Image.Image, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(image, "JPEG", exif=exif)
+
+
+ZOO: dict[str, Callable[[], bytes]] = {
+    "RGB": lambda: encoded(picture("RGB", 40, 31), "PNG"),
+    "grey": lambda: encoded(picture("L", 31, 40), "PNG"),
+    "grey with alpha": lambda: encoded(picture("LA", 30, 30), "PNG"),
+    "alpha": lambda: encoded(picture("RGBA", 64, 20), "PNG"),
+    "palette": lambda: encoded(picture("P", 33, 17), "PNG"),
+    "palette with transparency": lambda: encoded(picture("P", 33, 17), "PNG", transparency=3),
+    "16 bits": lambda: encoded(picture("I;16", 20, 50), "PNG"),
+    "one bit": lambda: encoded(picture("1", 20, 50), "PNG"),
+    "CMYK": lambda: encoded(picture("CMYK", 41, 41), "JPEG"),
+    "animated": lambda: encoded(picture("P", 30, 40), "GIF", save_all=True, append_images=[picture("P", 30, 40)]),
+    **{f"turned {number}": partial(turned, picture("RGB", 50, 30), number) for number in range(1, 9)},
+}
+
+
+@pytest.mark.parametrize("kind", ZOO)
+@pytest.mark.parametrize(
+    ("size", "resize", "how"), [(16, 16, "bilinear"), (24, 32, "bicubic"), (64, 73, "bicubic")]
+)
+def test_an_image_of_any_kind_becomes_the_same_pixels(
+    theirs: ModuleType, kind: str, size: int, resize: int, how: str
+) -> None:
+    content = ZOO[kind]()
+    card = Preprocessing.model_validate(
+        {"size": size, "resize": resize, "interpolation": how, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    )
+    expected = ours.preprocess(ours.decode_rgb(content), card)
+    found = theirs.preprocess(theirs.decode_rgb(content), card.model_dump())
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, expected)
+
+
+def test_both_read_the_same_formats(theirs: ModuleType) -> None:
+    assert theirs.FORMATS == ours.FORMATS
+    assert theirs.FILTERS == ours.FILTERS

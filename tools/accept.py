@@ -1,0 +1,65 @@
+"""Make the release that passed the gate the champion: the one in production.
+
+`python -m tools.accept` (make accept) copies data/release to data/champion/release. The next `split` keeps what
+its ledger placed, and the next `gate` refuses what is worse than its model.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from steps.cli import replace_folder
+from steps.errors import BadInput, StepError
+from steps.progress import say
+from steps.reports.base import read_refusal
+from steps.reports.champion import Champion
+from steps.reports.release import INDEX, ReleaseCard, check_sums
+from steps.reports.verdict import Verdict
+
+
+def accept(release: Path, champion: Path) -> None:
+    """Copy the release, whole or not at all, and then say in champion.json that there is one.
+
+    Raises BadInput for what is no release that passed its gate, or was changed since.
+    """
+    _check_passed(release)
+    copy = champion / ".release.tmp"
+    shutil.rmtree(copy, ignore_errors=True)
+    try:
+        shutil.copytree(release, copy)
+        check_sums(copy)
+        replace_folder(copy, champion / "release")
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+    Champion(accepted=True).write(champion / "champion.json")
+
+
+def _check_passed(release: Path) -> None:
+    refused = read_refusal(release / "report.json")
+    if refused is not None:
+        raise BadInput(f"{release} holds a refusal, not a release: {refused}")
+    check_sums(release)
+    ReleaseCard.read(release / INDEX)
+    if Verdict.read(release / "verdict.json").judgement != "pass":
+        raise BadInput(f"{release / 'verdict.json'} is no passing verdict; run the line again.")
+
+
+def main() -> None:
+    """Accept the release that the flags name, and say so."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--release", type=Path, default=Path("data/release"), metavar="PATH")
+    parser.add_argument("--champion", type=Path, default=Path("data/champion"), metavar="PATH")
+    flags = parser.parse_args()
+    try:
+        accept(flags.release, flags.champion)
+    except StepError as error:
+        say(f"accept: {error}")
+        sys.exit(error.exit_code)
+    say(
+        f"accept: {flags.release} is now the champion, in {flags.champion}. Commit it, so that others have it too."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Classify images with the release that this file lies in: `python predict.py IMAGE...`
+
+Needs onnxruntime, pillow and numpy, and nothing else. For each image it prints the most likely classes, one a
+line: image, class name and score, separated by tabs. The release's checksums are verified first. Exit code 0: all
+images were classified; 2: something could not be read, and a sentence says what.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+try:
+    import numpy as np
+    import onnxruntime
+    from PIL import Image, ImageOps
+except ModuleNotFoundError as missing:
+    print(f"predict: {missing}; it needs `pip install onnxruntime pillow numpy`.", file=sys.stderr)
+    raise SystemExit(2) from missing
+
+RELEASE = Path(__file__).resolve().parent
+CARD, MODEL = "model/card.json", "model/model.onnx"
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class Unusable(Exception):
+    """A release or an image that cannot be used, in one sentence."""
+
+
+class Classifier:
+    """The release's model; `predict` maps an encoded image to the probability of each of `class_names`."""
+
+    def __init__(self, release: Path = RELEASE) -> None:
+        verify(release)
+        card = json.loads((release / CARD).read_text())
+        self.class_names: list[str] = card["class_names"]
+        self.how: dict[str, Any] = card["preprocessing"]
+        content = (release / MODEL).read_bytes()
+        self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def predict(self, content: bytes) -> "np.ndarray[Any, np.dtype[np.float64]]":
+        """Return the probability of each class, for the bytes of an image file."""
+        images_NHWC_u8 = preprocess(decode_rgb(content), self.how)[None]
+        name = self.session.get_inputs()[0].name
+        logits_K = self.session.run(None, {name: images_NHWC_u8})[0][0].astype(np.float64)
+        shares_K = np.exp(logits_K - logits_K.max())
+        probabilities_K: np.ndarray[Any, np.dtype[np.float64]] = shares_K / shares_K.sum()
+        return probabilities_K
+
+
+def verify(release: Path) -> None:
+    """Raise Unusable unless every file that SHA256SUMS names is there, unchanged."""
+    sums = release / "SHA256SUMS"
+    if not sums.is_file():
+        raise Unusable(f"{release} is no release: it has no SHA256SUMS.")
+    sealed = {
+        name: checksum for checksum, _, name in (row.partition("  ") for row in sums.read_text().splitlines())
+    }
+    for name, checksum in ({CARD: "", MODEL: ""} | sealed).items():
+        path = release / name
+        if not path.is_file():
+            raise Unusable(f"{path} is missing; fetch the release again.")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
+            raise Unusable(f"{path} is not the file that was released: its checksum differs; fetch it again.")
+
+
+def decode_rgb(content: bytes) -> Image.Image:
+    """Return the image upright and in RGB: 16 bits scaled to 8, alpha over white, an animation's first frame."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        opened.load()
+        upright = ImageOps.exif_transpose(opened)
+    if upright.mode.startswith("I") or upright.mode == "F":
+        wide = np.asarray(upright).astype(np.float64)
+        upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return upright.convert("RGB")
+
+
+def preprocess(image: Image.Image, how: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """Return the model's input, HWC uint8: short side to `resize`, centre crop to `size`; it normalises itself."""
+    size, resize = how["size"], how["resize"]
+    scale = resize / min(image.size)
+    width, height = (max(resize, round(side * scale)) for side in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), FILTERS[how["interpolation"]])
+    left, top = (width - size) // 2, (height - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def classify(classifier: Classifier, path: Path, top: int) -> Iterable[str]:
+    """Return a line for each of the `top` most likely classes of one image file."""
+    try:
+        shares_K = classifier.predict(path.read_bytes())
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as fault:
+        raise Unusable(f"{path} cannot be read as an image: {fault}") from fault
+    best = np.argsort(-shares_K, kind="stable")[:top]
+    return [f"{path}\t{classifier.class_names[number]}\t{shares_K[number]:.6f}" for number in best]
+
+
+def main(arguments: "list[str] | None" = None) -> int:
+    """Classify the images named on the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("--top", type=int, default=1, metavar="N", help="classes to print for each image (1)")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    failed = 0
+    try:
+        classifier = Classifier()
+    except (Unusable, OSError) as fault:
+        print(f"predict: {fault}", file=sys.stderr)
+        return 2
+    for path in options.images:
+        try:
+            print("\n".join(classify(classifier, path, max(1, options.top))))
+        except Unusable as fault:
+            failed += 1
+            print(f"predict: {fault}", file=sys.stderr)
+    return 2 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
