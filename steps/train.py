@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from steps.cli import replace_folder, run_step
+from steps.errors import Refused
 from steps.images.cache import ImageReader, cache_key, open_images
 from steps.images.dataset import image_root
 from steps.models.files import save_model
+from steps.models.weights import weights_checksum
 from steps.params.train import TrainParams
-from steps.reports.artifact import sha256
 from steps.reports.card import Card, Expansion, Preprocessing
 from steps.reports.classes import Classes
 from steps.reports.train import TrainReport
@@ -22,7 +23,7 @@ from steps.training.feed import Feed
 from steps.training.history import Place, write_history
 from steps.training.loop import Plan, Training, fit, make_deterministic
 from steps.training.losses import LOSSES
-from steps.training.network import Made, Recipe, library_versions, make_network, say_cost, sources_of
+from steps.training.network import Made, Recipe, library_versions, make_network, say_cost, sources_of, warnings_of
 from steps.training.optimizer import sgd
 from steps.training.plot import plot_history
 from steps.training.samplers import SAMPLERS
@@ -46,8 +47,10 @@ def train(
     names = classes.listed(classes.resolve(class_num))
     data = read_images(split / "manifest.parquet", len(names))
     made = make_network(_recipe(params, len(names)), seed, device)
+    _refuse_a_head_that_nobody_trains(params, made)
     unused_ids = data.unused_ids(len(names))
     say_cost(made, len(names), len(unused_ids))
+    warnings = warnings_of(made, len(data.train_N))
     checkpoints = TRAININGS / _fingerprint(params, seed, names, data, made)
     discard_old(TRAININGS, keep=checkpoints)
     reader = open_images(data.manifest, image_root(images), _preprocessing(params), CACHE)
@@ -59,8 +62,9 @@ def train(
     save_model(out / "model", made.network.network, _card(params, names), probes)
     write_history(place.history, out / "history.csv")
     plot_history(place.history, out / "history.svg")
-    report = _report(params, names, made, training, place).model_copy(update={"unused_ids": unused_ids})
-    report.write(out / "report.json")
+    report = _report(params, names, made, training, place)
+    said = {"unused_ids": unused_ids, "warnings": warnings}
+    report.model_copy(update=said).write(out / "report.json")
     mark_finished(checkpoints)
 
 
@@ -119,9 +123,19 @@ def _recipe(params: TrainParams, class_num: int) -> Recipe:
         preprocessing=_preprocessing(params),
         weights=None if params.weights is None else Path(params.weights),
         min_weights_coverage=params.min_weights_coverage,
+        bottleneck=params.bottleneck,
         expansion=_expansion(params),
         init=params.init,
     )
+
+
+def _refuse_a_head_that_nobody_trains(params: TrainParams, made: Made) -> None:
+    if params.epochs == 0 and made.weights is not None and made.weights.head_replaced:
+        raise Refused(
+            f"{params.weights} has no last layer for these classes, and with train.epochs 0 nothing would train "
+            "the fresh one. Give epochs, or weights of these classes.",
+            TrainReport(weights=made.weights),
+        )
 
 
 def _fingerprint(params: TrainParams, seed: int, names: tuple[str, ...], data: LabelledImages, made: Made) -> str:
@@ -132,7 +146,7 @@ def _fingerprint(params: TrainParams, seed: int, names: tuple[str, ...], data: L
         "\n".join(names),
         cache_key(data.manifest, _preprocessing(params)),
         data.digest(),
-        "" if params.weights is None else sha256(Path(params.weights)),
+        "" if params.weights is None else weights_checksum(Path(params.weights)),
         str(made.device),
     ]
     here = Path(__file__).parent
@@ -146,6 +160,7 @@ def _card(params: TrainParams, names: tuple[str, ...]) -> Card:
         class_num=len(names),
         class_names=names,
         preprocessing=_preprocessing(params),
+        bottleneck=params.bottleneck,
         expansion=_expansion(params),
         files={},
         artifact="",
@@ -170,6 +185,7 @@ def _report(
         sampling_per_class=dict(zip(names, shares, strict=True)),
         parameters_multi_branch=made.parameters,
         head_parameters=made.head,
+        head_parameters_without_bottleneck=made.head_without_bottleneck,
         sites=made.sites,
         weights=made.weights,
     )

@@ -52,13 +52,18 @@ class PreprocessParams(Section):
 
 
 class TrainParams(Section):
-    """`weights` is a safetensors or torch file; with `epochs: 0` it goes through the line as it is."""
+    """`weights` is a safetensors, torch or .pdparams file, or a Paddle folder with one file a variable.
+
+    With `epochs: 0` they go through the line as they are. `bottleneck` is the width of a layer before the last
+    one, for heads of very many classes.
+    """
 
     arch: str = Field(min_length=1)
     expand: ExpandParams = ExpandParams()
     preprocess: PreprocessParams = PreprocessParams()
     weights: str | None = None
     min_weights_coverage: Fraction = 0.95
+    bottleneck: Annotated[int, Field(ge=1)] | None = None
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)] = 64
     lr: Positive

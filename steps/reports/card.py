@@ -51,6 +51,7 @@ class Card(JsonFile):
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     precision: Precision = "fp32"
+    bottleneck: int | None = None  # features between the network's own and the last layer
     expansion: Expansion | None = None
     fused: bool = False
     backend: str = "pytorch"

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from steps.models.architectures import create
-from steps.models.heads import head_name, head_parameters
+from steps.models.heads import add_bottleneck, class_parameters, head_name, head_parameters
 from steps.models.normalised import Normalised, normalised
+from steps.models.positions import little_data
 from steps.models.weights import load_weights
 from steps.progress import say
 from steps.reparam.expand import Init, Mode, expand
@@ -29,6 +30,7 @@ class Recipe:
     preprocessing: Preprocessing
     weights: Path | None
     min_weights_coverage: float
+    bottleneck: int | None
     expansion: Expansion | None
     init: Init
 
@@ -40,6 +42,7 @@ class Made:
     network: Normalised
     sites: tuple[SiteDecision, ...]
     weights: WeightsCoverage | None
+    head_without_bottleneck: int
 
     @property
     def device(self) -> torch.device:
@@ -53,7 +56,7 @@ class Made:
 
     @property
     def head(self) -> int:
-        """Trained numbers of the last layer."""
+        """Trained numbers of the last layer, and of the bottleneck before it."""
         return head_parameters(self.network.network)
 
 
@@ -62,6 +65,9 @@ def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
     torch.manual_seed(seed)
     size = recipe.preprocessing.size
     plain = create(recipe.arch, recipe.class_num, size).eval()
+    whole_head = head_parameters(plain)
+    if recipe.bottleneck is not None:
+        add_bottleneck(plain, recipe.bottleneck)
     coverage = None
     if recipe.weights is not None:
         coverage = load_weights(plain, recipe.weights, recipe.min_weights_coverage)
@@ -69,18 +75,32 @@ def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
     if recipe.expansion is not None:
         sites = _expand(plain, recipe.expansion, recipe.init, size)
     network = normalised(plain, recipe.preprocessing)
-    return Made(_channels_last(network.to(device)), sites, coverage)
+    return Made(_channels_last(network.to(device)), sites, coverage, whole_head)
 
 
 def say_cost(made: Made, class_num: int, unused_ids: int) -> None:
-    """Say how large the network and its head are, and what class ids without images cost of it."""
+    """Say how large the network and its head are, what a bottleneck saves, and what unused class ids cost."""
+    network = made.network.network
     say(
         f"train: {made.parameters:,} parameters, {made.head:,} of them in the last layer "
-        f"({head_name(made.network.network) or 'not found'})"
+        f"({head_name(network) or 'not found'})"
     )
+    if made.head != made.head_without_bottleneck:
+        say(f"train: without its bottleneck the last layer would have {made.head_without_bottleneck:,} parameters")
+    elif made.head > made.parameters - made.head:
+        say("train: the last layer is larger than the rest of the network; train.bottleneck can make it smaller")
     if unused_ids:
-        cost = made.head // class_num * unused_ids
+        cost = class_parameters(network, class_num) * unused_ids
         say(f"train: {unused_ids} of {class_num} class ids have no training image and cost {cost:,} parameters")
+
+
+def warnings_of(made: Made, images: int) -> tuple[str, ...]:
+    """Return, and say, what makes it doubtful that this network learns well from so many images."""
+    sentence = little_data(made.network.network, images, weights=made.weights is not None)
+    if sentence is None:
+        return ()
+    say(f"train: {sentence}")
+    return (sentence,)
 
 
 def sources_of(network: nn.Module) -> set[Path]:

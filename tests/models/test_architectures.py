@@ -1,7 +1,9 @@
 """A name makes the network, from whoever has it; a name that nobody has is an error that helps."""
 
 import pytest
+import timm
 import torch
+from timm.utils.model import reparameterize_model
 from torch import nn
 
 from steps.errors import BadInput
@@ -40,6 +42,52 @@ def test_a0_has_the_size_that_the_paper_gives() -> None:
         network = create("repvgg_a0_plain", 1000, 224)
     millions = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     assert millions == pytest.approx(8.30, abs=0.03)  # table 4; the batch norms' numbers are the rest
+
+
+@pytest.mark.parametrize(
+    ("arch", "classes", "millions"),
+    [
+        ("mobileone_s0_plain", 1000, 2.1),
+        ("mobileone_s1_plain", 1000, 4.8),
+        ("mobileone_s2_plain", 1000, 7.8),
+        ("mobileone_s3_plain", 1000, 10.1),
+        ("mobileone_s4_plain", 1000, 14.8),
+        ("resnet56_cifar", 10, 0.85),
+        ("wrn_16_8", 10, 11.0),
+        ("vgg16_cifar", 10, 15.0),
+    ],
+)
+def test_folded_bodies_have_the_size_that_their_papers_give(arch: str, classes: int, millions: float) -> None:
+    assert folded_parameters(arch, classes) / 1e6 == pytest.approx(millions, abs=0.05)  # as the papers round
+
+
+@pytest.mark.parametrize("name", ["mobileone_s0", "mobileone_s1", "mobileone_s4"])
+def test_a_folded_mobileone_is_as_large_as_timms(name: str) -> None:
+    theirs = reparameterize_model(timm.create_model(name).eval())
+    assert folded_parameters(f"{name}_plain", 1000) == sum(parameter.numel() for parameter in theirs.parameters())
+
+
+def folded_parameters(arch: str, class_num: int) -> int:
+    """Return the parameters once each norm has become its convolution's bias."""
+    with torch.device("meta"):
+        network = create(arch, class_num, 32)
+    norms = sum(module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    return sum(parameter.numel() for parameter in network.parameters()) - norms
+
+
+@pytest.mark.parametrize("size", [28, 32, 40])
+def test_cifar_quick_takes_the_size_it_is_made_for(size: int) -> None:
+    assert create("cifar_quick", 10, size)(torch.zeros(1, 3, size, size)).shape == (1, 10)
+
+
+@pytest.mark.parametrize(("arch", "norms"), [("cifar_quick", 0), ("resnet56_cifar", 0), ("wrn_16_8", 6)])
+def test_acnets_networks_expand_at_each_convolution_that_has_rows_and_columns(arch: str, norms: int) -> None:
+    network = create(arch, 10, 32).eval()
+    plan = expand(network, "acb", example_NCHW=torch.zeros(1, 3, 32, 32))
+    skipped = [site for site in plan.sites if site.skipped]
+    assert all("1x1" in (site.skipped or "") for site in skipped) and len(skipped) <= 3
+    plain = absorb_norms(fold(network), torch.zeros(1, 3, 32, 32))
+    assert len(norms_left(plain)) == norms  # those before a convolution, in the wide residual network
 
 
 @pytest.mark.parametrize(
