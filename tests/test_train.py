@@ -236,6 +236,22 @@ def test_without_epochs_a_finished_model_goes_through_as_the_same_function(
     assert report.weights.coverage == 1
 
 
+def test_the_weights_own_preprocessing_is_trained_with_written_and_reported(
+    workspace: Path, weights: Path
+) -> None:
+    theirs = {"size": 24, "resize": 28, "mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
+    weights.with_suffix(".yaml").write_text(yaml.safe_dump(theirs))
+    with pytest.raises(Refused, match=r"train\.preprocess\.size is 16, but .*weights\.yaml says 24"):
+        run(workspace, changed(weights=str(weights)), out="refused")
+    out = run(workspace, changed(weights=str(weights), preprocess={}, epochs=0))
+    _, card = load_classifier(out / "model")
+    how = card.preprocessing
+    assert (how.size, how.resize, how.mean, how.std) == (24, 28, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
+    assert load_probes(out / "model").images_NHWC_u8.shape == (3, 24, 24, 3)
+    report = TrainReport.read(out / "report.json")
+    assert report.preprocessing_from is not None and report.preprocessing_from.endswith("weights.yaml")
+
+
 def test_a_head_that_nobody_would_train_is_refused(workspace: Path, weights: Path) -> None:
     (workspace / "out").mkdir()
     params = changed(epochs=0, weights=str(weights))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -78,12 +78,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return read_pdparams(path)
     if path.suffix == ".safetensors":
         return _unwrapped(read_safetensors(path))
+    return _unwrapped(_tensors(load_torch(path, "cpu"), path))
+
+
+def load_torch(path: Path, device: Literal["cpu", "meta"]) -> Any:
+    """Return what a torch file holds, its tensors without their numbers on "meta", or raise BadInput."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except Exception as fault:  # torch raises pickle, zip, runtime and key errors here
         reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
         raise BadInput(f"{path} is no file of plain weights ({reason[:200]}); save a state_dict in it.") from fault
-    return _unwrapped(_tensors(content, path))
 
 
 def weights_checksum(path: Path) -> str:
