@@ -252,6 +252,13 @@ def test_the_weights_own_preprocessing_is_trained_with_written_and_reported(
     assert report.preprocessing_from is not None and report.preprocessing_from.endswith("weights.yaml")
 
 
+def test_a_size_that_the_network_does_not_take_is_bad_input(workspace: Path) -> None:
+    with pytest.raises(
+        BadInput, match=r"vgg16_cifar does not take images of 16 pixels \(train\.preprocess\.size\)"
+    ):
+        run(workspace, changed(arch="vgg16_cifar"))
+
+
 def test_a_head_that_nobody_would_train_is_refused(workspace: Path, weights: Path) -> None:
     (workspace / "out").mkdir()
     params = changed(epochs=0, weights=str(weights))

@@ -26,6 +26,9 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "vgg16_cifar": vgg16_cifar,
     "resnet56_cifar": resnet56_cifar,
     "wrn_16_8": wrn_16_8,
+    "resnet50_vd": lambda class_num, size: _from_zoo(
+        "timm", "resnet50d", class_num, size
+    ),  # PaddleClas's name of it
 }
 OWN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from steps.errors import BadInput
 from steps.models.architectures import create
 from steps.models.heads import add_bottleneck, class_parameters, head_name, head_parameters
 from steps.models.normalised import Normalised, normalised
@@ -65,6 +66,7 @@ def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
     torch.manual_seed(seed)
     size = recipe.preprocessing.size
     plain = create(recipe.arch, recipe.class_num, size).eval()
+    _refuse_a_size_that_it_does_not_take(plain, recipe)
     whole_head = head_parameters(plain)
     if recipe.bottleneck is not None:
         add_bottleneck(plain, recipe.bottleneck)
@@ -112,6 +114,19 @@ def sources_of(network: nn.Module) -> set[Path]:
 def library_versions() -> dict[str, str]:
     """Return the versions on which the weights' bytes depend."""
     return {library: version(library) for library in LIBRARIES}
+
+
+@torch.no_grad()
+def _refuse_a_size_that_it_does_not_take(plain: nn.Module, recipe: Recipe) -> None:
+    """Raise BadInput where one image does not get through: pools may leave nothing of a small one."""
+    size = recipe.preprocessing.size
+    try:
+        plain(torch.zeros(1, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as fault:
+        said = " ".join(str(fault).split())[:200]
+        raise BadInput(
+            f"{recipe.arch} does not take images of {size} pixels (train.preprocess.size): {said}"
+        ) from fault
 
 
 def _expand(plain: nn.Module, how: Expansion, init: Init, size: int) -> tuple[SiteDecision, ...]:

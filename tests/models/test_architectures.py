@@ -100,6 +100,7 @@ def test_acnets_networks_expand_at_each_convolution_that_has_rows_and_columns(ar
         ("torchvision:squeezenet1_1", "classifier.1"),
         ("vgg11_bn", "head.fc"),
         ("timm:vit_tiny_patch16_224", "head"),
+        ("resnet50_vd", "fc"),
         ("tests.models.artifacts:Own", "head"),
     ],
 )
@@ -130,3 +131,10 @@ def test_networks_come_from_timm_torchvision_and_the_user(arch: str, head: str) 
 def test_a_wrong_name_is_an_error_that_says_what_would_be_right(arch: str, sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         create(arch, 5, 32)
+
+
+def test_a_size_that_no_patches_fill_is_an_error_that_names_the_key() -> None:
+    with pytest.raises(
+        BadInput, match=r"vit_b_16 cannot be made for images of 50 pixels \(train\.preprocess\.size\)"
+    ):
+        create("torchvision:vit_b_16", 5, 50)
