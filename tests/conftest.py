@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.finished import Line, make_line
+
 REASONS = {
     "slow": "takes long; set FOLDLINE_TESTS=all",
     "docker": "runs real containers; set FOLDLINE_TESTS=all",
@@ -47,3 +49,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("gpu") and not gpu:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+@pytest.fixture(scope="session")
+def finished_line(tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """A small line that `dvc repro` brought up to date; make a copy to change it."""
+    return make_line(tmp_path_factory.mktemp("finished") / "line")
