@@ -24,7 +24,7 @@ ENVIRONMENT = {
 OF_OTHERS = {  # warnings of third-party packages, about themselves
     "ignore:_NoneStep.value will soon raise:DeprecationWarning": "dvc builds its graph of outputs so",
 }
-ON_A_RUN_OF_ONES_OWN = ("PREFECT_API_URL", "STEPS_ON", "DVC_ROOT", "DVC_STAGE", "FOLDLINE_PYTHON")
+ON_A_RUN_OF_ONES_OWN = ("PREFECT_API_URL", "STEPS_ON", "DVC_ROOT", "DVC_STAGE", "FOLDLINE_PYTHON", "STEPS_PARENT")
 
 
 # Not in a hook: before the first one another conftest.py may be imported, with packages that read this.
