@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from dvc.repo import Repo
 
 from tests.clone import draw_images, environment, fresh_clone, set_params
 
@@ -39,9 +38,10 @@ def hidden_of(stage: str) -> Path:
 
 @dataclass(frozen=True)
 class Line:
-    """A clone in which `dvc repro` ran, and for how many seconds each stage was writing."""
+    """A clone in which `dvc repro` ran: the final names of each stage, and how long it was writing."""
 
     folder: Path
+    outs: dict[str, list[Path]]
     seconds: dict[str, float]
 
     @property
@@ -51,15 +51,13 @@ class Line:
 
     def outputs(self, stage: str) -> dict[Path, dict[str, bytes]]:
         """Return what lies under each final name that this stage writes; nothing where the name is free."""
-        with Repo(str(self.folder)) as repo:
-            outs = [Path(out.fs_path) for out in repo.index.outs if out.stage.name == stage]
-        return {out.relative_to(self.folder): _contents(out) for out in outs if out.exists()}
+        return {out: _contents(self.folder / out) for out in self.outs[stage] if (self.folder / out).exists()}
 
     def copy(self, folder: Path) -> "Line":
         """Return the same line in another folder, where dvc remembers no earlier run to take outputs from."""
         shutil.copytree(self.folder, folder, symlinks=True)
         shutil.rmtree(folder / ".dvc/cache/runs")
-        return Line(folder, self.seconds)
+        return Line(folder, self.outs, self.seconds)
 
     def forget(self, stage: str) -> None:
         """Make it a line in which this stage has yet to run."""
@@ -81,22 +79,31 @@ def make_line(folder: Path) -> Line:
         train={"epochs": 8, "batch_size": 8, "lr": 0.05, "preprocess": {"size": 16}},
         gate={"max_top1_drop": 0.5, "max_recall_drop": 1.0},
     )
-    with Repo(str(folder)) as repo:
-        stages = [stage.name for stage in repo.index.stages]
+    outs = _final_names(folder)
     process = start_dvc(folder, "repro")
-    seen: dict[str, list[float]] = {stage: [] for stage in stages}
+    seen: dict[str, list[float]] = {stage: [] for stage in outs}
     while process.poll() is None:
-        for stage in stages:
+        for stage, times in seen.items():
             if (folder / hidden_of(stage)).exists():
-                seen[stage].append(time.monotonic())
+                times.append(time.monotonic())
         time.sleep(POLL_SECONDS)
     assert process.returncode == 0, said_in(folder).read_text()
-    return Line(folder, {stage: times[-1] - times[0] if times else 0.0 for stage, times in seen.items()})
+    return Line(folder, outs, {stage: times[-1] - times[0] if times else 0.0 for stage, times in seen.items()})
 
 
 def processes_in(folder: Path) -> dict[int, str]:
     """Return the command line of each living process that is at work in `folder`, by its id."""
     return dict(_processes(folder))
+
+
+def _final_names(folder: Path) -> dict[str, list[Path]]:
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        return {
+            stage.name: [Path(out.fs_path).relative_to(folder) for out in stage.outs]
+            for stage in repo.index.stages
+        }
 
 
 def _processes(folder: Path) -> Iterator[tuple[int, str]]:
