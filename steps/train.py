@@ -47,7 +47,7 @@ def train(
     data = read_images(split / "manifest.parquet", len(names))
     made = make_network(_recipe(params, len(names)), seed, device)
     unused_ids = data.unused_ids(len(names))
-    say_cost(made, len(names), len(unused_ids))
+    say_cost(made, params.preprocess.size, len(names), len(unused_ids))
     checkpoints = TRAININGS / _fingerprint(params, seed, names, data, made)
     discard_old(TRAININGS, keep=checkpoints)
     reader = open_images(data.manifest, image_root(images), _preprocessing(params), CACHE)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from steps.models.architectures import create
+from steps.models.cost import cost_of
 from steps.models.heads import head_name, head_parameters
 from steps.models.normalised import Normalised, normalised
 from steps.models.weights import load_weights
@@ -72,15 +73,20 @@ def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
     return Made(_channels_last(network.to(device)), sites, coverage)
 
 
-def say_cost(made: Made, class_num: int, unused_ids: int) -> None:
-    """Say how large the network and its head are, and what class ids without images cost of it."""
+def say_cost(made: Made, size: int, class_num: int, unused_ids: int) -> None:
+    """Say how large the network and its head are, what one image costs, and what class ids without images cost."""
     say(
         f"train: {made.parameters:,} parameters, {made.head:,} of them in the last layer "
         f"({head_name(made.network.network) or 'not found'})"
     )
+    cost = cost_of(made.network.network, torch.zeros(1, 3, size, size, device=made.device))
+    say(
+        f"train: an image of {size} pixels takes {cost.flops / 1e9:.3f} GFLOPs forward and keeps up to "
+        f"{cost.peak_live_bytes / 1e6:.2f} MB of activations alive"
+    )
     if unused_ids:
-        cost = made.head // class_num * unused_ids
-        say(f"train: {unused_ids} of {class_num} class ids have no training image and cost {cost:,} parameters")
+        wasted = made.head // class_num * unused_ids
+        say(f"train: {unused_ids} of {class_num} class ids have no training image and cost {wasted:,} parameters")
 
 
 def sources_of(network: nn.Module) -> set[Path]:
