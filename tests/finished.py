@@ -14,7 +14,7 @@ import yaml
 from tests.clone import draw_images, environment, fresh_clone, set_params
 
 PER_CLASS = 20
-POLL_SECONDS = 0.0005
+POLL_SECONDS = 0.005
 
 
 def start_dvc(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -54,8 +54,8 @@ class Line:
         return {out: _contents(self.folder / out) for out in self.outs[stage] if (self.folder / out).exists()}
 
     def copy(self, folder: Path) -> "Line":
-        """Return the same line in another folder, where dvc remembers no earlier run to take outputs from."""
-        shutil.copytree(self.folder, folder, symlinks=True)
+        """Return the same line in another folder, where neither dvc nor a step remembers what it once did."""
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".foldline"))
         shutil.rmtree(folder / ".dvc/cache/runs")
         return Line(folder, self.outs, self.seconds)
 
