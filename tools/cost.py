@@ -169,14 +169,20 @@ def run(flags: argparse.Namespace) -> None:
     """Measure what the flags ask for, print the table and write the files."""
     if flags.plot is not None and flags.plot.suffix not in WRITERS:
         raise BadInput(f"--plot: {flags.plot} must end in {' or '.join(WRITERS)}.")
+    for path in (flags.plot, flags.json):
+        if path is not None and path.is_dir():
+            raise BadInput(f"{path} is a folder; name a file.")
     accuracies = read_accuracies(flags.accuracy, flags.archs) if flags.accuracy else {}
     names = [field.name for field in fields(Setting)]
     report = compare(flags.archs, Setting(**{name: getattr(flags, name) for name in names}), accuracies)
     print("\n".join(lines(report)))
-    if flags.plot is not None:
-        write_whole(flags.plot, WRITERS[flags.plot.suffix](report))
-    if flags.json is not None:
-        report.write(flags.json)
+    try:
+        if flags.plot is not None:
+            write_whole(flags.plot, WRITERS[flags.plot.suffix](report))
+        if flags.json is not None:
+            report.write(flags.json)
+    except OSError as fault:
+        raise BadInput(f"a file cannot be written: {fault}.") from fault
 
 
 def main() -> None:

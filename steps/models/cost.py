@@ -149,9 +149,9 @@ def both_forms(
     arch: str, class_num: int, size: int, block: str | None, where: str = "all"
 ) -> dict[Literal["trained", "plain"], nn.Module]:
     """Return the network as it trains, with the block's branches if there is a block, and its plain form."""
-    trained = create(arch, class_num, size).eval()
-    example_NCHW = torch.zeros(1, 3, size, size)
     with torch.no_grad(), _as_bad_input(f"{arch} takes no image of {size} pixels"):
+        trained = create(arch, class_num, size).eval()
+        example_NCHW = torch.zeros(1, 3, size, size)
         trained(example_NCHW)
     if block is not None:
         expand(trained, block, where, "standard", "branch", example_NCHW)

@@ -45,7 +45,7 @@ def flops_of(operator: Any, arguments: Arguments, keywords: dict[str, Any], outp
     """Return what a call of an aten operator costs, or None where no formula knows it."""
     name = str(operator).split(".")[1] if str(operator).startswith("aten.") else str(operator)
     if name.startswith("_scaled_dot_product"):
-        return _attention(*arguments[:3])
+        return _attention(*arguments[:3], masked=keywords.get("attn_mask") is not None)
     if operator.overloadpacket in flop_registry:
         return _products(operator, name, arguments, keywords, output)
     if name in MOVES or operator.is_view:
@@ -69,13 +69,13 @@ def _products(operator: Any, name: str, arguments: Arguments, keywords: dict[str
     return Flops("convolution" if is_convolution else "matmul", flops, multiply_adds)
 
 
-def _attention(query_BHLE: Tensor, key_BHSE: Tensor, value_BHSV: Tensor) -> Flops:
-    """Return the cost of both products, and of scaling and softmax of the scores (6 an element) between them."""
+def _attention(query_BHLE: Tensor, key_BHSE: Tensor, value_BHSV: Tensor, *, masked: bool) -> Flops:
+    """Return the cost of both products, and of scaling, mask and softmax of the scores (1, 1 and 5) in between."""
     count: Callable[..., int] = sdpa_flop_count
     multiply_adds = count(query_BHLE.shape, key_BHSE.shape, value_BHSV.shape) // 2
     scores = prod(query_BHLE.shape[:3]) * key_BHSE.shape[2]
     outputs = prod(query_BHLE.shape[:3]) * value_BHSV.shape[3]
-    return Flops("attention", 2 * multiply_adds - scores - outputs + 6 * scores, multiply_adds)
+    return Flops("attention", 2 * multiply_adds - scores - outputs + (6 + masked) * scores, multiply_adds)
 
 
 def _numbers(tree: Any) -> int:

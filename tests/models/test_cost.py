@@ -96,6 +96,9 @@ def test_attention_costs_the_same_whole_or_in_parts() -> None:
     whole, parts = cost_of(Call(attention_fused), tokens()), cost_of(Call(attention_by_parts), tokens())
     assert (whole.flops, whole.multiply_adds) == (parts.flops, parts.multiply_adds)
     assert whole.multiply_adds == 2 * 5 * 5 * 6
+    mask_LS = torch.zeros(5, 5)
+    masked = cost_of(Call(lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None], mask_LS)), tokens())
+    assert masked.flops == whole.flops + 5 * 5
 
 
 def test_an_operator_without_a_formula_is_named_not_guessed() -> None:
