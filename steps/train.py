@@ -15,7 +15,7 @@ from steps.params.train import TrainParams
 from steps.reports.artifact import sha256
 from steps.reports.card import Card, Expansion, Preprocessing
 from steps.reports.classes import Classes
-from steps.reports.train import TrainReport
+from steps.reports.train import TrainMetrics, TrainReport
 from steps.training.checkpoint import discard_finished, discard_old, fingerprint, load_best, mark_finished
 from steps.training.data import LabelledImages, choose_probes, read_images
 from steps.training.feed import Feed
@@ -36,7 +36,7 @@ CODE = ("training", "reparam", "models", "images", "metrics", "train.py")  # a c
 def train(
     params: TrainParams, seed: int, class_num: int | Literal["auto"], images: Path, split: Path, out: Path
 ) -> None:
-    """Write model/ (the best epoch on val, by `best_by`), history.csv, history.svg and report.json.
+    """Write model/ (the best epoch on val, by `best_by`), history.csv, history.svg, metrics.json and report.json.
 
     Refuses when the loss is not finite, with step and learning rate, and when `weights` fill too little of the
     network. With `epochs: 0` the weights are taken as they are, and val is measured all the same.
@@ -60,6 +60,8 @@ def train(
     write_history(place.history, out / "history.csv")
     plot_history(place.history, out / "history.svg")
     report = _report(params, names, made, training, place).model_copy(update={"unused_ids": unused_ids})
+    metrics = report.model_dump(include=set(TrainMetrics.model_fields))
+    TrainMetrics.model_validate(metrics).write(out / "metrics.json")
     report.write(out / "report.json")
     mark_finished(checkpoints)
 
