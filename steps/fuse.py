@@ -24,7 +24,10 @@ def fuse(params: FuseParams, seed: int, model: Path, out: Path) -> None:
     """
     trained, card = load_model(model)
     probes = load_probes(model)
-    plain = absorb_norms(fold(trained.double()))  # not yet rounded: the certificate shows the algebra as well
+    example_NCHW = torch.zeros(1, 3, card.preprocessing.size, card.preprocessing.size)  # some take no other size
+    plain = absorb_norms(
+        fold(trained.double()), example_NCHW
+    )  # not yet rounded: the certificate shows the algebra
     trained.float()  # exact: what was read is float32
     real_NCHW = normalised(trained, card.preprocessing).normalise(torch.from_numpy(probes.images_NHWC_u8))
     bounds: dict[Precision, float] = {"fp64": params.max_error_fp64, "fp32": params.max_error_fp32}

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from steps.cli import replace_folder, run_step
+from steps.errors import Refused
 from steps.images.cache import ImageReader, cache_key, open_images
 from steps.images.dataset import image_root
 from steps.models.files import save_model
+from steps.models.preprocessing import Settled, Wishes, settle
+from steps.models.weights import weights_checksum
 from steps.params.train import TrainParams
-from steps.reports.artifact import sha256
 from steps.reports.card import Card, Expansion, Preprocessing
 from steps.reports.classes import Classes
 from steps.reports.train import TrainMetrics, TrainReport
@@ -22,7 +24,7 @@ from steps.training.feed import Feed
 from steps.training.history import Place, write_history
 from steps.training.loop import Plan, Training, fit, make_deterministic
 from steps.training.losses import LOSSES
-from steps.training.network import Made, Recipe, library_versions, make_network, say_cost, sources_of
+from steps.training.network import Made, Recipe, library_versions, make_network, say_cost, sources_of, warnings_of
 from steps.training.optimizer import sgd
 from steps.training.plot import plot_history
 from steps.training.samplers import SAMPLERS
@@ -45,21 +47,25 @@ def train(
     classes = Classes.read(images / "classes.json")
     names = classes.listed(classes.resolve(class_num))
     data = read_images(split / "manifest.parquet", len(names))
-    made = make_network(_recipe(params, len(names)), seed, device)
+    preprocessing, source = _settled(params)
+    made = make_network(_recipe(params, len(names), preprocessing), seed, device)
+    _refuse_a_head_that_nobody_trains(params, made)
     unused_ids = data.unused_ids(len(names))
-    say_cost(made, params.preprocess.size, len(names), len(unused_ids))
-    checkpoints = TRAININGS / _fingerprint(params, seed, names, data, made)
+    say_cost(made, preprocessing.size, len(names), len(unused_ids))
+    warnings = warnings_of(made, len(data.train_N))
+    checkpoints = TRAININGS / _fingerprint(params, seed, names, data, made, preprocessing)
     discard_old(TRAININGS, keep=checkpoints)
-    reader = open_images(data.manifest, image_root(images), _preprocessing(params), CACHE)
+    reader = open_images(data.manifest, image_root(images), preprocessing, CACHE)
     training = _training(params, seed, len(names), data, reader, made, checkpoints)
     place = fit(training)
     assert place.best_epoch is not None
     load_best(checkpoints, training.network, place.best_epoch)
     probes = choose_probes(data, reader, seed, params.probes)
-    save_model(out / "model", made.network.network, _card(params, names), probes)
+    save_model(out / "model", made.network.network, _card(params, names, preprocessing), probes)
     write_history(place.history, out / "history.csv")
     plot_history(place.history, out / "history.svg")
-    report = _report(params, names, made, training, place).model_copy(update={"unused_ids": unused_ids})
+    said = {"unused_ids": unused_ids, "warnings": warnings, "preprocessing_from": source}
+    report = _report(params, names, made, training, place).model_copy(update=said)
     metrics = report.model_dump(include=set(TrainMetrics.model_fields))
     TrainMetrics.model_validate(metrics).write(out / "metrics.json")
     report.write(out / "report.json")
@@ -98,15 +104,10 @@ def _training(
     )
 
 
-def _preprocessing(params: TrainParams) -> Preprocessing:
+def _settled(params: TrainParams) -> Settled:
     how = params.preprocess
-    return Preprocessing(
-        size=how.size,
-        resize=how.resize or how.size,
-        interpolation=how.interpolation,
-        mean=how.mean,
-        std=how.std,
-    )
+    stated = Wishes(how.size, how.resize, how.interpolation, how.mean, how.std)
+    return settle(stated, None if params.weights is None else Path(params.weights), how.of_weights)
 
 
 def _expansion(params: TrainParams) -> Expansion | None:
@@ -114,40 +115,58 @@ def _expansion(params: TrainParams) -> Expansion | None:
     return None if how.block == "none" else Expansion(block=how.block, where=how.where, mode=how.mode)
 
 
-def _recipe(params: TrainParams, class_num: int) -> Recipe:
+def _recipe(params: TrainParams, class_num: int, preprocessing: Preprocessing) -> Recipe:
     return Recipe(
         arch=params.arch,
         class_num=class_num,
-        preprocessing=_preprocessing(params),
+        preprocessing=preprocessing,
         weights=None if params.weights is None else Path(params.weights),
         min_weights_coverage=params.min_weights_coverage,
+        bottleneck=params.bottleneck,
         expansion=_expansion(params),
         init=params.init,
     )
 
 
-def _fingerprint(params: TrainParams, seed: int, names: tuple[str, ...], data: LabelledImages, made: Made) -> str:
+def _refuse_a_head_that_nobody_trains(params: TrainParams, made: Made) -> None:
+    if params.epochs == 0 and made.weights is not None and made.weights.head_replaced:
+        raise Refused(
+            f"{params.weights} has no last layer for these classes, and with train.epochs 0 nothing would train "
+            "the fresh one. Give epochs, or weights of these classes.",
+            TrainReport(weights=made.weights),
+        )
+
+
+def _fingerprint(
+    params: TrainParams,
+    seed: int,
+    names: tuple[str, ...],
+    data: LabelledImages,
+    made: Made,
+    preprocessing: Preprocessing,
+) -> str:
     """Return the name of this training's checkpoints: whatever could change a weight changes it."""
     facts = [
         params.model_dump_json(),
         str(seed),
         "\n".join(names),
-        cache_key(data.manifest, _preprocessing(params)),
+        cache_key(data.manifest, preprocessing),
         data.digest(),
-        "" if params.weights is None else sha256(Path(params.weights)),
+        "" if params.weights is None else weights_checksum(Path(params.weights)),
         str(made.device),
     ]
     here = Path(__file__).parent
     return fingerprint(facts, [*(here / name for name in CODE), *sources_of(made.network)])
 
 
-def _card(params: TrainParams, names: tuple[str, ...]) -> Card:
+def _card(params: TrainParams, names: tuple[str, ...], preprocessing: Preprocessing) -> Card:
     return Card(
         form="train",
         arch=params.arch,
         class_num=len(names),
         class_names=names,
-        preprocessing=_preprocessing(params),
+        preprocessing=preprocessing,
+        bottleneck=params.bottleneck,
         expansion=_expansion(params),
         files={},
         artifact="",
@@ -172,6 +191,7 @@ def _report(
         sampling_per_class=dict(zip(names, shares, strict=True)),
         parameters_multi_branch=made.parameters,
         head_parameters=made.head,
+        head_parameters_without_bottleneck=made.head_without_bottleneck,
         sites=made.sites,
         weights=made.weights,
     )

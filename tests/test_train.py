@@ -236,6 +236,56 @@ def test_without_epochs_a_finished_model_goes_through_as_the_same_function(
     assert report.weights.coverage == 1
 
 
+def test_the_weights_own_preprocessing_is_trained_with_written_and_reported(
+    workspace: Path, weights: Path
+) -> None:
+    theirs = {"size": 24, "resize": 28, "mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
+    weights.with_suffix(".yaml").write_text(yaml.safe_dump(theirs))
+    with pytest.raises(Refused, match=r"train\.preprocess\.size is 16, but .*weights\.yaml says 24"):
+        run(workspace, changed(weights=str(weights)), out="refused")
+    out = run(workspace, changed(weights=str(weights), preprocess={}, epochs=0))
+    _, card = load_classifier(out / "model")
+    how = card.preprocessing
+    assert (how.size, how.resize, how.mean, how.std) == (24, 28, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
+    assert load_probes(out / "model").images_NHWC_u8.shape == (3, 24, 24, 3)
+    report = TrainReport.read(out / "report.json")
+    assert report.preprocessing_from is not None and report.preprocessing_from.endswith("weights.yaml")
+
+
+def test_a_size_that_the_network_does_not_take_is_bad_input(workspace: Path) -> None:
+    with pytest.raises(
+        BadInput, match=r"vgg16_cifar does not take images of 16 pixels \(train\.preprocess\.size\)"
+    ):
+        run(workspace, changed(arch="vgg16_cifar"))
+
+
+def test_a_head_that_nobody_would_train_is_refused(workspace: Path, weights: Path) -> None:
+    (workspace / "out").mkdir()
+    params = changed(epochs=0, weights=str(weights))
+    with pytest.raises(Refused, match=r"no last layer for these classes.*Give epochs"):
+        train(params, 0, 5, workspace / "ingest", workspace / "split", workspace / "out")
+
+
+def test_a_bottleneck_is_trained_reported_and_written(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = run(workspace, changed(bottleneck=2, epochs=1))
+    report = TrainReport.read(out / "report.json")
+    assert report.head_parameters == (128 * 2 + 2) + (2 * 3 + 3)
+    assert report.head_parameters_without_bottleneck == 128 * 3 + 3
+    assert "without its bottleneck the last layer would have 387 parameters" in capsys.readouterr().err
+    network, card = load_classifier(out / "model")
+    assert card.bottleneck == 2
+    assert network(torch.zeros(1, 16, 16, 3, dtype=torch.uint8)).shape == (1, 3)
+
+
+def test_a_vision_transformer_on_few_images_is_trained_with_a_warning(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run(workspace, changed(arch="timm:vit_tiny_patch16_224", expand={"block": "none"}, epochs=1))
+    (warning,) = TrainReport.read(out / "report.json").warnings
+    assert "36 images are few for it" in warning
+    assert warning in capsys.readouterr().err
+
+
 def test_training_begins_from_the_weights(workspace: Path, weights: Path) -> None:
     fresh = contents(run(workspace, out="fresh"))
     tuned = contents(run(workspace, changed(weights=str(weights)), out="tuned"))

@@ -15,11 +15,20 @@ import torch
 from torch import nn
 
 from steps.errors import BadInput, did_you_mean
-from steps.models.repvgg_plain import PAPER, repvgg_nano, repvgg_plain
+from steps.models import mobileone_plain, repvgg_plain
+from steps.models.cifar_plain import cifar_quick, resnet56_cifar, vgg16_cifar, wrn_16_8
 
-ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
-    "repvgg_nano": repvgg_nano,
-    **{name: partial(repvgg_plain, name) for name in PAPER},
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "repvgg_nano": repvgg_plain.repvgg_nano,
+    **{name: partial(repvgg_plain.repvgg_plain, name) for name in repvgg_plain.PAPER},
+    **{name: partial(mobileone_plain.mobileone_plain, name) for name in mobileone_plain.PAPER},
+    "cifar_quick": cifar_quick,
+    "vgg16_cifar": vgg16_cifar,
+    "resnet56_cifar": resnet56_cifar,
+    "wrn_16_8": wrn_16_8,
+    "resnet50_vd": lambda class_num, size: _from_zoo(
+        "timm", "resnet50d", class_num, size
+    ),  # PaddleClas's name of it
 }
 OWN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -32,7 +41,8 @@ def create(arch: str, class_num: int, size: int) -> nn.Module:
     """
     source, _, name = arch.rpartition(":")
     if not source and name in ARCHITECTURES:
-        return ARCHITECTURES[name](class_num)
+        make = ARCHITECTURES[name]
+        return make(**_arguments(arch, make, class_num, size))
     if source in ("", "timm", "torchvision"):
         return _from_zoo(source, name, class_num, size)
     if not OWN_NAME.fullmatch(arch):
@@ -80,7 +90,7 @@ def _users_own(module_name: str, name: str, class_num: int, size: int) -> nn.Mod
 
 
 def _arguments(arch: str, make: Any, class_num: int, size: int) -> dict[str, int]:
-    """Return the keyword arguments that the user's callable names."""
+    """Return the keyword arguments that the callable names."""
     try:
         names = inspect.signature(make).parameters
     except (TypeError, ValueError) as fault:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from steps.errors import BadInput
 from steps.models.architectures import create
+from steps.models.heads import add_bottleneck
 from steps.models.normalised import Normalised, normalised
 from steps.reparam.expand import Mode, expand
 from steps.reparam.fold import absorb_norms
@@ -71,6 +72,8 @@ def load_classifier(folder: Path) -> tuple[Normalised, Card]:
 def rebuild(card: Card) -> nn.Module:
     """Return the modules that the card describes, with fresh weights, in eval mode."""
     network = create(card.arch, card.class_num, card.preprocessing.size).eval()
+    if card.bottleneck is not None:
+        add_bottleneck(network, card.bottleneck)
     size = card.preprocessing.size
     example_NCHW = torch.zeros(1, 3, size, size)
     if card.expansion is not None:

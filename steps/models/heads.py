@@ -1,8 +1,21 @@
-"""The last layer of a network: where it is, and what it costs."""
+"""The last layer of a network: where it is, what it costs, and a bottleneck before it.
 
+Letters: F features that reach the head, W the bottleneck's width, K classes.
+"""
+
+from collections import OrderedDict
 from typing import Any
 
 from torch import nn
+
+from steps.errors import BadInput
+
+
+class Bottleneck(nn.Sequential):
+    """Two linear maps, F to W to K, in the place of one: F W + W K numbers where F K would be.
+
+    Nothing is between them: it is the last layer with its rank bounded by W, and costs no other kind of layer.
+    """
 
 
 def head_name(network: nn.Module) -> str:
@@ -10,8 +23,10 @@ def head_name(network: nn.Module) -> str:
 
     timm says so itself; else it is the last linear layer, or the last convolution of a network without one.
     """
-    config: Any = getattr(network, "pretrained_cfg", None) or {}
-    named: Any = config.get("classifier") if hasattr(config, "get") else None
+    bottlenecks = [name for name, module in network.named_modules() if isinstance(module, Bottleneck)]
+    if bottlenecks:
+        return str(bottlenecks[0])
+    named = _named_by_timm(network)
     if isinstance(named, str) and named in dict(network.named_modules()):
         return str(named)
     for kind in (nn.Linear, nn.Conv2d):
@@ -22,6 +37,54 @@ def head_name(network: nn.Module) -> str:
 
 
 def head_parameters(network: nn.Module) -> int:
-    """Return the number of parameters of the last layer."""
+    """Return the number of parameters of the head, its bottleneck included."""
+    return _count(network.get_submodule(name)) if (name := head_name(network)) else 0
+
+
+def class_parameters(network: nn.Module, class_num: int) -> int:
+    """Return how many of the head's parameters belong to each class."""
     name = head_name(network)
-    return sum(parameter.numel() for parameter in network.get_submodule(name).parameters()) if name else 0
+    if not name:
+        return 0
+    head = network.get_submodule(name)
+    return _count(head[-1] if isinstance(head, Bottleneck) else head) // class_num
+
+
+def add_bottleneck(network: nn.Module, width: int) -> None:
+    """Put a layer of `width` features before the one that makes the logits; both begin with fresh weights.
+
+    Raises BadInput where that is neither a linear layer nor a 1x1 convolution, or where there are several.
+    """
+    name = head_name(network)
+    head = network.get_submodule(name) if name else None
+    several = not isinstance(_named_by_timm(network), str | None)
+    narrow: nn.Module
+    last: nn.Module
+    if isinstance(head, nn.Linear) and type(head).__name__ == "Linear" and not several:  # torch's, or timm's
+        narrow = nn.Linear(head.in_features, width)
+        last = nn.Linear(width, head.out_features, bias=head.bias is not None)
+    elif type(head) is nn.Conv2d and _is_pointwise(head) and not several:
+        narrow = nn.Conv2d(head.in_channels, width, 1)
+        last = nn.Conv2d(width, head.out_channels, 1, bias=head.bias is not None)
+    else:
+        found = (
+            "several last layers" if several else f"{type(head).__name__} '{name}'" if head else "no last layer"
+        )
+        raise BadInput(
+            f"train.bottleneck: {type(network).__name__} has {found}; a bottleneck goes before one linear layer "
+            "or 1x1 convolution. Leave train.bottleneck null."
+        )
+    network.set_submodule(name, Bottleneck(OrderedDict(narrow=narrow, last=last)))
+
+
+def _is_pointwise(conv: nn.Conv2d) -> bool:
+    return (*conv.kernel_size, *conv.stride, conv.padding, conv.groups) == (1, 1, 1, 1, (0, 0), 1)
+
+
+def _named_by_timm(network: nn.Module) -> Any:
+    config: Any = getattr(network, "pretrained_cfg", None) or {}
+    return config.get("classifier") if hasattr(config, "get") else None
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

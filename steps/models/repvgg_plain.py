@@ -4,10 +4,11 @@ Expanded with `repvgg` blocks they are the RepVGG networks; expanded with others
 Letters: N images, C channels, H and W pixels, K classes.
 """
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 from torch import Tensor, nn
+
+from steps.models.layers import conv_norm_act
 
 
 class Stage(NamedTuple):
@@ -30,7 +31,7 @@ class RepVggPlain(nn.Module):
             for position in range(stage.depth):
                 groups = groups_of_every_second if layer % 2 == 0 and layer > 0 else 1
                 stride = stage.stride if position == 0 else 1
-                layers.append(_layer(inputs, stage.width, stride, groups))
+                layers.append(conv_norm_act(inputs, stage.width, 3, stride, groups))
                 inputs, layer = stage.width, layer + 1
             self.body.add_module("stem" if number == 0 else f"stage{number}", layers)
         self.head = nn.Linear(inputs, class_num)
@@ -71,13 +72,3 @@ def repvgg_plain(name: str, class_num: int) -> RepVggPlain:
 def repvgg_nano(class_num: int) -> RepVggPlain:
     """Return a small body of the same kind, for images of 28 to 64 pixels."""
     return RepVggPlain(class_num, (Stage(32, 1), Stage(32, 2, stride=1), Stage(64, 2), Stage(128, 2)))
-
-
-def _layer(inputs: int, outputs: int, stride: int, groups: int) -> nn.Sequential:
-    return nn.Sequential(
-        OrderedDict(
-            conv=nn.Conv2d(inputs, outputs, 3, stride, 1, groups=groups, bias=False),
-            norm=nn.BatchNorm2d(outputs),
-            act=nn.ReLU(inplace=True),
-        )
-    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from steps.errors import BadInput, Refused
 from steps.models.files import read_safetensors
 from steps.models.heads import head_name
+from steps.models.paddle import read_pdparams, read_variables
+from steps.models.positions import fitted
 from steps.progress import say
+from steps.reports.artifact import artifact_checksum, sha256
 from steps.reports.train import TrainReport, WeightsCoverage
 
 INSIDE = ("state_dict", "model_state_dict", "model", "net", "network")  # where checkpoints keep their tensors
@@ -19,21 +22,18 @@ COUNTERS = "num_batches_tracked"  # says nothing about what a network computes; 
 
 
 def load_weights(network: nn.Module, path: Path, min_coverage: float) -> WeightsCoverage:
-    """Fill the plain network from a safetensors or torch file and return what was filled.
+    """Fill the plain network from a file or folder of weights and return what was filled.
 
-    Coverage is the share of the network's tensors that the file fills. A last layer of another shape, or one
-    that the file does not have, keeps its fresh weights, is left out of the count and is said. Raises Refused
-    when the coverage is under `min_coverage`; the network is then unchanged.
+    Coverage is the share of the network's tensors that the file fills; `used` is the share of the file's tensors
+    that the network has a place for. A last layer of another shape, or one that the file does not have, keeps its
+    fresh weights, is left out of the count and is said. A vision transformer's position embedding is interpolated
+    to the network's input size. Raises Refused when either share is under `min_coverage`; the network is then
+    unchanged.
     """
-    tensors = read_weights(path)
-    coverage = cover(network, tensors)
-    if coverage.coverage < min_coverage:
-        raise Refused(
-            f"{path} fills {coverage.coverage:.1%} of {type(network).__name__}'s tensors, and "
-            f"train.min_weights_coverage asks for {min_coverage:.1%}: {_said(coverage)}. "
-            "Is train.arch the network that these weights are of?",
-            TrainReport(weights=coverage),
-        )
+    tensors, interpolated = fitted(network, read_weights(path))
+    coverage = cover(network, tensors).model_copy(update={"interpolated": interpolated})
+    if min(coverage.coverage, coverage.used) < min_coverage:
+        raise Refused(_too_little(network, path, coverage, min_coverage), TrainReport(weights=coverage))
     left = {*coverage.missing, *coverage.unexpected, *coverage.other_shape}
     network.load_state_dict({key: value for key, value in tensors.items() if key not in left}, strict=False)
     say(f"{path} fills {coverage.coverage:.1%} of the network: {_said(coverage)}.")
@@ -51,6 +51,7 @@ def cover(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightsCoverage:
     head = f"{head_name(network)}."
     not_filled = {*missing, *other_shape}
     fresh_head = [key for key in not_filled if key.startswith(head)]
+    strangers = [key for key in unexpected if not key.startswith(head)]
     counted = len(wanted) - len(fresh_head)
     loaded = len(wanted) - len(not_filled)
     return WeightsCoverage(
@@ -59,22 +60,41 @@ def cover(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightsCoverage:
         unexpected=tuple(unexpected),
         other_shape=tuple(other_shape),
         coverage=loaded / counted if counted else 0.0,
+        used=1 - len(strangers) / len(tensors) if tensors else 0.0,
         head_replaced=bool(fresh_head),
     )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors or torch file, or raise BadInput; code in a file is never run."""
+    """Return the tensors of a weights file or folder, or raise BadInput; code in a file is never run.
+
+    A file is safetensors, .pdparams (PaddlePaddle's), or else torch's; a folder is a Paddle static graph's.
+    """
+    if path.is_dir():
+        return read_variables(path)
     if not path.is_file():
         raise BadInput(f"train.weights: {path} is not there.")
+    if path.suffix == ".pdparams":
+        return read_pdparams(path)
     if path.suffix == ".safetensors":
         return _unwrapped(read_safetensors(path))
+    return _unwrapped(_tensors(load_torch(path, "cpu"), path))
+
+
+def load_torch(path: Path, device: Literal["cpu", "meta"]) -> Any:
+    """Return what a torch file holds, its tensors without their numbers on "meta", or raise BadInput."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except Exception as fault:  # torch raises pickle, zip, runtime and key errors here
         reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
         raise BadInput(f"{path} is no file of plain weights ({reason[:200]}); save a state_dict in it.") from fault
-    return _unwrapped(_tensors(content, path))
+
+
+def weights_checksum(path: Path) -> str:
+    """Return one sha256 over a file of weights, or over the names and contents of a folder's files."""
+    if not path.is_dir():
+        return sha256(path)
+    return artifact_checksum({file.name: sha256(file) for file in sorted(path.iterdir()) if file.is_file()})
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
@@ -96,11 +116,23 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
+def _too_little(network: nn.Module, path: Path, coverage: WeightsCoverage, bound: float) -> str:
+    """Say which of the two shares is too small."""
+    what = f"fills {coverage.coverage:.1%} of {type(network).__name__}'s tensors"
+    if coverage.coverage >= bound:
+        what = f"has a place in {type(network).__name__} for {coverage.used:.1%} of its own tensors"
+    return (
+        f"{path} {what}, and train.min_weights_coverage asks for {bound:.1%}: {_said(coverage)}. "
+        "Is train.arch the network that these weights are of?"
+    )
+
+
 def _said(coverage: WeightsCoverage) -> str:
     counts = {
         "missing": coverage.missing,
         "unexpected": coverage.unexpected,
         "of another shape": coverage.other_shape,
+        "interpolated to this input size": coverage.interpolated,
     }
     said = [f"{coverage.loaded} loaded"]
     said += [f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in counts.items() if keys]

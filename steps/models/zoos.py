@@ -1,10 +1,14 @@
 """The networks of timm and torchvision, always without weights: nothing here reaches for the network."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import timm
 import torchvision
 from torch import nn
+
+from steps.errors import BadInput
 
 AUXILIARY = ("googlenet", "inception_v3")  # their second heads would change what a forward returns
 
@@ -20,19 +24,28 @@ def torchvision_names() -> list[str]:
 
 
 def create_timm(name: str, class_num: int, size: int) -> nn.Module:
-    """Return a timm network; one bound to an input size (a ViT) is made for `size`."""
+    """Return a timm network; one bound to an input size (a ViT) is made for `size`, or BadInput is raised."""
     config = timm.get_pretrained_cfg(name)
     bound: dict[str, Any] = {"img_size": size} if config is not None and config.fixed_input_size else {}
-    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=class_num, **bound)
-    return network
+    return _made(name, size, partial(timm.create_model, name, pretrained=False, num_classes=class_num, **bound))
 
 
 def create_torchvision(name: str, class_num: int, size: int) -> nn.Module:
-    """Return a torchvision network; auxiliary heads are left out."""
+    """Return a torchvision network; auxiliary heads are left out. Raises BadInput for a size it does not take."""
     options: dict[str, Any] = {}
     if name.startswith("vit_"):
         options = {"image_size": size}
     elif name in AUXILIARY:
         options = {"aux_logits": False, "init_weights": True}
-    network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=class_num, **options)
-    return network
+    make = partial(torchvision.models.get_model, name, weights=None, num_classes=class_num, **options)
+    return _made(name, size, make)
+
+
+def _made(name: str, size: int, make: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return make()
+    except (AssertionError, ValueError, RuntimeError) as fault:  # what both libraries raise on an odd size
+        said = " ".join(str(fault).split())[:200]
+        raise BadInput(
+            f"{name} cannot be made for images of {size} pixels (train.preprocess.size): {said}"
+        ) from fault

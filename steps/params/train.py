@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from steps.params.base import Count, Fraction, Positive, Section
+from steps.reports.card import Interpolation
 
 
 class ExpandParams(Section):
@@ -42,23 +43,34 @@ class AugmentParams(Section):
 
 
 class PreprocessParams(Section):
-    """What the network sees: the short side resized to `resize`, the centre cropped to `size`, normalised."""
+    """What the network sees: the short side resized to `resize`, the centre cropped to `size`, normalised.
 
-    size: Annotated[int, Field(ge=8)] = 32
+    A key that is null is the weights' own where they carry it, else size 32, bilinear, ImageNet's mean and std;
+    `resize` follows from `size`. A key that states another value than the weights' own is refused, unless
+    `of_weights` is `override`.
+    """
+
+    size: Annotated[int, Field(ge=8)] | None = None
     resize: Annotated[int, Field(ge=8)] | None = None
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    mean: tuple[Fraction, Fraction, Fraction] = (0.485, 0.456, 0.406)
-    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    interpolation: Interpolation | None = None
+    mean: tuple[Fraction, Fraction, Fraction] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
+    of_weights: Literal["adopt", "override"] = "adopt"
 
 
 class TrainParams(Section):
-    """`weights` is a safetensors or torch file; with `epochs: 0` it goes through the line as it is."""
+    """`weights` is a safetensors, torch or .pdparams file, or a Paddle folder with one file a variable.
+
+    With `epochs: 0` they go through the line as they are. `bottleneck` is the width of a layer before the last
+    one, for heads of very many classes.
+    """
 
     arch: str = Field(min_length=1)
     expand: ExpandParams = ExpandParams()
     preprocess: PreprocessParams = PreprocessParams()
     weights: str | None = None
     min_weights_coverage: Fraction = 0.95
+    bottleneck: Annotated[int, Field(ge=1)] | None = None
     epochs: Count
     batch_size: Annotated[int, Field(ge=2)] = 64
     lr: Positive

@@ -7,6 +7,7 @@ from pydantic import ConfigDict
 from steps.reports.base import JsonFile
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 class Preprocessing(JsonFile):
@@ -18,7 +19,7 @@ class Preprocessing(JsonFile):
 
     size: int
     resize: int
-    interpolation: Literal["bilinear", "bicubic"]
+    interpolation: Interpolation
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -51,6 +52,7 @@ class Card(JsonFile):
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     precision: Precision = "fp32"
+    bottleneck: int | None = None  # features between the network's own and the last layer
     expansion: Expansion | None = None
     fused: bool = False
     backend: str = "pytorch"

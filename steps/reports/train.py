@@ -12,13 +12,15 @@ class SiteDecision(JsonFile):
 
 
 class WeightsCoverage(JsonFile):
-    """Which of the network's tensors a weights file filled."""
+    """Which of the network's tensors a weights file filled, and which share of its own was of use."""
 
     loaded: int
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     other_shape: tuple[str, ...] = ()
+    interpolated: tuple[str, ...] = ()  # loaded after a change of shape: position embeddings
     coverage: float
+    used: float = 1.0
     head_replaced: bool = False  # the last layer kept its fresh weights
 
 
@@ -45,5 +47,8 @@ class TrainReport(Report):
     unused_ids: tuple[int, ...] = ()  # class ids that no image is trained on
     parameters_multi_branch: int = 0
     head_parameters: int = 0
+    head_parameters_without_bottleneck: int = 0
     sites: tuple[SiteDecision, ...] = ()
     weights: WeightsCoverage | None = None
+    preprocessing_from: str | None = None  # the file of the weights whose preprocessing was adopted
+    warnings: tuple[str, ...] = ()  # what was said before training, and is worth a second look

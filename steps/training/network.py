@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from steps.errors import BadInput
 from steps.models.architectures import create
 from steps.models.cost import cost_of
-from steps.models.heads import head_name, head_parameters
+from steps.models.heads import add_bottleneck, class_parameters, head_name, head_parameters
 from steps.models.normalised import Normalised, normalised
+from steps.models.positions import little_data
 from steps.models.weights import load_weights
 from steps.progress import say
 from steps.reparam.expand import Init, Mode, expand
@@ -30,6 +32,7 @@ class Recipe:
     preprocessing: Preprocessing
     weights: Path | None
     min_weights_coverage: float
+    bottleneck: int | None
     expansion: Expansion | None
     init: Init
 
@@ -41,6 +44,7 @@ class Made:
     network: Normalised
     sites: tuple[SiteDecision, ...]
     weights: WeightsCoverage | None
+    head_without_bottleneck: int
 
     @property
     def device(self) -> torch.device:
@@ -54,7 +58,7 @@ class Made:
 
     @property
     def head(self) -> int:
-        """Trained numbers of the last layer."""
+        """Trained numbers of the last layer, and of the bottleneck before it."""
         return head_parameters(self.network.network)
 
 
@@ -63,6 +67,10 @@ def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
     torch.manual_seed(seed)
     size = recipe.preprocessing.size
     plain = create(recipe.arch, recipe.class_num, size).eval()
+    _refuse_a_size_that_it_does_not_take(plain, recipe)
+    whole_head = head_parameters(plain)
+    if recipe.bottleneck is not None:
+        add_bottleneck(plain, recipe.bottleneck)
     coverage = None
     if recipe.weights is not None:
         coverage = load_weights(plain, recipe.weights, recipe.min_weights_coverage)
@@ -70,23 +78,37 @@ def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
     if recipe.expansion is not None:
         sites = _expand(plain, recipe.expansion, recipe.init, size)
     network = normalised(plain, recipe.preprocessing)
-    return Made(_channels_last(network.to(device)), sites, coverage)
+    return Made(_channels_last(network.to(device)), sites, coverage, whole_head)
 
 
 def say_cost(made: Made, size: int, class_num: int, unused_ids: int) -> None:
-    """Say how large the network and its head are, what one image costs, and what class ids without images cost."""
+    """Say how large network and head are, what a bottleneck saves, what an image and unused class ids cost."""
+    network = made.network.network
     say(
         f"train: {made.parameters:,} parameters, {made.head:,} of them in the last layer "
-        f"({head_name(made.network.network) or 'not found'})"
+        f"({head_name(network) or 'not found'})"
     )
-    cost = cost_of(made.network.network, torch.zeros(1, 3, size, size, device=made.device))
+    if made.head != made.head_without_bottleneck:
+        say(f"train: without its bottleneck the last layer would have {made.head_without_bottleneck:,} parameters")
+    elif made.head > made.parameters - made.head:
+        say("train: the last layer is larger than the rest of the network; train.bottleneck can make it smaller")
+    cost = cost_of(network, torch.zeros(1, 3, size, size, device=made.device))
     say(
         f"train: an image of {size} pixels takes {cost.flops / 1e9:.3f} GFLOPs forward and keeps up to "
         f"{cost.peak_live_bytes / 1e6:.2f} MB of activations alive"
     )
     if unused_ids:
-        wasted = made.head // class_num * unused_ids
+        wasted = class_parameters(network, class_num) * unused_ids
         say(f"train: {unused_ids} of {class_num} class ids have no training image and cost {wasted:,} parameters")
+
+
+def warnings_of(made: Made, images: int) -> tuple[str, ...]:
+    """Return, and say, what makes it doubtful that this network learns well from so many images."""
+    sentence = little_data(made.network.network, images, weights=made.weights is not None)
+    if sentence is None:
+        return ()
+    say(f"train: {sentence}")
+    return (sentence,)
 
 
 def sources_of(network: nn.Module) -> set[Path]:
@@ -98,6 +120,19 @@ def sources_of(network: nn.Module) -> set[Path]:
 def library_versions() -> dict[str, str]:
     """Return the versions on which the weights' bytes depend."""
     return {library: version(library) for library in LIBRARIES}
+
+
+@torch.no_grad()
+def _refuse_a_size_that_it_does_not_take(plain: nn.Module, recipe: Recipe) -> None:
+    """Raise BadInput where one image does not get through: pools may leave nothing of a small one."""
+    size = recipe.preprocessing.size
+    try:
+        plain(torch.zeros(1, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as fault:
+        said = " ".join(str(fault).split())[:200]
+        raise BadInput(
+            f"{recipe.arch} does not take images of {size} pixels (train.preprocess.size): {said}"
+        ) from fault
 
 
 def _expand(plain: nn.Module, how: Expansion, init: Init, size: int) -> tuple[SiteDecision, ...]:

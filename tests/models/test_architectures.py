@@ -1,7 +1,9 @@
 """A name makes the network, from whoever has it; a name that nobody has is an error that helps."""
 
 import pytest
+import timm
 import torch
+from timm.utils.model import reparameterize_model
 from torch import nn
 
 from steps.errors import BadInput
@@ -43,6 +45,52 @@ def test_a0_has_the_size_that_the_paper_gives() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arch", "classes", "millions"),
+    [
+        ("mobileone_s0_plain", 1000, 2.1),
+        ("mobileone_s1_plain", 1000, 4.8),
+        ("mobileone_s2_plain", 1000, 7.8),
+        ("mobileone_s3_plain", 1000, 10.1),
+        ("mobileone_s4_plain", 1000, 14.8),
+        ("resnet56_cifar", 10, 0.85),
+        ("wrn_16_8", 10, 11.0),
+        ("vgg16_cifar", 10, 15.0),
+    ],
+)
+def test_folded_bodies_have_the_size_that_their_papers_give(arch: str, classes: int, millions: float) -> None:
+    assert folded_parameters(arch, classes) / 1e6 == pytest.approx(millions, abs=0.05)  # as the papers round
+
+
+@pytest.mark.parametrize("name", ["mobileone_s0", "mobileone_s1", "mobileone_s4"])
+def test_a_folded_mobileone_is_as_large_as_timms(name: str) -> None:
+    theirs = reparameterize_model(timm.create_model(name).eval())
+    assert folded_parameters(f"{name}_plain", 1000) == sum(parameter.numel() for parameter in theirs.parameters())
+
+
+def folded_parameters(arch: str, class_num: int) -> int:
+    """Return the parameters once each norm has become its convolution's bias."""
+    with torch.device("meta"):
+        network = create(arch, class_num, 32)
+    norms = sum(module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d))
+    return sum(parameter.numel() for parameter in network.parameters()) - norms
+
+
+@pytest.mark.parametrize("size", [28, 32, 40])
+def test_cifar_quick_takes_the_size_it_is_made_for(size: int) -> None:
+    assert create("cifar_quick", 10, size)(torch.zeros(1, 3, size, size)).shape == (1, 10)
+
+
+@pytest.mark.parametrize(("arch", "norms"), [("cifar_quick", 0), ("resnet56_cifar", 0), ("wrn_16_8", 6)])
+def test_acnets_networks_expand_at_each_convolution_that_has_rows_and_columns(arch: str, norms: int) -> None:
+    network = create(arch, 10, 32).eval()
+    plan = expand(network, "acb", example_NCHW=torch.zeros(1, 3, 32, 32))
+    skipped = [site for site in plan.sites if site.skipped]
+    assert all("1x1" in (site.skipped or "") for site in skipped) and len(skipped) <= 3
+    plain = absorb_norms(fold(network), torch.zeros(1, 3, 32, 32))
+    assert len(norms_left(plain)) == norms  # those before a convolution, in the wide residual network
+
+
+@pytest.mark.parametrize(
     ("arch", "head"),
     [
         ("resnet18", "fc"),
@@ -52,6 +100,7 @@ def test_a0_has_the_size_that_the_paper_gives() -> None:
         ("torchvision:squeezenet1_1", "classifier.1"),
         ("vgg11_bn", "head.fc"),
         ("timm:vit_tiny_patch16_224", "head"),
+        ("resnet50_vd", "fc"),
         ("tests.models.artifacts:Own", "head"),
     ],
 )
@@ -82,3 +131,10 @@ def test_networks_come_from_timm_torchvision_and_the_user(arch: str, head: str) 
 def test_a_wrong_name_is_an_error_that_says_what_would_be_right(arch: str, sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         create(arch, 5, 32)
+
+
+def test_a_size_that_no_patches_fill_is_an_error_that_names_the_key() -> None:
+    with pytest.raises(
+        BadInput, match=r"vit_b_16 cannot be made for images of 50 pixels \(train\.preprocess\.size\)"
+    ):
+        create("torchvision:vit_b_16", 5, 50)

@@ -77,6 +77,18 @@ def test_the_counter_of_batches_is_not_missed(tmp_path: Path) -> None:
     assert coverage.missing == ()
 
 
+def test_weights_of_a_larger_network_are_refused_though_they_fill_this_one(tmp_path: Path) -> None:
+    tensors = state() | {f"conv{number}.weight": torch.ones(1) for number in range(2, 9)}
+    with pytest.raises(
+        Refused, match=r"has a place in Own for 53\.3% of its own tensors.*7 unexpected"
+    ) as refusal:
+        load_weights(Own(4), saved(tmp_path, tensors), 0.9)
+    report = refusal.value.report
+    assert isinstance(report, TrainReport) and report.weights is not None
+    assert report.weights.coverage == 1
+    assert report.weights.used == pytest.approx(8 / 15)
+
+
 class Hostile:
     def __reduce__(self) -> tuple[Any, ...]:
         return (exec, ("raise AssertionError('code of a file was run')",))

@@ -1,0 +1,103 @@
+"""A pickle of numpy arrays, read by an unpickler that knows arrays and their containers and nothing else.
+
+A pickle is a program: whatever it names is called. Here it can name stand-ins alone, which keep what they are
+given until it has been looked at; numpy itself sees bytes, a type off a list, and a shape that fits them.
+"""
+
+import io
+import math
+import pickle
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+KINDS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "f2", "f4", "f8")
+
+
+class NotArrays(Exception):
+    """The pickle holds something else than arrays, or is none."""
+
+
+def read_arrays(content: bytes) -> Any:
+    """Return the pickled containers, strings and numbers, their arrays as numpy's, or raise NotArrays."""
+    try:
+        return _opened(_Unpickler(io.BytesIO(content)).load(), depth=0)
+    except NotArrays:
+        raise
+    except Exception as fault:  # a damaged or hostile pickle raises whatever it likes
+        raise NotArrays(f"{type(fault).__name__}: {fault}") from fault
+
+
+class _Kind:
+    """Stands for numpy.dtype."""
+
+    def __init__(self, name: Any, *_: Any) -> None:
+        self.name, self.order = name, "<"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+    def opened(self) -> np.dtype[Any]:
+        if self.name not in KINDS or self.order not in ("<", "|", "="):
+            raise NotArrays(f"an array of the type {self.order}{self.name}")
+        dtype: np.dtype[Any] = np.dtype(self.name)
+        return dtype
+
+
+class _Array:
+    """Stands for numpy.ndarray, and for what numpy's pickles call to make an empty one."""
+
+    def __init__(self, *_: Any) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def opened(self) -> Array:
+        _, shape, kind, column_major, content = self.state
+        if not isinstance(kind, _Kind) or not isinstance(content, bytes):
+            raise NotArrays("an array that is no plain bytes")
+        dtype = kind.opened()
+        if len(content) != math.prod(shape) * dtype.itemsize or any(side < 0 for side in shape):
+            raise NotArrays(f"an array of the shape {shape} in {len(content)} bytes")
+        return np.frombuffer(content, dtype).reshape(shape, order="F" if column_major else "C")
+
+
+class _Latin1:
+    """Stands for _codecs.encode: the bytes of a pickle of protocol 2."""
+
+    def __new__(cls, text: str, _: str = "latin1") -> Any:
+        return str.encode(text, "latin1")
+
+    def __setstate__(self, state: Any) -> None:
+        raise NotArrays("bytes with a state")
+
+
+ADMITTED: dict[tuple[str, str], Any] = {
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Kind,
+    ("_codecs", "encode"): _Latin1,
+    ("collections", "OrderedDict"): OrderedDict,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in; whatever else a pickle may name is refused."""
+        if (module, name) not in ADMITTED:
+            raise NotArrays(f"it names {module}.{name}")
+        return ADMITTED[module, name]
+
+
+def _opened(content: Any, depth: int) -> Any:
+    if depth > 8:
+        raise NotArrays("containers nested too deep")
+    if isinstance(content, dict):
+        return {key: _opened(value, depth + 1) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_opened(value, depth + 1) for value in content]
+    return content.opened() if isinstance(content, _Array) else content

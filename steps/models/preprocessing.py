@@ -1,0 +1,205 @@
+"""The preprocessing that weights were made with: found beside them or in them, and held against what params state.
+
+A wrong mean and standard deviation costs ten points of accuracy, and no comparison of forms can see it: every
+form shares it.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from steps.errors import BadInput, Refused
+from steps.models.weights import load_torch
+from steps.progress import say
+from steps.reports.card import Interpolation, Preprocessing
+from steps.reports.train import TrainReport
+
+Adoption = Literal["adopt", "override"]
+Colour = tuple[float, float, float]
+INSIDE = ("pretrained_cfg", "preprocessing", "preprocess")  # timm's name, our card's, and a plain one
+BESIDE = ("preprocess.json", "card.json", "config.json")  # anyone's, our own artifact's, Hugging Face's
+TELLING = {"mean", "std", "interpolation", "input_size", "size"}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Some or all of a preprocessing; None is no wish. `interpolation` and `crop` may be ones we do not have."""
+
+    size: int | None = None
+    resize: int | None = None
+    interpolation: str | None = None
+    mean: Colour | None = None
+    std: Colour | None = None
+    crop: str = "center"
+
+
+class Settled(NamedTuple):
+    """What the network will see, and the file that said so; None where params alone did."""
+
+    preprocessing: Preprocessing
+    source: str | None
+
+
+DEFAULTS = Preprocessing(
+    size=32, resize=32, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+
+
+def settle(stated: Wishes, weights: Path | None, of_weights: Adoption) -> Settled:
+    """Return the preprocessing: what params state, else what the weights carry, else the defaults.
+
+    Raises Refused where params state another value than the weights carry, unless `of_weights` is "override",
+    and where what the weights carry cannot be done here and params state nothing else.
+    """
+    if weights is not None and not weights.exists():
+        raise BadInput(f"train.weights: {weights} is not there.")
+    carried = None if weights is None else carried_by(weights)
+    own, source = carried or (Wishes(), None)
+    size = stated.size or own.size or DEFAULTS.size
+    if own.resize is not None and own.size is not None:  # the share that the crop keeps is the weights'
+        own = Wishes(**{**vars(own), "resize": math.floor(size * own.resize / own.size)})
+    if source is not None:
+        _refuse_conflicts(stated, own, source, of_weights)
+    settled = Preprocessing(
+        size=size,
+        resize=stated.resize or own.resize or size,
+        interpolation=cast(Interpolation, stated.interpolation or own.interpolation or DEFAULTS.interpolation),
+        mean=stated.mean or own.mean or DEFAULTS.mean,
+        std=stated.std or own.std or DEFAULTS.std,
+    )
+    if settled.resize < size:
+        raise BadInput(
+            f"train.preprocess: resize {settled.resize} is less than size {size}: nothing to crop from."
+        )
+    if weights is not None:
+        whose = f"of {source}" if source else f"stated in params.yaml, or its default: {weights} carries none"
+        say(f"the preprocessing is the one {whose}: {_said(settled)}")
+    return Settled(settled, source)
+
+
+def carried_by(weights: Path) -> tuple[Wishes, str] | None:
+    """Return what a file or folder of weights says of its preprocessing, and which file says it; None: nothing.
+
+    Looked at are the file's own metadata, `<weights>.yaml`, and preprocess.json, card.json or config.json beside
+    the file (in the folder, where weights are one).
+    """
+    for source, content in _places(weights):
+        inner = next((content[key] for key in INSIDE if isinstance(content.get(key), Mapping)), content)
+        if TELLING & inner.keys():
+            return _wishes(inner, source), str(source)
+    return None
+
+
+class _Carried(BaseModel):
+    """The keys of timm's pretrained_cfg and of our card that tell a preprocessing; others are let be."""
+
+    mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(None, min_length=3, max_length=3)
+    std: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(None, min_length=3, max_length=3)
+    interpolation: str | None = None
+    input_size: tuple[int, int, int] | None = None
+    size: Annotated[int, Field(ge=8)] | None = None
+    resize: Annotated[int, Field(ge=8)] | None = None
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
+    crop_mode: str = "center"
+
+
+def _wishes(content: Mapping[str, Any], source: Path) -> Wishes:
+    try:
+        carried = _Carried.model_validate(dict(content))
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{source}: {where} is no part of a preprocessing: {first['msg']}.") from fault
+    size, crop = carried.size, carried.crop_mode
+    if size is None and carried.input_size is not None:
+        _, height, width = carried.input_size
+        size, crop = (height, crop) if height == width else (None, f"{height} x {width}")
+    resize = carried.resize
+    if resize is None and size is not None and carried.crop_pct is not None:
+        resize = math.floor(size / carried.crop_pct)  # as timm's create_transform rounds it
+    mean, std = cast(Colour | None, carried.mean), cast(Colour | None, carried.std)
+    return Wishes(size, resize, carried.interpolation, mean, std, crop)
+
+
+def _places(weights: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield each place that may tell, with the mapping that is there."""
+    if weights.is_file():
+        yield weights, _metadata(weights)
+    for path in (weights.with_name(f"{weights.name}.yaml"), weights.with_suffix(".yaml")):
+        if path.is_file():
+            yield path, _mapping(path)
+    folder = weights if weights.is_dir() else weights.parent
+    for name in BESIDE:
+        if (folder / name).is_file():
+            yield folder / name, _mapping(folder / name)
+
+
+def _metadata(weights: Path) -> Mapping[str, Any]:
+    """Return what the file itself keeps under the names of INSIDE, and nothing of its tensors."""
+    if weights.suffix == ".pdparams":
+        return {}
+    if weights.suffix != ".safetensors":
+        content = load_torch(weights, "meta")
+        found = {key: content[key] for key in INSIDE if key in content} if isinstance(content, dict) else {}
+        return {key: value for key, value in found.items() if isinstance(value, Mapping)}
+    try:
+        with safe_open(weights, "pt") as file:
+            said = file.metadata() or {}
+        return {key: json.loads(said[key]) for key in INSIDE if key in said}
+    except (SafetensorError, OSError, ValueError) as fault:
+        raise BadInput(f"{weights}: its metadata cannot be read ({fault}).") from fault
+
+
+def _mapping(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())  # JSON is YAML
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise BadInput(f"{path} is no YAML or JSON: {' '.join(str(fault).split())[:200]}") from fault
+    return content if isinstance(content, Mapping) else {}
+
+
+def _refuse_conflicts(stated: Wishes, own: Wishes, source: str, of_weights: Adoption) -> None:
+    """Refuse values that are not the weights' own, and ways of resizing and cropping that we do not have."""
+    overrides = of_weights == "override"
+    wishes = {name: (getattr(stated, name), getattr(own, name)) for name in vars(DEFAULTS)}
+    faults = [
+        f"train.preprocess.{name} is {_plain(ours)}, but {source} says {_plain(theirs)}"
+        for name, (ours, theirs) in wishes.items()
+        if not overrides and None not in (ours, theirs) and not _same(ours, theirs)
+    ]
+    known = get_args(Interpolation)
+    if own.interpolation not in (None, *known) and not (overrides and stated.interpolation):
+        faults.append(f"{source} resizes with '{own.interpolation}', and here there is {' and '.join(known)}")
+    if own.crop != "center" and not (overrides and stated.resize and stated.size):
+        faults.append(f"{source} crops '{own.crop}', and here the centre, to a square, is cropped")
+    if faults:
+        raise Refused(
+            f"{'; '.join(faults)}. Leave the key null to adopt what the weights were made with, or state all that "
+            "you want otherwise and set train.preprocess.of_weights: override.",
+            TrainReport(),
+        )
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    """Whether two values are one, written with fewer digits perhaps: a level of 256 is 0.004."""
+    if isinstance(ours, tuple):
+        return all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(ours, theirs, strict=True))
+    return bool(ours == theirs)
+
+
+def _plain(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def _said(how: Preprocessing) -> str:
+    return (
+        f"short side to {how.resize} ({how.interpolation}), centre {how.size}, "
+        f"mean {_plain(how.mean)}, std {_plain(how.std)}."
+    )

@@ -1,0 +1,74 @@
+"""A vision transformer's weights fit another input size, and it says when the images are few."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from steps.models.architectures import create
+from steps.models.positions import NEEDS, fitted, little_data
+from steps.models.weights import load_weights
+
+
+def ramp(side: int, prefix: int, width: int) -> Tensor:
+    """Return embeddings that grow evenly from left to right, behind prefix tokens of -1."""
+    columns = ((torch.arange(side) + 0.5) / side).repeat(side)
+    tokens = torch.cat([-torch.ones(prefix), columns])
+    return tokens[None, :, None].repeat(1, 1, width)
+
+
+@pytest.mark.parametrize(
+    ("arch", "prefix"), [("timm:vit_tiny_patch16_224", 1), ("timm:deit_tiny_distilled_patch16_224", 2)]
+)
+@pytest.mark.parametrize("size", [160, 352])
+def test_an_embedding_keeps_its_places_and_its_prefix_at_another_size(arch: str, prefix: int, size: int) -> None:
+    name = "pos_embed"
+    network = create(arch, 3, size)
+    given = {name: ramp(14, prefix, 192)}
+    tensors, names = fitted(network, given)
+    side = size // 16
+    assert names == (name,) and tensors[name].shape == network.state_dict()[name].shape
+    assert torch.equal(tensors[name][:, :prefix], given[name][:, :prefix])
+    inner = tensors[name][:, prefix:].reshape(side, side, -1)[:, 2:-2]  # cubics bend at the border
+    torch.testing.assert_close(inner, ramp(side, 0, 192).reshape(side, side, -1)[:, 2:-2], atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("arch", "name"),
+    [
+        ("timm:vit_tiny_patch16_224", "pos_embed"),
+        pytest.param("torchvision:vit_b_16", "encoder.pos_embedding", marks=pytest.mark.slow),
+    ],
+)
+def test_weights_of_another_input_size_load_whole(
+    tmp_path: Path, arch: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(create(arch, 3, 64).state_dict(), tmp_path / "vit.pt")
+    network = create(arch, 3, 48)
+    coverage = load_weights(network, tmp_path / "vit.pt", 1.0)
+    assert coverage.interpolated == (name,) and coverage.coverage == 1
+    assert f"1 interpolated to this input size ({name})" in capsys.readouterr().err
+    assert network.eval()(torch.zeros(1, 3, 48, 48)).isfinite().all()
+
+
+def test_weights_of_the_same_size_are_not_touched() -> None:
+    network = create("timm:vit_tiny_patch16_224", 3, 48)
+    state = network.state_dict()
+    tensors, names = fitted(network, state)
+    assert names == () and all(torch.equal(tensors[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize("tokens", [7, 1])
+def test_what_is_no_square_of_patches_is_left_to_be_counted(tokens: int) -> None:
+    network = create("timm:vit_tiny_patch16_224", 3, 48)
+    assert fitted(network, {"pos_embed": torch.zeros(1, tokens, 192)})[1] == ()
+
+
+def test_a_vision_transformer_warns_on_few_images_and_fresh_weights_alone() -> None:
+    vit = create("timm:vit_tiny_patch16_224", 3, 48)
+    sentence = little_data(vit, 3250, weights=False)
+    assert sentence is not None and "3,250 images are few" in sentence
+    assert little_data(vit, 3250, weights=True) is None
+    assert little_data(vit, NEEDS, weights=False) is None
+    assert little_data(create("repvgg_nano", 3, 48), 10, weights=False) is None
