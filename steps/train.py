@@ -49,7 +49,7 @@ def train(
     data = read_images(split / "manifest.parquet", len(names))
     preprocessing, source = _settled(params)
     made = make_network(_recipe(params, len(names), preprocessing), seed, device)
-    _refuse_a_head_that_nobody_trains(params, made)
+    _refuse_what_nobody_trains(params, made)
     unused_ids = data.unused_ids(len(names))
     say_cost(made, preprocessing.size, len(names), len(unused_ids))
     warnings = warnings_of(made, len(data.train_N))
@@ -128,11 +128,21 @@ def _recipe(params: TrainParams, class_num: int, preprocessing: Preprocessing) -
     )
 
 
-def _refuse_a_head_that_nobody_trains(params: TrainParams, made: Made) -> None:
-    if params.epochs == 0 and made.weights is not None and made.weights.head_replaced:
+def _refuse_what_nobody_trains(params: TrainParams, made: Made) -> None:
+    """Refuse to take a network as finished whose weights left some of its numbers as they were drawn."""
+    if params.epochs or made.weights is None:
+        return
+    if made.weights.head_replaced:
         raise Refused(
             f"{params.weights} has no last layer for these classes, and with train.epochs 0 nothing would train "
             "the fresh one. Give epochs, or weights of these classes.",
+            TrainReport(weights=made.weights),
+        )
+    fresh = [*made.weights.missing, *made.weights.other_shape]
+    if fresh:
+        raise Refused(
+            f"{params.weights} lacks {len(fresh)} of the network's tensors ({', '.join(fresh[:3])}), and with "
+            "train.epochs 0 nothing would train the fresh ones. Give epochs, or the whole of the weights.",
             TrainReport(weights=made.weights),
         )
 

@@ -124,6 +124,7 @@ def test_equal_inputs_are_equal_bytes_and_another_seed_is_not(workspace: Path) -
     assert set(first) == {
         "history.csv",
         "history.svg",
+        "metrics.json",
         "report.json",
         "model/card.json",
         "model/model.safetensors",
@@ -211,7 +212,8 @@ def test_a_split_without_val_is_bad_input(workspace: Path) -> None:
 def weights(workspace: Path) -> Path:
     torch.manual_seed(7)
     network = create("repvgg_nano", 3, 16)
-    path = workspace / "weights.safetensors"
+    path = workspace / "data/weights/weights.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), path)
     return path
 
@@ -220,7 +222,7 @@ def weights(workspace: Path) -> Path:
 def test_without_epochs_a_finished_model_goes_through_as_the_same_function(
     workspace: Path, weights: Path, block: str
 ) -> None:
-    out = run(workspace, changed(epochs=0, weights=str(weights), expand={"block": block}))
+    out = run(workspace, changed(epochs=0, weights=str(weights.relative_to(workspace)), expand={"block": block}))
     network, card = load_classifier(out / "model")
     plain = create("repvgg_nano", 3, 16).eval()
     plain.load_state_dict(load_file(weights))
@@ -242,8 +244,8 @@ def test_the_weights_own_preprocessing_is_trained_with_written_and_reported(
     theirs = {"size": 24, "resize": 28, "mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
     weights.with_suffix(".yaml").write_text(yaml.safe_dump(theirs))
     with pytest.raises(Refused, match=r"train\.preprocess\.size is 16, but .*weights\.yaml says 24"):
-        run(workspace, changed(weights=str(weights)), out="refused")
-    out = run(workspace, changed(weights=str(weights), preprocess={}, epochs=0))
+        run(workspace, changed(weights=str(weights.relative_to(workspace))), out="refused")
+    out = run(workspace, changed(weights=str(weights.relative_to(workspace)), preprocess={}, epochs=0))
     _, card = load_classifier(out / "model")
     how = card.preprocessing
     assert (how.size, how.resize, how.mean, how.std) == (24, 28, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
@@ -261,9 +263,17 @@ def test_a_size_that_the_network_does_not_take_is_bad_input(workspace: Path) -> 
 
 def test_a_head_that_nobody_would_train_is_refused(workspace: Path, weights: Path) -> None:
     (workspace / "out").mkdir()
-    params = changed(epochs=0, weights=str(weights))
+    params = changed(epochs=0, weights=str(weights.relative_to(workspace)))
     with pytest.raises(Refused, match=r"no last layer for these classes.*Give epochs"):
         train(params, 0, 5, workspace / "ingest", workspace / "split", workspace / "out")
+
+
+def test_a_finished_model_that_lacks_a_tensor_is_refused(workspace: Path, weights: Path) -> None:
+    tensors = load_file(weights)
+    del tensors["body.stem.0.norm.running_var"]
+    save_file(tensors, weights)
+    with pytest.raises(Refused, match=r"lacks 1 of the network's tensors \(body\.stem\.0\.norm\.running_var\)"):
+        run(workspace, changed(epochs=0, weights=str(weights.relative_to(workspace))))
 
 
 def test_a_bottleneck_is_trained_reported_and_written(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,7 +298,7 @@ def test_a_vision_transformer_on_few_images_is_trained_with_a_warning(
 
 def test_training_begins_from_the_weights(workspace: Path, weights: Path) -> None:
     fresh = contents(run(workspace, out="fresh"))
-    tuned = contents(run(workspace, changed(weights=str(weights)), out="tuned"))
+    tuned = contents(run(workspace, changed(weights=str(weights.relative_to(workspace))), out="tuned"))
     assert tuned["history.csv"] != fresh["history.csv"]
 
 
@@ -296,7 +306,12 @@ def test_training_begins_from_the_weights(workspace: Path, weights: Path) -> Non
     ("change", "said"),
     [
         ({"epochs": 0}, "epochs is 0 and weights is null"),
-        ({"epochs": 0, "weights": "w", "expand": {"init": "standard"}}, "standard would spoil the weights"),
+        ({"weights": "elsewhere/w.pt"}, "is not under data/weights, which DVC watches"),
+        ({"weights": "data/weights/../../w.pt"}, "is not under data/weights, which DVC watches"),
+        (
+            {"epochs": 0, "weights": "data/weights/w.pt", "expand": {"init": "standard"}},
+            "standard would spoil the weights",
+        ),
         ({"loss": {"name": "focal", "label_smoothing": 0.1}}, "label_smoothing is for cross_entropy"),
     ],
 )

@@ -1,8 +1,9 @@
 """`train:` the network, its blocks, and how it learns."""
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from steps.params.base import Count, Fraction, Positive, Section
 from steps.reports.card import Interpolation
@@ -83,6 +84,15 @@ class TrainParams(Section):
     augment: AugmentParams = AugmentParams()
     best_by: Literal["top1", "macro_recall"] = "top1"
     probes: Annotated[int, Field(ge=1, le=256)] = 16
+
+    @field_validator("weights")
+    @classmethod
+    def _are_watched(cls, weights: str | None) -> str | None:
+        """A file that changes where DVC does not look would leave an old model that passes for the new one."""
+        parts = PurePosixPath(weights or "data/weights/x").parts
+        if parts[:2] != ("data", "weights") or len(parts) < 3 or ".." in parts:
+            raise ValueError(f"'{weights}' is not under data/weights, which DVC watches; put it, or a link, there")
+        return weights
 
     @property
     def init(self) -> Literal["exact", "standard"]:
