@@ -116,7 +116,7 @@ def test_a_part_is_the_branch_of_its_name_with_norms_that_only_scale(name: str, 
     with torch.no_grad():
         branch.get_parameter("norm.weight").copy_(part.scale_O.normal_())
         weights = ("point",) if isinstance(branch, PointAverageBranch) else ("point", "conv")
-        wanted = [child.weight for key, child in branch.named_children() if key in weights]
+        wanted = [child.get_parameter("weight") for key, child in branch.named_children() if key in weights]
         for given_weight, weight in zip(list(part.parameters())[1:], wanted, strict=True):
             given_weight.copy_(weight.normal_())
         expected = folded_by(branch)
