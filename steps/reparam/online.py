@@ -6,7 +6,7 @@ has no scale here: a common scale of all kernels is nothing to the norm that fol
 Letters as in kernels.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -27,9 +27,9 @@ class PartType(NamedTuple):
     """A kernel that is added to the convolution's own: the weights it is made of, how, and where it lies."""
 
     weights: Callable[[Geometry], dict[str, Tensor]]  # fresh ones
-    kernel: Callable[..., Tensor]  # of the geometry, the scale and the weights
+    kernel: Callable[..., Tensor]  # of the geometry, the scale (for its dtype and device) and the weights
     place: Callable[[Geometry], Place]
-    scale: float  # at the start
+    scale: float  # what the kernel is multiplied by at the start
 
 
 class Part(nn.Module):
@@ -48,30 +48,33 @@ class Folding(NamedTuple):
     geometry: Geometry
     kinds: tuple[PartType, ...]
     places: tuple[Place, ...]
-    counts: tuple[int, ...]  # tensors of each part
+    counts: tuple[int, ...]  # tensors of each part: its scale and its weights
     padding: tuple[int, int]
 
-    def kernels(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return each part's kernel, of its own size."""
-        bounds = pairwise(accumulate(self.counts, initial=0))
-        return [
-            kind.kernel(self.geometry, *tensors[begin:end])
-            for kind, (begin, end) in zip(self.kinds, bounds, strict=True)
-        ]
+    def split(self, tensors: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+        """Return the tensors of each part."""
+        return [tensors[begin:end] for begin, end in pairwise(accumulate(self.counts, initial=0))]
 
-    def summed(self, own_OIKK: Tensor, kernels: Sequence[Tensor]) -> Tensor:
-        """Return the sum of all kernels, without a graph: `shares` is its way back."""
+    def kernels(self, parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Return each part's kernel, of its own size and not yet scaled."""
+        return [kind.kernel(self.geometry, *tensors) for kind, tensors in zip(self.kinds, parts, strict=True)]
+
+    def summed(self, own_OIKK: Tensor, parts: Sequence[Sequence[Tensor]], kernels: Sequence[Tensor]) -> Tensor:
+        """Return the sum of all kernels, each times its scale, without a graph: `gradients` is its way back."""
         weight_OIKK = own_OIKK.detach().clone()
-        for kernel, (rows, columns) in zip(kernels, self.places, strict=True):
-            weight_OIKK[:, :, rows, columns].add_(kernel.detach())
+        for (rows, columns), (scale_O, *_), kernel in zip(self.places, parts, kernels, strict=True):
+            weight_OIKK[:, :, rows, columns].addcmul_(kernel.detach(), scale_O.detach().reshape(-1, 1, 1, 1))
         return weight_OIKK
 
-    def shares(self, kernels: Sequence[Tensor], gradient_OIKK: Tensor) -> list[Tensor]:
-        """Return the gradient of each part's kernel from that of the sum."""
-        return [
-            gradient_OIKK[:, :, rows, columns].sum_to_size(kernel.shape)
-            for kernel, (rows, columns) in zip(kernels, self.places, strict=True)
-        ]
+    def gradients(
+        self, gradient_OIKK: Tensor, parts: Sequence[Sequence[Tensor]], kernels: Sequence[Tensor]
+    ) -> Iterator[Tensor]:
+        """Yield the gradients of the parts' scales and weights from that of the sum."""
+        for (rows, columns), (scale_O, *weights), kernel in zip(self.places, parts, kernels, strict=True):
+            share = gradient_OIKK[:, :, rows, columns].sum_to_size(kernel.shape)
+            yield (share * kernel.detach()).sum((1, 2, 3))
+            if weights:
+                yield from torch.autograd.grad(kernel, weights, share * scale_O.detach().reshape(-1, 1, 1, 1))
 
 
 class OnlineBranch(nn.Module):
@@ -107,8 +110,8 @@ class OnlineBranch(nn.Module):
     @torch.no_grad()
     def folded(self) -> Affine:
         """Return the sum of the kernels, with the norm of eval mode, in float64."""
-        kernels = self.folding.kernels([number.double() for number in self.parts.parameters()])
-        weight_OIKK = self.folding.summed(self.weight.double(), kernels)
+        parts = self.folding.split([number.double() for number in self.parts.parameters()])
+        weight_OIKK = self.folding.summed(self.weight.double(), parts, self.folding.kernels(parts))
         bias_O = weight_OIKK.new_zeros(weight_OIKK.shape[0]) if self.bias is None else self.bias.double()
         return follow_by_norm(weight_OIKK, bias_O, *scale_shift(self.norm))
 
@@ -133,8 +136,8 @@ class _FoldedConv(torch.autograd.Function):
         """Return the convolution with the sum of all kernels."""
         ctx.folding, ctx.has_bias = folding, bias_O is not None
         ctx.save_for_backward(input_NCHW, own_OIKK, *tensors)
-        geometry = folding.geometry
-        weight_OIKK = folding.summed(own_OIKK, folding.kernels(tensors))
+        geometry, parts = folding.geometry, folding.split(tensors)
+        weight_OIKK = folding.summed(own_OIKK, parts, folding.kernels(parts))
         return F.conv2d(
             input_NCHW, weight_OIKK, bias_O, geometry.stride, folding.padding, geometry.dilation, geometry.groups
         )
@@ -147,12 +150,12 @@ class _FoldedConv(torch.autograd.Function):
         geometry = folding.geometry
         input_NCHW, own_OIKK, *saved = ctx.saved_tensors
         with torch.enable_grad():
-            tensors = [tensor.detach().requires_grad_() for tensor in saved]
-            kernels = folding.kernels(tensors)
+            parts = folding.split([tensor.detach().requires_grad_() for tensor in saved])
+            kernels = folding.kernels(parts)
         gradient_NCHW, gradient_OIKK, gradient_O = torch.ops.aten.convolution_backward(
             gradient_NOHW,
             input_NCHW,
-            folding.summed(own_OIKK, kernels),
+            folding.summed(own_OIKK, parts, kernels),
             [geometry.out_channels] if ctx.has_bias else None,
             geometry.stride,
             folding.padding,
@@ -162,7 +165,7 @@ class _FoldedConv(torch.autograd.Function):
             geometry.groups,
             (ctx.needs_input_grad[1], True, ctx.has_bias),
         )
-        gradients = torch.autograd.grad(kernels, tensors, folding.shares(kernels, gradient_OIKK))
+        gradients = folding.gradients(gradient_OIKK, parts, kernels)
         return None, gradient_NCHW, gradient_O, gradient_OIKK, *gradients
 
 
@@ -184,25 +187,23 @@ def _drawn(outputs: int, geometry: Geometry, kernel: tuple[int, int]) -> Tensor:
     return nn.init.kaiming_uniform_(weight, a=5**0.5)
 
 
-def _scaled(_: Geometry, scale_O: Tensor, weight_OIKK: Tensor) -> Tensor:
-    return weight_OIKK * scale_O.reshape(-1, 1, 1, 1)
+def _own(_: Geometry, __: Tensor, weight_OIKK: Tensor) -> Tensor:
+    return weight_OIKK
 
 
-def _scaled_dirac(geometry: Geometry, scale_O: Tensor) -> Tensor:
-    scale_GI = scale_O.reshape(geometry.groups, -1)
-    return torch.diag_embed(scale_GI).reshape(geometry.out_channels, -1, 1, 1)
+def _dirac(geometry: Geometry, scale_O: Tensor) -> Tensor:
+    return dirac(geometry.out_channels, geometry.groups, like=scale_O)
 
 
-def _scaled_pair(geometry: Geometry, scale_O: Tensor, point_MI11: Tensor, weight_OMKK: Tensor) -> Tensor:
+def _pair(geometry: Geometry, scale_O: Tensor, point_MI11: Tensor, weight_OMKK: Tensor) -> Tensor:
     """Return the kernel of a 1x1 convolution, the identity plus `point_MI11`, and a KxK one after it."""
     point_MI11 = point_MI11 + dirac(geometry.in_channels, geometry.groups, like=point_MI11)
     no_bias_M, no_bias_O = scale_O.new_zeros(geometry.in_channels), torch.zeros_like(scale_O)
-    then = _scaled(geometry, scale_O, weight_OMKK), no_bias_O
-    return compose_pointwise((point_MI11, no_bias_M), then, geometry.groups)[0]
+    return compose_pointwise((point_MI11, no_bias_M), (weight_OMKK, no_bias_O), geometry.groups)[0]
 
 
-def _scaled_average(geometry: Geometry, scale_O: Tensor, weight_OI11: Tensor) -> Tensor:
-    return _scaled(geometry, scale_O / (geometry.kernel[0] * geometry.kernel[1]), weight_OI11)
+def _average(geometry: Geometry, _: Tensor, weight_OI11: Tensor) -> Tensor:
+    return weight_OI11 / (geometry.kernel[0] * geometry.kernel[1])
 
 
 def _weight(kernel: Callable[[Geometry], tuple[int, int]]) -> Callable[[Geometry], dict[str, Tensor]]:
@@ -241,11 +242,11 @@ def _centre(geometry: Geometry) -> Place:
 
 # The scales are the authors', over that of their own kernel (0.25); row, column and identity they do not have.
 PARTS: dict[str, PartType] = {
-    "full": PartType(_weight(lambda geometry: geometry.kernel), _scaled, _whole, 1.0),
-    "point": PartType(_weight(lambda _: POINT), _scaled, _centre, 4.0),
-    "row": PartType(_weight(lambda geometry: (1, geometry.kernel[1])), _scaled, _centre_row, 1.0),
-    "column": PartType(_weight(lambda geometry: (geometry.kernel[0], 1)), _scaled, _centre_column, 1.0),
-    "identity": PartType(_no_weight, _scaled_dirac, _centre, 1.0),
-    "point_full": PartType(_point_and_weight, _scaled_pair, _whole, 2.0),
-    "point_average": PartType(_weight(lambda _: POINT), _scaled_average, _whole, 1.0),
+    "full": PartType(_weight(lambda geometry: geometry.kernel), _own, _whole, 1.0),
+    "point": PartType(_weight(lambda _: POINT), _own, _centre, 4.0),
+    "row": PartType(_weight(lambda geometry: (1, geometry.kernel[1])), _own, _centre_row, 1.0),
+    "column": PartType(_weight(lambda geometry: (geometry.kernel[0], 1)), _own, _centre_column, 1.0),
+    "identity": PartType(_no_weight, _dirac, _centre, 1.0),
+    "point_full": PartType(_point_and_weight, _pair, _whole, 2.0),
+    "point_average": PartType(_weight(lambda _: POINT), _average, _whole, 1.0),
 }

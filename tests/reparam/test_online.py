@@ -82,12 +82,12 @@ def test_the_way_back_is_that_of_the_branches_one_by_one(block: str, conv: nn.Co
 def one_by_one(branch: OnlineBranch, image_NCHW: Tensor) -> Tensor:
     """Return the sum of one convolution a branch, each with its own kernel in the window, by autograd alone."""
     folding, geometry = branch.folding, branch.folding.geometry
-    parts = folding.kernels(list(branch.parts.parameters()))
+    parts = folding.split(list(branch.parts.parameters()))
     padded_NCHW = apply_margins(pad_once(image_NCHW, geometry), geometry.margins)
     kernels: list[Tensor] = [branch.weight]
-    for (rows, columns), part in zip(folding.places, parts, strict=True):
+    for (rows, columns), (scale_O, *_), kernel in zip(folding.places, parts, folding.kernels(parts), strict=True):
         window = torch.zeros_like(branch.weight)
-        window[:, :, rows, columns] = part
+        window[:, :, rows, columns] = kernel * scale_O.reshape(-1, 1, 1, 1)
         kernels.append(window)
     outputs = [
         torch.conv2d(padded_NCHW, kernel, None, geometry.stride, 0, geometry.dilation, geometry.groups)
@@ -122,7 +122,8 @@ def test_a_part_is_the_branch_of_its_name_with_norms_that_only_scale(name: str, 
         expected = folded_by(branch)
         window = torch.zeros_like(expected)
         rows, columns = PARTS[name].place(geometry)
-        window[:, :, rows, columns] = PARTS[name].kernel(geometry, *part.double().parameters())
+        kernel = PARTS[name].kernel(geometry, *part.double().parameters())
+        window[:, :, rows, columns] = kernel * part.scale_O.reshape(-1, 1, 1, 1)
     torch.testing.assert_close(window, expected, rtol=EXACT, atol=EXACT)
 
 
