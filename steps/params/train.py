@@ -13,13 +13,20 @@ class ExpandParams(Section):
     """Which multi-branch block each convolution trains as; `none` trains the plain network.
 
     `init: exact` begins as the network without the blocks, `standard` as the papers do, with every branch at
-    full strength; `auto` is exact where there are weights to keep, else standard.
+    full strength; `auto` is exact where there are weights to keep, else standard. `mode: branch` trains every
+    branch as a convolution with a norm, `online` sums their kernels before one convolution in each step.
     """
 
     block: Literal["none", "repvgg", "acb", "dbb", "mobileone"] = "repvgg"
     where: str = "all"  # or a kernel size such as "3x3", or a pattern of module names such as "layer1.*"
     init: Literal["auto", "exact", "standard"] = "auto"
-    mode: Literal["branch"] = "branch"
+    mode: Literal["branch", "online"] = "branch"
+
+    @model_validator(mode="after")
+    def _has_branches(self) -> Self:
+        if self.block == "none" and self.mode == "online":
+            raise ValueError("mode online folds a block's branches, and block none has none; choose a block")
+        return self
 
 
 class LossParams(Section):

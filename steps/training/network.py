@@ -4,6 +4,7 @@ import inspect
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -137,11 +138,10 @@ def _refuse_a_size_that_it_does_not_take(plain: nn.Module, recipe: Recipe) -> No
 
 def _expand(plain: nn.Module, how: Expansion, init: Init, size: int) -> tuple[SiteDecision, ...]:
     """Give the network its branches and return each site's decision, said in one line where sites are left out."""
-    mode: Mode = "branch"
-    assert how.mode == mode
-    plan = expand(plain, how.block, how.where, init, mode, torch.zeros(1, 3, size, size))
+    plan = expand(plain, how.block, how.where, init, cast(Mode, how.mode), torch.zeros(1, 3, size, size))
     skipped = [site for site in plan.sites if site.skipped]
-    say(f"train: {len(plan.expanded)} of {len(plan.sites)} convolutions train as '{how.block}' blocks")
+    said = f"as '{how.block}' blocks, mode {how.mode}"
+    say(f"train: {len(plan.expanded)} of {len(plan.sites)} convolutions train {said}")
     for site in skipped[:3]:
         say(f"train: {site.site} stays as it is: {site.skipped}")
     if len(skipped) > 3:
