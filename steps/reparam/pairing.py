@@ -1,5 +1,6 @@
 """Which batch norm belongs to which convolution: seen by watching one forward pass, never by order of names."""
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,22 +97,22 @@ def _named(model: nn.Module, kind: type[nn.Module]) -> list[str]:
 
 def example_image(model: nn.Module) -> Tensor:
     """Return the smallest random image that the network takes, in eval mode and float32."""
-    channels = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+    first = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
     generator = torch.Generator().manual_seed(0)
     tried = copied(model).float().cpu().eval()
     faults = []
-    for size in SIZES:
+    for channels, size in itertools.product(dict.fromkeys((first, 3)), SIZES):  # the first need not be run first
         image_NCHW = torch.rand(1, channels, size, size, generator=generator)
         try:
             with torch.no_grad():
                 tried(image_NCHW)
         except Exception as fault:  # whatever a network raises on a size it does not take
-            faults.append(f"{size}: {' '.join(str(fault).split())[:160]}")
+            faults.append(f"{channels} channels at {size}: {' '.join(str(fault).split())[:160]}")
         else:
             return image_NCHW
     raise BadInput(
-        f"{type(model).__name__}: no forward pass on one image of {channels} channels at "
-        f"{', '.join(map(str, SIZES))} pixels; give an example input. Last fault at {faults[-1]}"
+        f"{type(model).__name__}: no forward pass on one image of {first} or 3 channels at "
+        f"{', '.join(map(str, SIZES))} pixels; give an example input. Last fault with {faults[-1]}"
     )
 
 
