@@ -66,7 +66,7 @@ def main() -> None:
         )
         minutes = (took["setup"].seconds + took["demo"].seconds) / 60
         waited = Figure("set-up and line", minutes, "at most", MINUTES, "min")
-        report([waited, *_figures(clone, took["demo"].printed)])
+        report([waited, *figures_of(clone, took["demo"].printed)])
 
 
 def _environment(caches: Path | None) -> dict[str, str]:
@@ -94,7 +94,7 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _figures(clone: Path, printed: str) -> Iterator[Figure]:
+def figures_of(clone: Path, printed: str) -> Iterator[Figure]:
     """Yield what came out: the verdict, each form's accuracy, and the proof of the fuse."""
     verdict = Verdict.read(clone / "data/gate/verdict.json")
     judged = [form for form in verdict.forms if form.judgement != "deferred"]
