@@ -80,15 +80,16 @@ def main() -> None:
             for form, block in FORMS.items():
                 params["seed"], params["train"]["expand"]["block"] = seed, block
                 outcomes[form].append(_outcome(workspace, params, start))
+                print(f"{form}, seed {seed}: test top-1 {outcomes[form][-1].top1:.4f}", flush=True)
     print(
         f"\n{arguments.images.stem}, {ARCH} at {arguments.size} px: {split.images['train']:,} training images, "
         f"{budget.epochs} epoch(s), {budget.seeds} seeds; {split.images['test']:,} test images\n"
     )
     print(
-        "\n".join(_table(outcomes))
+        "\n".join(table_of(outcomes))
         + f"\n\n{time.perf_counter() - begin:.0f} s, {_cpu_seconds():.0f} s of CPU time\n"
     )
-    report([figure for form in FORMS for figure in _figures(form, outcomes[form], arguments.floor)])
+    report([figure for form in FORMS for figure in figures_of(form, outcomes[form], arguments.floor)])
 
 
 def _arguments() -> argparse.Namespace:
@@ -171,7 +172,7 @@ def _size(weights: Path) -> int:
         return sum(int(np.prod(file.get_slice(name).get_shape())) for name in file.keys())  # noqa: SIM118
 
 
-def _table(outcomes: dict[str, list[Outcome]]) -> list[str]:
+def table_of(outcomes: dict[str, list[Outcome]]) -> list[str]:
     """Return the lines of a Markdown table. Noise only ever adds time, so the least of a form's runs counts."""
     least = {form: min(outcome.seconds for outcome in runs) for form, runs in outcomes.items()}
     lines = [
@@ -188,7 +189,8 @@ def _table(outcomes: dict[str, list[Outcome]]) -> list[str]:
     return lines
 
 
-def _figures(form: str, runs: list[Outcome], floor: float) -> list[Figure]:
+def figures_of(form: str, runs: list[Outcome], floor: float) -> list[Figure]:
+    """Return what the worst of a form's seeds is held against."""
     agreement, top1 = min(run.agreement for run in runs), min(run.top1 for run in runs)
     return [
         Figure(f"{form}: fused agrees with trained, worst seed", agreement, "at least", AGREEMENT),
