@@ -89,7 +89,7 @@ def test_a_stage_reads_what_its_flags_name_and_writes_its_own_folder(stage: str)
 
 def test_the_folder_of_weights_is_watched_and_there_even_where_no_weights_are() -> None:
     assert "data/weights" in STAGES["train"]["deps"]  # `${train.weights}` would end a run in which it is null
-    assert (ROOT / "data/weights/.gitkeep").is_file()
+    assert (ROOT / "data/weights/.gitignore").is_file()
 
 
 def test_no_output_is_kept_from_one_run_to_the_next() -> None:

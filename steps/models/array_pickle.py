@@ -1,4 +1,4 @@
-"""A pickle of numpy arrays, read by an unpickler that knows arrays and their containers and nothing else.
+"""A pickle of numpy arrays, read by an unpickler that knows arrays and plain containers and nothing else.
 
 A pickle is a program: whatever it names is called. Here it can name stand-ins alone, which keep what they are
 given until it has been looked at; numpy itself sees bytes, a type off a list, and a shape that fits them.
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-KINDS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "f2", "f4", "f8")
+KINDS = ("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")  # u2 is how Paddle writes bfloat16
 
 
 class NotArrays(Exception):
@@ -22,9 +22,12 @@ class NotArrays(Exception):
 
 
 def read_arrays(content: bytes) -> Any:
-    """Return the pickled containers, strings and numbers, their arrays as numpy's, or raise NotArrays."""
+    """Return what is pickled, the arrays of a dict as numpy's, or raise NotArrays."""
     try:
-        return _opened(_Unpickler(io.BytesIO(content)).load(), depth=0)
+        found = _Unpickler(io.BytesIO(content)).load()
+        if not isinstance(found, dict):
+            return found
+        return {key: value.opened() if isinstance(value, _Array) else value for key, value in found.items()}
     except NotArrays:
         raise
     except Exception as fault:  # a damaged or hostile pickle raises whatever it likes
@@ -91,13 +94,3 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) not in ADMITTED:
             raise NotArrays(f"it names {module}.{name}")
         return ADMITTED[module, name]
-
-
-def _opened(content: Any, depth: int) -> Any:
-    if depth > 8:
-        raise NotArrays("containers nested too deep")
-    if isinstance(content, dict):
-        return {key: _opened(value, depth + 1) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_opened(value, depth + 1) for value in content]
-    return content.opened() if isinstance(content, _Array) else content

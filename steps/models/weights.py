@@ -48,7 +48,7 @@ def cover(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightsCoverage:
     """Return which of the network's tensors these would fill."""
     wanted = {key: value for key, value in network.state_dict().items() if not key.endswith(COUNTERS)}
     missing = [key for key in wanted if key not in tensors]
-    other_shape = [key for key in wanted if key in tensors and tensors[key].shape != wanted[key].shape]
+    other_shape = [key for key in wanted if key in tensors and not _fits(tensors[key], wanted[key])]
     unexpected = [key for key in tensors if key not in wanted and not key.endswith(COUNTERS)]
     head = f"{head_name(network)}."
     not_filled = {*missing, *other_shape}
@@ -65,6 +65,11 @@ def cover(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightsCoverage:
         used=1 - len(strangers) / len(tensors) if tensors else 0.0,
         head_replaced=bool(fresh_head),
     )
+
+
+def _fits(given: Tensor, wanted: Tensor) -> bool:
+    """Whether one tensor can be copied into the other; whole numbers in a weight's place are quantised ones."""
+    return given.shape == wanted.shape and given.is_floating_point() == wanted.is_floating_point()
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -142,7 +147,7 @@ def _said(coverage: WeightsCoverage) -> str:
     counts = {
         "missing": coverage.missing,
         "unexpected": coverage.unexpected,
-        "of another shape": coverage.other_shape,
+        "of another shape or type": coverage.other_shape,
         "interpolated to this input size": coverage.interpolated,
     }
     said = [f"{coverage.loaded} loaded"]

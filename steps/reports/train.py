@@ -17,7 +17,7 @@ class WeightsCoverage(JsonFile):
     loaded: int
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
-    other_shape: tuple[str, ...] = ()
+    other_shape: tuple[str, ...] = ()  # or whole numbers where the network has real ones
     interpolated: tuple[str, ...] = ()  # loaded after a change of shape: position embeddings
     coverage: float
     used: float = 1.0

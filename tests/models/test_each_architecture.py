@@ -12,6 +12,7 @@ from steps.export import export
 from steps.fuse import fuse
 from steps.models.architectures import create
 from steps.models.files import ProbeImages, save_model
+from steps.models.heads import add_bottleneck
 from steps.params.export import ExportParams
 from steps.params.fuse import FuseParams
 from steps.reparam.expand import expand
@@ -27,10 +28,12 @@ class Row(NamedTuple):
     arch: str
     size: int
     block: str | None
+    bottleneck: int | None = None
 
 
 QUICK = (
     Row("cifar_quick", 28, "acb"),
+    Row("repvgg_nano", 16, "repvgg", bottleneck=2),
     Row("resnet18", 32, "repvgg"),
     Row("timm:mobilenetv3_small_050", 32, "acb"),
     Row("timm:vit_tiny_patch16_224", 32, None),
@@ -62,6 +65,8 @@ ROWS = [*QUICK, *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW)]
 def test_it_trains_a_step_folds_where_it_can_and_exports_the_same_function(tmp_path: Path, row: Row) -> None:
     torch.manual_seed(0)
     network = create(row.arch, CLASSES, row.size)
+    if row.bottleneck is not None:
+        add_bottleneck(network, row.bottleneck)
     if row.block is not None:
         expand(network, row.block, init="standard", example_NCHW=torch.zeros(1, 3, row.size, row.size))
     loss = train_a_step(network, row.size)
@@ -97,6 +102,7 @@ def write(folder: Path, network: nn.Module, row: Row) -> None:
         preprocessing=Preprocessing(
             size=row.size, resize=row.size, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
         ),
+        bottleneck=row.bottleneck,
         expansion=None if row.block is None else Expansion(block=row.block, where="all", mode="branch"),
         files={},
         artifact="",

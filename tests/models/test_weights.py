@@ -77,6 +77,21 @@ def test_the_counter_of_batches_is_not_missed(tmp_path: Path) -> None:
     assert coverage.missing == ()
 
 
+def test_quantised_weights_are_not_taken_for_real_numbers(tmp_path: Path) -> None:
+    tensors = state()
+    tensors["conv.weight"] = (tensors["conv.weight"] * 127).to(torch.int8)
+    coverage = load_weights(Own(4), saved(tmp_path, tensors), 0.5)
+    assert coverage.other_shape == ("conv.weight",)
+
+
+def test_half_precision_is_widened(tmp_path: Path) -> None:
+    network, wanted = Own(4), state()
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in wanted.items()}
+    assert load_weights(network, saved(tmp_path, halves), 1.0).coverage == 1
+    assert network.conv.weight.dtype == torch.float32
+    torch.testing.assert_close(network.conv.weight, wanted["conv.weight"], rtol=1e-3, atol=1e-4)  # fp16's 11 bits
+
+
 def test_weights_of_a_larger_network_are_refused_though_they_fill_this_one(tmp_path: Path) -> None:
     tensors = state() | {f"conv{number}.weight": torch.ones(1) for number in range(2, 9)}
     with pytest.raises(
