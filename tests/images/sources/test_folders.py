@@ -1,5 +1,6 @@
 """Folders: each is a class, also below ready-made splits, and only what is clearly no image is left out."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,65 @@ def test_what_is_clearly_no_image_is_skipped_by_name_and_all_else_is_listed(tmp_
     assert sorted(listing.skipped) == ["README.md", "cat/.DS_Store", "cat/Thumbs.db", "cat/notes.txt"]
 
 
+ODD_NAMES = ["passport", "license", "visa", "readme", "v1.list", "notes.txt", "data.csv", "Makefile", "thumbs.db"]
+
+
+def test_a_folder_is_a_class_whatever_it_is_called(tmp_path: Path) -> None:
+    _, listing = listed(plant(tmp_path, *(f"{name}/a.jpg" for name in ODD_NAMES)), "folders")
+    assert set(listing.class_names.values()) == set(ODD_NAMES)
+    assert (listing.rows.height, listing.skipped) == (len(ODD_NAMES), ())
+    splits = [f"{split}/{name}/a.jpg" for split in ("train", "val") for name in ODD_NAMES]
+    _, listing = listed(plant(tmp_path / "ready", *splits))
+    assert set(listing.class_names.values()) == set(ODD_NAMES)
+
+
+def test_inside_a_class_too_only_files_are_skipped_by_their_names(tmp_path: Path) -> None:
+    files = [f"cat/{name}/a.jpg" for name in ODD_NAMES] + ["cat/license.jpg", "cat/readme.png"]
+    _, listing = listed(plant(tmp_path, *files, "cat/README", "cat/v1.list/urls.txt"))
+    assert sorted(labels(listing)) == sorted(files)
+    assert listing.skipped == ("cat/README", "cat/v1.list/urls.txt")
+
+
+def test_what_programs_keep_beside_images_is_left_out_and_said(tmp_path: Path) -> None:
+    plant(tmp_path, "cat/a.jpg", "__MACOSX/cat/a.jpg", "cat/@eaDir/a.jpg", "cat/b/.ipynb_checkpoints/a.jpg")
+    plant(tmp_path, ".git/HEAD", ".dvc/tmp/x")
+    (tmp_path / ".empty").mkdir()
+    _, listing = listed(tmp_path)
+    assert sorted(labels(listing)) == ["cat/a.jpg"]
+    left_out = [".dvc/", ".empty/", ".git/", "__MACOSX/", "cat/@eaDir/", "cat/b/.ipynb_checkpoints/"]
+    assert sorted(listing.skipped) == left_out
+
+
+@pytest.mark.parametrize("hidden", [".net/a.jpg", "..x/a.jpg", ".net/deeper/a.jpg", "cat/.more/a.jpg"])
+@pytest.mark.parametrize("others", [["cat/b.jpg", "dog/b.jpg"], []])
+def test_another_hidden_folder_that_holds_files_is_refused_by_name(
+    tmp_path: Path, hidden: str, others: list[str]
+) -> None:
+    plant(tmp_path, hidden, *others)
+    (name,) = [part for part in Path(hidden).parts if part.startswith(".")]
+    with pytest.raises(Refused, match=rf"{re.escape(name)}' is hidden, yet it holds files"):
+        listed(tmp_path)
+
+
+def test_a_hidden_link_is_refused_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    root = plant(tmp_path / "root", "cat/a.jpg")
+    (root / ".link").symlink_to(tmp_path / "outside")
+    with pytest.raises(Refused, match=r"\.link' is hidden"):
+        listed(root)
+
+
+def test_a_split_without_class_folders_loses_no_image_silently(tmp_path: Path) -> None:
+    plant(tmp_path, "train/cat/a.jpg", "val/b.jpg")
+    with pytest.raises(Refused, match=r"val/b\.jpg lies beside the class folders"):
+        listed(tmp_path)
+
+
+def test_folders_beside_the_splits_are_said(tmp_path: Path) -> None:
+    plant(tmp_path, "train/cat/a.jpg", "extra/b.jpg")
+    assert listed(tmp_path, "split_folders")[1].skipped == ("extra/",)
+
+
 def test_an_empty_class_folder_keeps_its_place_in_the_map(tmp_path: Path) -> None:
     plant(tmp_path, "ant/a.jpg", "cow/a.jpg")
     (tmp_path / "bee").mkdir()
@@ -70,6 +130,11 @@ def test_a_name_in_another_encoding_is_listed_and_marked(tmp_path: Path) -> None
     _, listing = listed(tmp_path)
     assert sorted(labels(listing)) == ["cat/a.jpg", "cat/caf\\xe9.jpg"]
     assert listing.bad_names == ("cat/caf\\xe9.jpg",)
+
+
+def test_a_skipped_name_in_another_encoding_can_be_written_down(tmp_path: Path) -> None:
+    _, listing = listed(plant(tmp_path, "cat/a.jpg", "cat/caf\udce9.txt"))
+    assert listing.skipped == ("cat/caf\\xe9.txt",)
 
 
 def test_a_linked_folder_is_not_walked(tmp_path: Path) -> None:
