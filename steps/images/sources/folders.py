@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from steps.errors import BadInput, Refused
-from steps.images.sources.labels import number_classes, read_label_names
+from steps.images.sources.labels import given_names, number_classes
 from steps.images.sources.listing import SPLITS, Listing, Source, plain_files
 from steps.images.sources.paths import as_utf8, is_inside, is_utf8
 
@@ -107,10 +107,9 @@ def _listing(source: Source, above: Sequence[str], folders: Mapping[str, tuple[s
     found = {folder: _tree(source.path, folder) for folder in folders}
     files = list(chain.from_iterable(tree.images for tree in found.values()))
     of_file = [folders[folder] for folder, tree in found.items() for _ in tree.images]
-    given = read_label_names(source.path / source.label_names) if source.label_names else {}
     kind = "names" if source.labels == "auto" else source.labels
     classes = sorted({label for label, _ in folders.values()})
-    ids, class_names, notes = number_classes(classes, kind, given)
+    ids, class_names, notes = number_classes(classes, kind, given_names(source))
     return Listing(
         root=source.path,
         rows=plain_files(

@@ -45,6 +45,9 @@ REFUSED: dict[str, tuple[dict[str, str], dict[str, Any], type[StepError], str]] 
     "a list of elsewhere": ({"train_list.txt": "x/a.jpg 0\nx/b.jpg 1"}, {}, Refused, "none of.*x/a.jpg 0"),
     "an empty list": ({"train_list.txt": "\n"}, {}, Refused, "names no image"),
     "a list outside": ({"a.jpg": ""}, {"lists": {"train": "../l.txt"}}, BadInput, "ingest.lists.train.*outside"),
+    "a label file outside": (
+        {"cat/a.jpg": ""}, {"label_names": "../n.txt"}, BadInput, "ingest.label_names: ../n.txt lies outside",
+    ),
     "no such list": ({"a.jpg": ""}, {"lists": {"train": "l.txt"}}, BadInput, "ingest.lists.*cannot be read"),
     "no such column in a list": (
         {"train_list.txt": "path label\na.jpg 1", "a.jpg": ""},
@@ -76,6 +79,35 @@ def test_what_is_refused_rather_than_guessed(tmp_path: Path, case: str) -> None:
         listed(tmp_path, **options)
     assert type(refusal.value) is kind
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "content"), [("train_list.txt", "a.jpg 0\n"), ("t.csv", "path,label\na.jpg,0\n")]
+)
+def test_a_label_file_beside_a_source_that_is_one_file_would_not_be_watched(
+    tmp_path: Path, source: str, content: str
+) -> None:
+    plant(tmp_path, "a.jpg")
+    (tmp_path / source).write_text(content)
+    (tmp_path / "n.txt").write_text("0 cat\n")
+    with pytest.raises(
+        BadInput, match=rf"one file.*point ingest.source at the folder that holds {source} and n.txt"
+    ):
+        listed(tmp_path / source, label_names="n.txt")
+    assert listed(tmp_path, label_names="n.txt")[1].class_names == {0: "cat"}
+
+
+@pytest.mark.parametrize(
+    ("source", "content"), [("train_list.txt", "a.jpg 0\n"), ("t.csv", "path,label\na.jpg,0\n")]
+)
+def test_a_source_that_is_one_file_says_that_its_images_are_not_watched(
+    tmp_path: Path, source: str, content: str
+) -> None:
+    plant(tmp_path, "a.jpg")
+    (tmp_path / source).write_text(content)
+    assert listed(tmp_path)[1].notes == ()
+    (note,) = listed(tmp_path / source)[1].notes
+    assert "only this file is watched" in note and str(tmp_path / source) in note
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
