@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.images.sources.planted import labels, listed, splits
+from steps.errors import Refused
+from tests.images.sources.planted import labels, listed, plant, splits
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.parquet"])
@@ -28,6 +29,35 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
         table.write_parquet(path)
     else:
         table.write_csv(path, separator="\t" if path.suffix == ".tsv" else ",")
+
+
+@pytest.mark.parametrize("begin", ["", "\ufeff"])
+@pytest.mark.parametrize("there", [["a.jpg", "b.jpg"], ["b.jpg"], ["a.jpg"]])
+def test_a_table_without_a_header_keeps_its_first_image(tmp_path: Path, there: list[str], begin: str) -> None:
+    plant(tmp_path, *there)
+    (tmp_path / "t.csv").write_text(f"{begin}a.jpg,7\nb.jpg,8\n")
+    _, listing = listed(tmp_path / "t.csv", columns={"path": 0, "label": 1})
+    assert labels(listing) == {"a.jpg": 7, "b.jpg": 8}
+
+
+def test_places_in_a_table_without_a_header_are_counted_from_its_first_line(tmp_path: Path) -> None:
+    plant(tmp_path, "a.jpg")
+    (tmp_path / "t.csv").write_text("a.jpg,7\nb.jpg,\n")
+    with pytest.raises(Refused, match=r"t\.csv line 2 has no label"):
+        listed(tmp_path / "t.csv", columns={"path": 0, "label": 1})
+
+
+@pytest.mark.parametrize("header", ["image,kind", "image.path,kind", ",kind"])
+def test_a_header_is_no_image_though_columns_are_numbers(tmp_path: Path, header: str) -> None:
+    plant(tmp_path, "a.jpg")
+    (tmp_path / "t.csv").write_text(f"{header}\na.jpg,7\n")
+    assert labels(listed(tmp_path / "t.csv", columns={"path": 0, "label": 1})[1]) == {"a.jpg": 7}
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,label,label,,\na.jpg,7,8,,\n")
+    with pytest.raises(Refused, match="several columns called 'label'"):
+        listed(tmp_path / "t.csv")
 
 
 def test_columns_of_a_table_by_name_and_number(tmp_path: Path) -> None:
