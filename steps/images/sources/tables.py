@@ -9,10 +9,11 @@ import polars as pl
 from steps.errors import BadInput, Refused, did_you_mean
 from steps.images.sources.listing import Listing, Source
 from steps.images.sources.paths import is_there
-from steps.images.sources.records import FIELDS, SCHEMA, records_listing
+from steps.images.sources.records import FIELDS, SCHEMA, first, records_listing
 
 TABLE_EXTENSIONS = {".csv", ".tsv", ".parquet"}
 DELIMITERS = (",", ";", "\t", "|")
+LARGEST_WHOLE = 2.0**53  # a float beyond it has lost its last digits
 
 
 def find_tables(folder: Path) -> list[Path]:
@@ -30,6 +31,7 @@ def read_tables(source: Source) -> Listing:
     table, first_line = (_parquet(path), 1) if path.suffix.lower() == ".parquet" else _csv(path, source, asked)
     columns = _columns(table, asked, path)
     lines = pl.int_range(first_line, table.height + first_line, dtype=pl.Int64, eager=True).alias("line")
+    _refuse_infinities(table.select(set(columns.values())), first_line, path)
     said = [_as_text(table[column]).alias(field) for field, column in columns.items()]
     nothing = [pl.lit(None, dtype=pl.String).alias(field) for field in FIELDS if field not in columns]
     records = pl.DataFrame([*said, lines]).with_columns(*nothing, list=pl.lit(path.name)).select(list(SCHEMA))
@@ -104,13 +106,24 @@ def _columns(table: pl.DataFrame, asked: Mapping[str, str | int], path: Path) ->
     return columns
 
 
+def _refuse_infinities(table: pl.DataFrame, first_line: int, path: Path) -> None:
+    for values in table.select(pl.selectors.float()):
+        row = first(values.is_infinite().fill_null(value=False))
+        if row is not None:
+            raise Refused(
+                f"{path} line {row + first_line}: the column '{values.name}' holds {values[row]}; correct it."
+            )
+
+
 def _as_text(values: pl.Series) -> pl.Series:
-    """Return the column as text; whole numbers stay whole, whatever their type."""
+    """Return the column as text; whole numbers stay whole, whatever their type, and NaN says nothing."""
     if values.dtype.is_nested() or values.dtype == pl.Binary:
         raise Refused(f"the column '{values.name}' holds {values.dtype}; text or numbers are read.")
-    if values.dtype.is_float() and (values.drop_nulls() == values.drop_nulls().round()).all():
-        return values.cast(pl.Int64).cast(pl.String)
-    return values.cast(pl.String)
+    if not values.dtype.is_float():
+        return values.cast(pl.String)
+    values = values.fill_nan(None)
+    is_whole = (values == values.round()) & (values.abs() < LARGEST_WHOLE)
+    return values.cast(pl.Int64 if is_whole.all() else values.dtype).cast(pl.String)
 
 
 def _one_line(fault: Exception) -> str:

@@ -60,6 +60,29 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         listed(tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize("kind", [pl.Float64, pl.Float32])
+@pytest.mark.parametrize("known", [3.0, 0.5])
+def test_a_label_that_is_no_number_is_no_label(tmp_path: Path, kind: pl.DataType, known: float) -> None:
+    table = pl.DataFrame({"path": ["a.jpg", "b.jpg"], "label": pl.Series([known, float("nan")], dtype=kind)})
+    table.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(Refused, match=r"t\.parquet line 2 has no label"):
+        listed(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("infinity", ["inf", "-inf"])
+def test_an_infinite_label_is_refused_with_its_row(tmp_path: Path, infinity: str) -> None:
+    table = pl.DataFrame({"path": ["a.jpg", "b.jpg", "c.jpg"], "label": [1.0, None, float(infinity)]})
+    table.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(Refused, match=rf"t\.parquet line 3: the column 'label' holds {infinity}"):
+        listed(tmp_path / "t.parquet")
+
+
+def test_a_label_that_passes_every_integer_is_refused(tmp_path: Path) -> None:
+    pl.DataFrame({"path": ["a.jpg"], "label": [1e300]}).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(Refused, match=r"label '1e\+?300' is no integer"):
+        listed(tmp_path / "t.parquet", labels="ids")
+
+
 def test_columns_of_a_table_by_name_and_number(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("file,kind,origin,part\nx/a.jpg,cat,synthetic,Training\nx/b.jpg,dog,,valid\n")
     columns = {"path": "file", "label": 1, "source": "origin", "split": "part"}
