@@ -145,7 +145,10 @@ def _distinct_names(names: dict[int, str]) -> tuple[dict[int, str], tuple[str, .
 
 
 def _check_names(names: dict[int, str]) -> None:
-    """Refuse names that no report can show: empty, overlong, or with control characters."""
+    """Refuse names that no report can show: empty, overlong, with control characters, or of two classes."""
+    name, count = Counter(names.values()).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise Refused(f"{count} classes are called '{name}', once their ids are behind their names; rename one.")
     for number, name in names.items():
         controls = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
         if not name.strip() or len(name) > 200 or controls:

@@ -28,6 +28,11 @@ def test_names_that_several_ids_share_are_told_apart() -> None:
     assert "crane" in notes[0]
 
 
+def test_a_name_that_looks_like_one_told_apart_is_refused_where_both_are_there() -> None:
+    with pytest.raises(Refused, match=r"2 classes are called 'crane \[0\]'"):
+        number_classes(["0", "1"], "auto", {0: "crane", 1: "crane", 2: "crane [0]"})
+
+
 def test_negative_and_missing_ids_are_kept_for_validate_to_judge() -> None:
     ids, names, _ = number_classes(["-1", "7", "2.0"], "auto", {})
     assert ids == {"-1": -1, "7": 7, "2.0": 2}
