@@ -42,7 +42,7 @@ class Step:
     """One training step on one batch, to be taken again and again; without an expansion the plain network's."""
 
     def __init__(self, arch: str, expansion: Expansion | None) -> None:
-        recipe = Recipe(arch, CLASSES, HOW, None, 0.0, expansion, "standard")
+        recipe = Recipe(arch, CLASSES, HOW, None, 0.0, None, expansion, "standard")
         self.network: nn.Module = make_network(recipe, seed=0, device=torch.device("cpu")).network.train()
         self.optimizer: SGD = sgd(self.network, momentum=0.9, weight_decay=5e-4)
         set_learning_rate(self.optimizer, 1e-3)

@@ -158,6 +158,7 @@ def _make(arch: str, form: str, class_num: int, size: int, seed: int) -> Made:
         preprocessing=Preprocessing(size=size, resize=size, interpolation="bilinear", mean=half, std=half),
         weights=None,
         min_weights_coverage=0.0,
+        bottleneck=None,
         expansion=None if wide is None else Expansion(block=wide[0], where="all", mode=wide[1]),
         init="standard",
     )
