@@ -26,7 +26,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo run test lint server worker deploy prune push pull remote accept tensorrt clean
+.PHONY: help setup lock demo run test lint server worker deploy prune push pull remote accept tensorrt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,9 +38,15 @@ setup: $(VENV)/.synced ## install what requirements.lock lists, into .venv
 $(VENV)/.synced: requirements.lock containers/uv.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r containers/uv.txt
-	$(AS_PIP_DOES) UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --require-hashes requirements.lock
+	@$(AS_PIP_DOES) UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --require-hashes requirements.lock
 	@mkdir -p .foldline
 	@touch $@
+
+# For the oldest 3.11, so that every 3.11 finds what it needs. The file's own pins are kept: delete it to renew them.
+lock: ## write requirements.lock from pyproject.toml
+	@$(AS_PIP_DOES) $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-annotate --no-header -o requirements.lock pyproject.toml \
+	    --extra data --extra torch --extra engine --extra flows --extra dev
 
 demo: run ## set up, run the whole line, print the verdict
 
@@ -81,7 +87,7 @@ accept: setup ## make data/release the champion that later models are compared w
 	$(BIN)/python -m tools.accept
 
 tensorrt: setup ## add NVIDIA's full TensorRT, on a machine with a GPU (its own index must be in reach)
-	$(AS_PIP_DOES) VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --constraint requirements.lock -r pyproject.toml --extra tensorrt
+	@$(AS_PIP_DOES) VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --constraint requirements.lock -r pyproject.toml --extra tensorrt
 
 clean: ## remove outputs of the steps and caches of tools; keeps .venv, DVC's cache, checkpoints, your images
 	rm -rf data/ingest data/validate data/split data/train data/fuse data/export data/build data/evaluate data/gate data/release

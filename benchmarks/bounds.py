@@ -21,7 +21,8 @@ class Figure(NamedTuple):
 
 def report(figures: list[Figure]) -> None:
     """Print each figure beside its bound and exit: 0 when all hold, else 1."""
-    for name, value, relation, bound, unit in figures:
-        holds = Figure(name, value, relation, bound, unit).holds
-        print(f"{'ok  ' if holds else 'FAIL'}  {name}: {value:.4g} {unit} ({relation} {bound:g} {unit})")
+    for figure in figures:
+        unit = f" {figure.unit}" if figure.unit else ""
+        bound = f"{figure.relation} {figure.bound:g}{unit}"
+        print(f"{'ok  ' if figure.holds else 'FAIL'}  {figure.name}: {figure.value:.4g}{unit} ({bound})")
     sys.exit(0 if all(figure.holds for figure in figures) else 1)

@@ -1,6 +1,6 @@
 """What it costs to find that nothing changed: `dvc repro` and the flow beside a bare `dvc status`.
 
-    python -m benchmarks.noop [--rounds 5]
+    python -m benchmarks.noop [--rounds 5] [--full]
 
 Runs in this checkout, which must be up to date (`make demo`, or `dvc repro`). The commands take turns, so that a
 slow moment of the machine hits all of them; medians are compared.

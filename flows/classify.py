@@ -22,6 +22,7 @@ from prefect.states import Completed, Failed
 
 from flows import graph, summary
 from flows.overrides import set_params
+from flows.server import start_temporary_server
 from flows.stages import BAD_INPUT, REFUSED, run_stage
 from steps.errors import BadInput
 
@@ -59,6 +60,8 @@ def main() -> int:
     given = "PREFECT_API_URL" in os.environ
     summary.TABLE.unlink(missing_ok=True)
     with nullcontext() if given else temporary_settings(restore_defaults={PREFECT_API_URL}):
+        if not given:
+            start_temporary_server()
         state: State[Any] = classify(**arguments, return_state=True)
     logging.getLogger("prefect").setLevel(logging.WARNING)  # the table comes last
     print("\n" + (summary.TABLE.read_text() if summary.TABLE.is_file() else f"FAIL  {state.message}\n"), end="")

@@ -3,9 +3,11 @@
 `python -m flows.deployments` (make deploy) may be run again at any time; what stands in prefect.yaml wins.
 """
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -28,7 +30,9 @@ def main() -> int:
         say(f"deploy: {fault}")
         return 1
     create_pool()
-    return subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]).returncode
+    here = {**os.environ, "PWD": str(Path.cwd())}  # prefect.yaml names it; only shells keep it up to date
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    return subprocess.run(command, env=here).returncode
 
 
 def await_server() -> None:

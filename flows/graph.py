@@ -51,7 +51,7 @@ def report_of(address: str) -> Path | None:
     """Return the stage's own report, or None where it wrote none."""
     with Repo(_wait_for_lock=True) as repo:
         (stage,) = repo.stage.collect(address)
-        outs = [Path(out.fs_path) for out in stage.outs]
+        outs = [Path(out.fs_path) for out in stage.outs if not out.metric]
     candidates = [out for out in outs if out.suffix == ".json"]
     candidates += [out / name for out in outs for name in REPORTS]
     return next((path for path in candidates if path.is_file()), None)

@@ -96,8 +96,8 @@ def _sentence(lines: list[str]) -> str:
 def _how(code: int, step_code: int | None) -> str:
     ended = code if step_code is None else step_code
     whose = "dvc" if step_code is None else "the step"
-    if ended < 0 or ended > 128:
-        number = -ended if ended < 0 else ended - 128
+    number = -ended if ended < 0 else ended - 128  # the second is how a shell tells it
+    if 0 < number < signal.NSIG:
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         return f"{whose} was ended by {name}"
     return f"{whose} exited with {ended}"

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from steps.backends.artifact import model_bytes, read_probes
-from steps.backends.contract import BatchRange, Built, CannotBuild, CannotRunHere, Images, MissingPackage
+from steps.backends.contract import (
+    BatchRange,
+    Built,
+    CannotBuild,
+    CannotRunHere,
+    Images,
+    MissingPackage,
+    WrongFile,
+)
 from steps.backends.engine import Target, build_engine, check_answers
 from steps.backends.runner import open_runner
 from steps.backends.sanity import random_probes
@@ -25,7 +33,8 @@ from steps.reports.card import Card
 def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path, split: Path, out: Path) -> None:
     """Write the engine's files, card.json and report.json; int8 is calibrated on training images.
 
-    Refuses what this machine cannot build, and an engine whose outputs are constant, not finite or saturated.
+    Refuses what this machine cannot build, a graph that is not its card's, and an engine whose outputs are
+    constant, not finite or saturated.
     An engine that this machine can build and not run is written; the report says why it was not run.
     """
     backend, precision = parse_engine(engine)
@@ -38,7 +47,7 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
         shutil.copyfile(model / PROBES, out / PROBES)
         card = write_card(out, _card(exported, engine, backend, precision, made))
         not_run = _answers(out, precision, card, seed)
-    except (CannotBuild, MissingPackage) as fault:
+    except (CannotBuild, MissingPackage, WrongFile) as fault:
         _empty(out)
         raise Refused(f"{engine}: {fault}", report=BuildReport(engine=engine)) from fault
     report = BuildReport(engine=engine, size_bytes=model_bytes(out, card), builder_log=made.log, not_run=not_run)

@@ -156,3 +156,5 @@ def _die_with_parent() -> None:
     """Ask Linux to end this process when its parent ends: a killed dvc must leave no orphan that writes."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(os.environ.get("STEPS_PARENT", os.getppid())):
+            sys.exit(1)  # it ended while this process was importing its packages

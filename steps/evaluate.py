@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from steps.backends.artifact import model_bytes
-from steps.backends.contract import Deferred, Logits, Runner
+from steps.backends.contract import Deferred, Logits, Runner, WrongFile
 from steps.backends.latency import measure_latency
 from steps.backends.runner import open_runner
 from steps.cli import merge_into_folder, run_step
@@ -23,7 +23,8 @@ from steps.reports.artifact import CARD, read_verified_card
 from steps.reports.card import Card
 from steps.reports.champion import Champion
 from steps.reports.classes import Classes
-from steps.reports.evaluate import FormReport
+from steps.reports.evaluate import FormReport, Metrics
+from steps.reports.release import check_sums
 
 CHAMPION = "champion"  # the form whose --model is the folder of the release now in production
 BATCH = 64
@@ -31,10 +32,11 @@ LATENCIES = Path(".foldline/latency")
 
 
 def evaluate(form: str, model: Path, images: Path, split: Path, out: Path) -> None:
-    """Write FORM.parquet (id, label, scores: float32 logits; ordered by id) and FORM.json with the figures.
+    """Write FORM.parquet (id, label, scores: float32 logits; ordered by id), FORM.json and FORM.metrics.json.
 
     A form that this machine cannot run, and a champion that cannot be compared, are deferred: FORM.json says
-    why, and FORM.parquet has no rows. Refuses a model whose class names are not those of the images.
+    why, and FORM.parquet has no rows. Refuses a model whose class names are not those of the images, or of its
+    own card.
     """
     test = read_manifest(split / "manifest.parquet", split="test")
     if test.is_empty():
@@ -63,15 +65,20 @@ def _identity(artifact: Path) -> dict[str, object]:
 
 def _open(form: str, model: Path, artifact: Path, images: Path) -> tuple[Runner, Card]:
     """Return the form's runner and card, or raise Deferred or Refused."""
-    if form == CHAMPION and not Champion.read(model / "champion.json").accepted:
-        raise Deferred("there is no accepted release yet")
+    if form == CHAMPION:
+        if not Champion.read(model / "champion.json").accepted:
+            raise Deferred("there is no accepted release yet")
+        check_sums(model / "release")
     card = read_verified_card(artifact)
     difference = _difference(card, images)
     if difference and form == CHAMPION:
         raise Deferred(f"the release in production cannot be compared on these images: {difference}")
     if difference:
         raise Refused(f"{form}: {difference}; train the model on these images.", FormReport(form=form, card=card))
-    return open_runner(artifact)
+    try:
+        return open_runner(artifact)
+    except WrongFile as fault:
+        raise Refused(f"{form}: {fault}", FormReport(form=form, card=card)) from fault
 
 
 def _difference(card: Card, images: Path) -> str | None:
@@ -118,6 +125,8 @@ def _write(report: FormReport, test: pl.DataFrame, logits_NK: Logits, out: Path)
         "scores": pl.Series(list(logits_NK)).cast(pl.List(pl.Float32)),
     }
     pl.DataFrame(columns).write_parquet(out / f"{report.form}.parquet", compression="zstd")
+    figures = report.model_dump(include=set(Metrics.model_fields))
+    Metrics.model_validate(figures).write(out / f"{report.form}.metrics.json")
     report.write(out / f"{report.form}.json")
 
 

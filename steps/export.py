@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from steps.backends.contract import Images, Runner
+from steps.backends.contract import Images, Runner, WrongFile
 from steps.backends.runner import open_runner
 from steps.cli import run_step
 from steps.errors import Refused
 from steps.models.files import ProbeImages, load_classifier, load_probes, save_probes
 from steps.models.normalised import Normalised
-from steps.models.onnx_graph import checked_bytes, described, simplified, to_onnx
+from steps.models.onnx_graph import InvalidGraph, checked_bytes, described, simplified, to_onnx
 from steps.params.export import ExportParams
 from steps.reparam.certify import Probes, exceeds, relative_error, worst_first
 from steps.reports.artifact import write_card
@@ -28,14 +28,19 @@ PACKAGES = ("onnx", "onnxruntime", "onnxscript", "onnxsim", "torch")
 def export(params: ExportParams, seed: int, model: Path, out: Path) -> None:
     """Write model/ (model.onnx, card.json, probes.npz) and certificate.json.
 
-    The graph takes images_NHWC_u8 of any number and returns float32 logits_NK. Refuses when its outputs in
-    ONNX Runtime differ from the fused network's by more than `max_error`, at any of several batch sizes.
+    The graph takes images_NHWC_u8 of any number and returns float32 logits_NK. Refuses when it is no valid ONNX or
+    not its card's, or when its outputs in ONNX Runtime differ from the fused network's by more than `max_error`,
+    at any of several batch sizes.
     """
     network, card = load_classifier(model)
     probes = load_probes(model)
     unproven = out / ".unproven"
-    exported = _write(unproven, network, card, probes, params)
-    run, _ = open_runner(unproven)
+    try:
+        exported = _write(unproven, network, card, probes, params)
+        run, _ = open_runner(unproven)
+    except (InvalidGraph, WrongFile) as fault:
+        shutil.rmtree(unproven)
+        raise Refused(str(fault), Certificate()) from fault
     rows = _certify(network, run, probes, exported.preprocessing.size, seed, params.max_error)
     certificate = Certificate(rows=rows)
     if exceeds(rows[0]):

@@ -13,24 +13,29 @@ from steps.reparam.certify import Precision, certify, exceeds
 from steps.reparam.fold import absorb_norms, fold, norms_left
 from steps.reports.certificate import Certificate, CertificateRow
 
-KEYS: dict[Precision, str] = {"fp64": "fuse.max_error_fp64", "fp32": "fuse.max_error_fp32"}
+KEYS: dict[Precision, str] = {
+    "fp64": "max_error_fp64",
+    "fp32": "max_error_fp32",
+    "fp16": "max_error_fp16",
+    "bf16": "max_error_bf16",
+}
 
 
 def fuse(params: FuseParams, seed: int, model: Path, out: Path) -> None:
     """Write model/ (plain, no batch norm that could be gone) and certificate.json.
 
     Refuses when any site's outputs, or the whole network's, differ from the trained ones by more than
-    `max_error_fp64` or `max_error_fp32`, on random numbers or on the real images that the artifact carries.
+    `max_error_fp64` or `max_error_fp32` (and `max_error_fp16`, `max_error_bf16`, where these are asked for), on
+    random numbers or on the real images that the artifact carries.
     """
     trained, card = load_model(model)
     probes = load_probes(model)
-    example_NCHW = torch.zeros(1, 3, card.preprocessing.size, card.preprocessing.size)  # some take no other size
-    plain = absorb_norms(
-        fold(trained.double()), example_NCHW
-    )  # not yet rounded: the certificate shows the algebra
-    trained.float()  # exact: what was read is float32
     real_NCHW = normalised(trained, card.preprocessing).normalise(torch.from_numpy(probes.images_NHWC_u8))
-    bounds: dict[Precision, float] = {"fp64": params.max_error_fp64, "fp32": params.max_error_fp32}
+    trained.double()  # exact, as is the way back; plain is not rounded yet: the certificate shows the algebra too
+    plain = absorb_norms(fold(trained, real_NCHW[:1]), real_NCHW[:1])
+    trained.float()
+    asked = {precision: getattr(params, key) for precision, key in KEYS.items()}
+    bounds = {precision: bound for precision, bound in asked.items() if bound is not None}
     rows = certify(trained, plain, real_NCHW, seed, bounds)
     certificate = Certificate(rows=rows, left_as_is=norms_left(plain, real_NCHW))
     if exceeds(rows[0]):
@@ -49,7 +54,7 @@ def _sentence(rows: tuple[CertificateRow, ...]) -> str:
         hint = "In fp64 every site holds: the fold is right, and the network itself magnifies rounding."
     return (
         f"at {worst.site} the plain network differs {error} of the largest output in {worst.precision} on "
-        f"{worst.probes} probes; {KEYS[worst.precision]} allows {worst.bound:.2g}. {hint}"
+        f"{worst.probes} probes; fuse.{KEYS[worst.precision]} allows {worst.bound:.2g}. {hint}"
     )
 
 

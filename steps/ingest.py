@@ -97,7 +97,8 @@ def _say(report: IngestReport) -> None:
     for sentence in report.notes:
         say(f"ingest: note: {sentence}.")
     if report.skipped:
-        say(f"ingest: skipped {report.skipped} file(s) that are no images: {', '.join(report.skipped_examples)}")
+        examples = ", ".join(report.skipped_examples)
+        say(f"ingest: skipped {report.skipped} file(s) or folder(s) that are no images: {examples}")
     if report.faults:
         seen = ", ".join(f"{fault} {count}" for fault, count in report.faults.items())
         say(f"ingest: recorded for validate to judge: {seen}")

@@ -19,9 +19,11 @@ from steps.progress import say
 from steps.reports.base import read_refusal
 from steps.reports.champion import Champion
 from steps.reports.classes import Classes
+from steps.reports.release import check_sums
 from steps.reports.split import SplitReport
 
 SHOWN = 3
+TEST = SPLITS.index("test")
 
 
 def split(params: SplitParams, seed: int, ingest: Path, validate: Path, champion: Path, out: Path) -> None:
@@ -41,6 +43,7 @@ def split(params: SplitParams, seed: int, ingest: Path, validate: Path, champion
     if params.small_classes == "refuse":
         _refuse_small_classes(params.min_per_class, dealt, report)
     _refuse_lacking(params.min_per_class, dealt, names, report)
+    _refuse_untested(params.max_untested_classes, report)
 
     places = pl.Series("split", dealt.place_I, dtype=pl.UInt8)
     named = places.replace_strict([*range(3), int(UNPLACED)], [*SPLITS, None], return_dtype=pl.String)
@@ -67,9 +70,10 @@ def _usable(everything: pl.DataFrame, validate: Path) -> pl.DataFrame:
 
 
 def _ledger(champion: Path) -> pl.DataFrame:
-    """Return what the accepted release remembers; nothing if there is no such release."""
+    """Return what the accepted release, found as it was sealed, remembers; nothing if there is no such release."""
     if not Champion.read(champion / "champion.json").accepted:
         return no_ledger()
+    check_sums(champion / "release")
     return read_ledger(champion / "release/ledger.parquet")
 
 
@@ -96,6 +100,7 @@ def _report(images: pl.DataFrame, ledger: pl.DataFrame, dealt: Dealt, names: lis
         memory=memory,
         kept_in_place=int(dealt.kept_in_place_I.sum()),
         train_only=tuple(name for name, small in zip(names, dealt.small_C, strict=True) if small),
+        untested=tuple(name for name, counts in zip(names, count_CS.tolist(), strict=True) if not counts[TEST]),
         off_quota={name: off for name, off in zip(names, off_C.tolist(), strict=True) if off},
         ready_made=tuple(images.get_column("split").unique().drop_nulls().sort()),
         leaked=int(dealt.leaked_I.sum()),
@@ -156,6 +161,19 @@ def _refuse_lacking(least: int, dealt: Dealt, names: list[str], report: SplitRep
                 "lower split.min_per_class.",
                 report,
             )
+
+
+def _refuse_untested(allowed: int, report: SplitReport) -> None:
+    """Refuse when the ready-made test has no image of some classes: no form could be shown to work on them."""
+    untested = [name for name in report.untested if name not in report.train_only]
+    if len(untested) > allowed:
+        named = ", ".join(f"'{name}'" for name in untested[:SHOWN]) + (", ..." if len(untested) > SHOWN else "")
+        raise Refused(
+            f"{len(untested)} class(es) have no image in the ready-made test: {named}. "
+            f"split.max_untested_classes allows {allowed}. Add test images of them, or leave the splitting to "
+            "this step.",
+            report,
+        )
 
 
 def _begin_anew(champion: Path) -> str:

@@ -17,7 +17,7 @@ from steps.models.weights import weights_checksum
 from steps.params.train import TrainParams
 from steps.reports.card import Card, Expansion, Preprocessing
 from steps.reports.classes import Classes
-from steps.reports.train import TrainReport
+from steps.reports.train import TrainMetrics, TrainReport
 from steps.training.checkpoint import discard_finished, discard_old, fingerprint, load_best, mark_finished
 from steps.training.data import LabelledImages, choose_probes, read_images
 from steps.training.feed import Feed
@@ -38,7 +38,7 @@ CODE = ("training", "reparam", "models", "images", "metrics", "train.py")  # a c
 def train(
     params: TrainParams, seed: int, class_num: int | Literal["auto"], images: Path, split: Path, out: Path
 ) -> None:
-    """Write model/ (the best epoch on val, by `best_by`), history.csv, history.svg and report.json.
+    """Write model/ (the best epoch on val, by `best_by`), history.csv, history.svg, metrics.json and report.json.
 
     Refuses when the loss is not finite, with step and learning rate, and when `weights` fill too little of the
     network. With `epochs: 0` the weights are taken as they are, and val is measured all the same.
@@ -49,9 +49,9 @@ def train(
     data = read_images(split / "manifest.parquet", len(names))
     preprocessing, source = _settled(params)
     made = make_network(_recipe(params, len(names), preprocessing), seed, device)
-    _refuse_a_head_that_nobody_trains(params, made)
+    _refuse_what_nobody_trains(params, made)
     unused_ids = data.unused_ids(len(names))
-    say_cost(made, len(names), len(unused_ids))
+    say_cost(made, preprocessing.size, len(names), len(unused_ids))
     warnings = warnings_of(made, len(data.train_N))
     checkpoints = TRAININGS / _fingerprint(params, seed, names, data, made, preprocessing)
     discard_old(TRAININGS, keep=checkpoints)
@@ -64,9 +64,11 @@ def train(
     save_model(out / "model", made.network.network, _card(params, names, preprocessing), probes)
     write_history(place.history, out / "history.csv")
     plot_history(place.history, out / "history.svg")
-    report = _report(params, names, made, training, place)
     said = {"unused_ids": unused_ids, "warnings": warnings, "preprocessing_from": source}
-    report.model_copy(update=said).write(out / "report.json")
+    report = _report(params, names, made, training, place).model_copy(update=said)
+    metrics = report.model_dump(include=set(TrainMetrics.model_fields))
+    TrainMetrics.model_validate(metrics).write(out / "metrics.json")
+    report.write(out / "report.json")
     mark_finished(checkpoints)
 
 
@@ -126,11 +128,21 @@ def _recipe(params: TrainParams, class_num: int, preprocessing: Preprocessing) -
     )
 
 
-def _refuse_a_head_that_nobody_trains(params: TrainParams, made: Made) -> None:
-    if params.epochs == 0 and made.weights is not None and made.weights.head_replaced:
+def _refuse_what_nobody_trains(params: TrainParams, made: Made) -> None:
+    """Refuse to take a network as finished whose weights left some of its numbers as they were drawn."""
+    if params.epochs or made.weights is None:
+        return
+    if made.weights.head_replaced:
         raise Refused(
             f"{params.weights} has no last layer for these classes, and with train.epochs 0 nothing would train "
             "the fresh one. Give epochs, or weights of these classes.",
+            TrainReport(weights=made.weights),
+        )
+    fresh = [*made.weights.missing, *made.weights.other_shape]
+    if fresh:
+        raise Refused(
+            f"{params.weights} lacks {len(fresh)} of the network's tensors ({', '.join(fresh[:3])}), and with "
+            "train.epochs 0 nothing would train the fresh ones. Give epochs, or the whole of the weights.",
             TrainReport(weights=made.weights),
         )
 

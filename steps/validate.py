@@ -67,6 +67,8 @@ IMAGES = (
                 "{have} a side of fewer than {min_side} pixels", "Remove them, or lower validate.min_side."),
     Expectation("animated", "max_animated", statistics.with_fault("animated"), "kept",
                 "{have} several frames, of which the first is used", "Split them, or raise {key}."),
+    Expectation("elongated", "max_elongated", statistics.with_fault("elongated"), "kept",
+                "{are} so long that only the middle is used", "Cut them to what shows the class, or raise {key}."),
     Expectation("wrong_extension", "max_wrong_extension", statistics.with_fault("extension"), "kept",
                 "{are} in another format than the file's name says", "Rename the files, or raise {key}."),
     Expectation("unusual_modes", "max_unusual_modes", statistics.with_fault("mode"), "kept",

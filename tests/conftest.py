@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.finished import Line, make_line
+
 REASONS = {
     "slow": "takes long; set FOLDLINE_TESTS=all",
     "docker": "runs real containers; set FOLDLINE_TESTS=all",
@@ -22,18 +24,20 @@ ENVIRONMENT = {
 OF_OTHERS = {  # warnings of third-party packages, about themselves
     "ignore:_NoneStep.value will soon raise:DeprecationWarning": "dvc builds its graph of outputs so",
 }
-ON_A_RUN_OF_ONES_OWN = ("PREFECT_API_URL", "STEPS_ON", "DVC_ROOT", "DVC_STAGE", "FOLDLINE_PYTHON")
+ON_A_RUN_OF_ONES_OWN = ("PREFECT_API_URL", "STEPS_ON", "DVC_ROOT", "DVC_STAGE", "FOLDLINE_PYTHON", "STEPS_PARENT")
+
+
+# Not in a hook: before the first one another conftest.py may be imported, with packages that read this.
+os.environ.update(ENVIRONMENT, PREFECT_HOME=tempfile.mkdtemp(prefix="foldline-prefect-"))
+for _name in ON_A_RUN_OF_ONES_OWN:
+    os.environ.pop(_name, None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set the environment before any test module imports a package that reads it."""
-    os.environ.update(ENVIRONMENT)
-    for name in ON_A_RUN_OF_ONES_OWN:
-        os.environ.pop(name, None)
+    """Silence what others say about themselves, and leave no folder behind."""
     for warning in OF_OTHERS:
         config.addinivalue_line("filterwarnings", warning)
-    home = tempfile.mkdtemp(prefix="foldline-prefect-")
-    os.environ["PREFECT_HOME"] = home
+    home = os.environ["PREFECT_HOME"]
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
 
@@ -47,3 +51,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("gpu") and not gpu:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+@pytest.fixture(scope="session")
+def finished_line(tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """A small line that `dvc repro` brought up to date; make a copy to change it."""
+    return make_line(tmp_path_factory.mktemp("finished") / "line")

@@ -144,6 +144,17 @@ def test_a_step_ends_when_its_parent_is_killed(workspace: Path) -> None:
     assert run(workspace, "pass")[0] == 0, "the orphan still holds the lock"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child when its parent is killed")
+def test_a_step_whose_parent_ended_before_it_looked_writes_nothing(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPS_PARENT", str(os.getppid()))  # of this process, not of what it starts
+    assert run(workspace, "pass") == (1, "")
+    assert files(workspace / "data/fuse") == {"old"}
+    monkeypatch.setenv("STEPS_PARENT", str(os.getpid()))
+    assert run(workspace, "pass") == (0, "")
+
+
 def wait_for(path: Path) -> None:
     for _ in range(300):
         if path.exists():

@@ -6,10 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
-from PIL import Image, ImageDraw
 
 from steps.errors import Refused
 from steps.evaluate import evaluate
@@ -18,9 +15,8 @@ from steps.params import load_params
 from steps.params.gate import GateParams
 from steps.reports.verdict import Verdict
 from tests.backends.tiny import swap_channels
+from tests.clone import draw_images, dvc, fresh_clone, set_params
 
-ROOT = Path(__file__).parent.parent
-COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 PER_CLASS = 60
 ENGINES = ("onnxruntime-fp32", "openvino-fp32")
 
@@ -29,49 +25,16 @@ ENGINES = ("onnxruntime-fp32", "openvino-fp32")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The line, run once over three classes of coloured discs: 36 test images decide, so bounds are wide."""
     folder = fresh_clone(tmp_path_factory.mktemp("clone") / "line")
-    draw_images(folder / "data/raw")
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["ingest"]["source"] = "data/raw"
-    params["train"] |= {"epochs": 20, "batch_size": 16, "lr": 0.05}
-    params["gate"]["max_top1_drop"] = 0.1
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    draw_images(folder / "data/raw", PER_CLASS)
+    set_params(
+        folder,
+        ingest={"source": "data/raw"},
+        train={"epochs": 20, "batch_size": 16, "lr": 0.05},
+        gate={"max_top1_drop": 0.1},
+    )
     done = dvc(folder, "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
-
-
-def fresh_clone(folder: Path) -> Path:
-    """Copy what git knows or would add, and nothing that a run left behind."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).is_file() and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    return folder
-
-
-def draw_images(folder: Path) -> None:
-    """Draw discs of one colour a class, of random place and size, on grey noise."""
-    random = np.random.default_rng(0)
-    for name, colour in COLOURS.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(PER_CLASS):
-            image = Image.fromarray(random.integers(90, 150, (40, 48, 3), dtype=np.uint8))
-            x, y, radius = (int(value) for value in random.integers((14, 12, 6), (34, 28, 12)))
-            ImageDraw.Draw(image).ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-            image.save(folder / name / f"{number:03}.jpg", quality=92)
-
-
-def dvc(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "FOLDLINE_PYTHON": sys.executable}
-    command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_the_verdict_is_a_pass_and_every_form_agrees(clone: Path) -> None:

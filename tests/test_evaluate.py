@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from steps.backends.contract import CannotRunHere, WrongFile
+from steps.backends.contract import CannotRunHere
 from steps.errors import BadInput, Refused
 from steps.evaluate import evaluate
 from steps.images.manifest import read_manifest
 from steps.reports.champion import Champion
-from steps.reports.evaluate import FormReport, Latency
+from steps.reports.evaluate import FormReport, Latency, Metrics
+from steps.reports.release import write_sums
 from tests.backends.tiny import (
     NAMES,
     onnx_model,
@@ -68,6 +69,21 @@ def test_the_figures_are_those_of_the_scores(root: Path) -> None:
     assert report.size_bytes == (root / "model/model.onnx").stat().st_size
 
 
+def test_the_metrics_are_the_figures_and_nothing_else(root: Path) -> None:
+    report, _ = evaluated(root)
+    metrics = Metrics.read(root / "evaluate/export.metrics.json")
+    assert metrics.model_dump() == report.model_dump(include=set(Metrics.model_fields))
+    assert metrics.top1 is not None
+
+
+def test_on_the_command_line_a_graph_that_is_not_its_cards_is_exit_3(root: Path) -> None:
+    write_exported(root / "model", onnx_model(weights(), SWAPPED), NAMES)
+    flags = {"form": "export", "model": "model", "images": "ingest", "split": "split", "out": "data/evaluate"}
+    ran = run_step_in(root, "evaluate", flags)
+    assert ran.returncode == 3
+    assert "names its classes bee, ant" in str(FormReport.read(root / "data/evaluate/export.json").refused)
+
+
 def test_two_runs_write_the_same_bytes(root: Path) -> None:
     written = []
     for _ in range(2):
@@ -107,7 +123,7 @@ def test_a_model_with_another_number_of_classes_than_the_images_is_refused(root:
 
 def test_an_onnx_file_with_another_class_order_than_its_card_is_not_evaluated(root: Path) -> None:
     write_exported(root / "model", onnx_model(weights(), SWAPPED), NAMES)
-    with pytest.raises(WrongFile, match="names its classes bee, ant"):
+    with pytest.raises(Refused, match=r"export: .* names its classes bee, ant"):
         evaluated(root)
 
 
@@ -137,16 +153,29 @@ def test_without_a_champion_the_form_is_deferred(root: Path) -> None:
 def test_a_champion_is_its_releases_onnx_model(root: Path) -> None:
     Champion(accepted=True).write(root / "champion/champion.json")
     shutil.copytree(root / "model", root / "champion/release/model")
+    write_sums(root / "champion/release")
     report, scores = evaluated(root, "champion", "champion")
     assert report.deferred is None
     assert scores.equals(evaluated(root)[1])
 
 
-def test_a_champion_of_other_classes_is_deferred_so_that_a_new_class_does_not_stop_the_line(root: Path) -> None:
+def test_a_champion_that_was_changed_since_is_not_compared_with(root: Path) -> None:
+    Champion(accepted=True).write(root / "champion/champion.json")
+    shutil.copytree(root / "model", root / "champion/release/model")
+    (root / "champion/release/labels.txt").write_text("ant\n")
+    write_sums(root / "champion/release")
+    (root / "champion/release/labels.txt").write_text("bee\n")
+    with pytest.raises(BadInput, match=r"labels\.txt is not the file that SHA256SUMS names"):
+        evaluated(root, "champion", "champion")
+
+
+def test_a_champion_of_other_classes_is_deferred_and_the_gate_says_what_that_means(root: Path) -> None:
     Champion(accepted=True).write(root / "champion/champion.json")
     write_exported(root / "champion/release/model", onnx_model(weights(), SWAPPED), SWAPPED)
+    write_sums(root / "champion/release")
     report, _ = evaluated(root, "champion", "champion")
     assert "cannot be compared on these images: class 0 is 'ant'" in str(report.deferred)
+    assert report.card is not None  # which tells it from a champion that is not there
 
 
 def test_a_constant_engine_is_evaluated_as_it_is(root: Path) -> None:
@@ -179,7 +208,8 @@ def test_the_command_line_writes_one_form_beside_the_others(root: Path) -> None:
         ran = run_step_in(root, "evaluate", {"form": form, **flags})
         assert ran.returncode == 0, ran.stderr
     found = {path.name for path in (root / "data/evaluate").iterdir()}
-    assert found == {f"{form}.{kind}" for form in ("export", "onnxruntime-fp32") for kind in ("json", "parquet")}
+    kinds = ("json", "metrics.json", "parquet")
+    assert found == {f"{form}.{kind}" for form in ("export", "onnxruntime-fp32") for kind in kinds}
 
 
 def test_on_the_command_line_a_refusal_is_exit_3_and_stands_in_the_forms_own_report(root: Path) -> None:

@@ -113,8 +113,21 @@ def test_an_invalid_graph_is_no_artifact(fused: Path, tmp_path: Path, monkeypatc
         return described(graph, card)
 
     monkeypatch.setattr(step, "described", broken)
-    with pytest.raises(BadInput, match="no valid ONNX"):
+    with pytest.raises(Refused, match="no valid ONNX"):
         export(PARAMS, 0, fused, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_is_not_its_cards_is_refused(
+    fused: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swapped(graph: onnx.ModelProto, card: Card) -> onnx.ModelProto:
+        return described(graph, card.model_copy(update={"class_names": card.class_names[::-1]}))
+
+    monkeypatch.setattr(step, "described", swapped)
+    with pytest.raises(Refused, match="names its classes"):
+        export(PARAMS, 0, fused, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_graph_with_another_class_order_is_not_run(exported: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from steps.params.gate import GateParams
 from steps.reports.evaluate import FormReport
 from steps.reports.verdict import FormVerdict, Verdict
 from tests.backends.tiny import run_step_in
-from tests.parity.forms import ENGINES, NAMES, Forms
+from tests.parity.forms import ENGINES, NAMES, Forms, Logits, labels_of
 
 ENGINE = "openvino-int8"
 SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
@@ -288,10 +288,13 @@ def test_a_floor_holds_for_the_trained_form_too(forms: Forms, key: str, limit: f
     assert sentence.startswith(f"train: {metric}") and f"is below {limit} (gate.{key})" in sentence
 
 
+def better_than(forms: Forms) -> Logits:
+    right_NK = np.eye(len(NAMES))[labels_of(forms.images)]
+    return (right_NK * 5 + forms.logits_NK * 0.1).astype(np.float32)
+
+
 def test_a_champion_that_is_better_is_not_replaced(forms: Forms) -> None:
-    right_NK = np.eye(5)[np.arange(forms.images) % 5]
-    better_NK = (right_NK * 5 + forms.logits_NK * 0.1).astype(np.float32)
-    forms.plant("champion", logits_NK=better_NK, card={"form": "export"})
+    forms.plant("champion", logits_NK=better_than(forms), card={"form": "export"})
     sentence = refusal(forms)
     assert sentence.startswith("export: champion_drop") and "(gate.max_champion_drop)" in sentence
 
@@ -301,6 +304,32 @@ def test_a_champion_that_is_as_good_is_replaced(forms: Forms) -> None:
     verdict = judged(forms)
     assert verdict.judgement == "pass"
     assert of(verdict, "champion").judgement == "pass"
+
+
+def test_a_champion_that_cannot_be_compared_stops_the_release_unless_params_skip_it(forms: Forms) -> None:
+    forms.plant(
+        "champion", card={"form": "export"}, deferred="the images have 6 classes and the model 5", top1=None
+    )
+    assert refusal(forms) == (
+        "champion: the images have 6 classes and the model 5. gate.champion: skip ships without the comparison."
+    )
+    verdict = judged(forms, champion="skip")
+    assert verdict.judgement == "pass"
+    assert (of(verdict, "champion").judgement, of(verdict, "champion").required) == ("deferred", False)
+
+
+def test_a_better_champion_stops_nothing_where_params_skip_it(forms: Forms) -> None:
+    forms.plant("champion", logits_NK=better_than(forms), card={"form": "export"})
+    assert judged(forms, champion="skip").judgement == "pass"
+
+
+def test_a_class_without_a_test_image_is_listed_as_undecided(forms: Forms) -> None:
+    tested = np.flatnonzero(labels_of(forms.images) != 4)
+    for form in forms.cards:
+        forms.plant(form, order=tested)
+    (row,) = [row for row in judged(forms).criteria if (row.form, row.metric) == (ENGINE, "recall_drop")]
+    assert (row.judgement, row.undecided) == ("pass", ("eel",))
+    assert "undecided for want of test images: 'eel'" in row.sentence
 
 
 def test_a_champion_on_other_images_stops_the_release(forms: Forms) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from steps.images.issues import SCHEMA, write_issues
 from steps.images.manifest import read_manifest
+from steps.reports.release import write_sums
 from steps.reports.split import SplitReport
 from steps.reports.validate import ValidateReport
 from steps.split import split
@@ -39,6 +40,7 @@ def accept(folder: Path = OUT) -> None:
     """Make the split that stands in `folder` that of the champion."""
     Path("data/champion/release").mkdir(exist_ok=True)
     shutil.copy(folder / "ledger.parquet", "data/champion/release/ledger.parquet")
+    write_sums(Path("data/champion/release"))
     Path("data/champion/champion.json").write_text('{"accepted": true}')
 
 
@@ -173,15 +175,24 @@ def test_an_image_that_ties_placed_groups_together_is_quarantined_and_named(work
 
 
 @pytest.mark.parametrize(
-    ("champion", "sentence"), [("missing", "cannot be read"), ("foreign", "knows none of these")]
+    ("champion", "sentence"),
+    [
+        ("missing", "ledger.parquet is missing, but SHA256SUMS names it"),
+        ("changed", "ledger.parquet is not the file that SHA256SUMS names"),
+        ("foreign", "knows none of these"),
+    ],
 )
-def test_a_missing_or_foreign_ledger_is_said_and_not_guessed(
+def test_a_missing_changed_or_foreign_ledger_is_said_and_not_guessed(
     workspace: Workspace, champion: str, sentence: str
 ) -> None:
     run_split(workspace, manifest([0] * 50, first=1000))
     accept()
+    ledger = Path("data/champion/release/ledger.parquet")
     if champion == "missing":
-        Path("data/champion/release/ledger.parquet").unlink()
+        ledger.unlink()
+    if champion == "changed":
+        turned = pl.read_parquet(ledger).with_columns((pl.col("split") + 1) % 3)
+        turned.cast({"split": pl.UInt8}).write_parquet(ledger)
     code, said = run_split(workspace, manifest([0] * 50))
     assert code == 2
     assert sentence in said
@@ -194,6 +205,16 @@ def test_ready_made_splits_are_kept_and_the_missing_one_is_cut_from_train(worksp
     assert report().ready_made == ("test", "train")
     assert report().images == {"train": 68, "val": 12, "test": 20}
     assert [placed()[f"{number:06}.png"] for number in range(80, 100)] == ["test"] * 20
+
+
+def test_a_class_without_an_image_in_a_ready_made_test_is_refused_unless_allowed(workspace: Workspace) -> None:
+    images = manifest([0] * 50 + [1] * 50, splits=["train"] * 40 + ["test"] * 10 + ["train"] * 50)
+    code, said = run_split(workspace, images)
+    assert code == 3
+    assert "1 class(es) have no image in the ready-made test: 'c1'. split.max_untested_classes allows 0." in said
+    workspace.params["split"]["max_untested_classes"] = 1
+    assert run_split(workspace, images)[0] == 0
+    assert report().untested == ("c1",)
 
 
 def test_copies_across_ready_made_splits_are_refused_unless_allowed(workspace: Workspace) -> None:

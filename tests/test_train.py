@@ -16,16 +16,21 @@ import torch
 import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import steps.train
 import steps.training.loop
 from steps.errors import BadInput, Refused
+from steps.fuse import fuse
 from steps.images.manifest import SCHEMA, write_manifest
 from steps.models.architectures import create
 from steps.models.files import load_classifier, load_probes
+from steps.params.fuse import FuseParams
 from steps.params.train import TrainParams
+from steps.reparam.branches import BLOCKS
+from steps.reparam.online import OnlineBranch
 from steps.reports.base import read_refusal
-from steps.reports.card import Card
+from steps.reports.card import Card, Expansion
 from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
 from steps.reports.train import TrainReport
@@ -124,6 +129,7 @@ def test_equal_inputs_are_equal_bytes_and_another_seed_is_not(workspace: Path) -
     assert set(first) == {
         "history.csv",
         "history.svg",
+        "metrics.json",
         "report.json",
         "model/card.json",
         "model/model.safetensors",
@@ -131,20 +137,36 @@ def test_equal_inputs_are_equal_bytes_and_another_seed_is_not(workspace: Path) -
     }
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_online_mode_trains_from_params_to_a_certified_plain_network(workspace: Path, block: str) -> None:
+    out = run(workspace, changed(expand={"block": block, "mode": "online"}))
+    network, card = load_classifier(out / "model")
+    assert card.expansion == Expansion(block=block, where="all", mode="online")
+    assert any(isinstance(module, OnlineBranch) for module in network.modules())
+    fuse(FuseParams(), 0, out / "model", workspace / "fused")
+    plain, fused = load_classifier(workspace / "fused/model")
+    assert fused.expansion is None
+    assert not [module for module in plain.modules() if isinstance(module, OnlineBranch | nn.BatchNorm2d)]
+
+
 class Stop(Exception):
     """Stands for a kill."""
 
 
-def test_cut_off_and_run_again_is_the_same_model(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = contents(run(workspace, out="whole"))
+@pytest.mark.parametrize("mode", ["branch", "online"])
+def test_cut_off_and_run_again_is_the_same_model(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    params = changed(expand={"mode": mode})
+    whole = contents(run(workspace, params, out="whole"))
     discard_finished(steps.train.TRAININGS)
     monkeypatch.setattr(steps.training.loop, "CHECKPOINT_EVERY_SECONDS", 0.0)
     with monkeypatch.context() as patched:
         _stop_after(patched, 6)
         with pytest.raises(Stop):
-            run(workspace, out="cut")
+            run(workspace, params, out="cut")
     steps_taken = _count_steps(monkeypatch)
-    assert contents(run(workspace, out="again")) == whole
+    assert contents(run(workspace, params, out="again")) == whole
     assert steps_taken() == 2 * 4 - 6
 
 
@@ -159,7 +181,13 @@ def test_a_model_that_was_finished_but_not_published_is_written_again_without_tr
 
 @pytest.mark.parametrize(
     "change",
-    [{"lr": 0.04}, {"best_by": "macro_recall"}, {"preprocess": {"size": 24}}, {"expand": {"block": "acb"}}],
+    [
+        {"lr": 0.04},
+        {"best_by": "macro_recall"},
+        {"preprocess": {"size": 24}},
+        {"expand": {"block": "acb"}},
+        {"expand": {"mode": "online"}},
+    ],
 )
 def test_other_params_never_go_on_from_the_checkpoint(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]
@@ -211,16 +239,20 @@ def test_a_split_without_val_is_bad_input(workspace: Path) -> None:
 def weights(workspace: Path) -> Path:
     torch.manual_seed(7)
     network = create("repvgg_nano", 3, 16)
-    path = workspace / "weights.safetensors"
+    path = workspace / "data/weights/weights.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), path)
     return path
 
 
-@pytest.mark.parametrize("block", ["none", "repvgg", "acb"])
+@pytest.mark.parametrize(
+    ("block", "mode"), [("none", "branch"), ("repvgg", "branch"), ("acb", "branch"), ("dbb", "online")]
+)
 def test_without_epochs_a_finished_model_goes_through_as_the_same_function(
-    workspace: Path, weights: Path, block: str
+    workspace: Path, weights: Path, block: str, mode: str
 ) -> None:
-    out = run(workspace, changed(epochs=0, weights=str(weights), expand={"block": block}))
+    params = changed(epochs=0, weights=str(weights.relative_to(workspace)), expand={"block": block, "mode": mode})
+    out = run(workspace, params)
     network, card = load_classifier(out / "model")
     plain = create("repvgg_nano", 3, 16).eval()
     plain.load_state_dict(load_file(weights))
@@ -242,8 +274,8 @@ def test_the_weights_own_preprocessing_is_trained_with_written_and_reported(
     theirs = {"size": 24, "resize": 28, "mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
     weights.with_suffix(".yaml").write_text(yaml.safe_dump(theirs))
     with pytest.raises(Refused, match=r"train\.preprocess\.size is 16, but .*weights\.yaml says 24"):
-        run(workspace, changed(weights=str(weights)), out="refused")
-    out = run(workspace, changed(weights=str(weights), preprocess={}, epochs=0))
+        run(workspace, changed(weights=str(weights.relative_to(workspace))), out="refused")
+    out = run(workspace, changed(weights=str(weights.relative_to(workspace)), preprocess={}, epochs=0))
     _, card = load_classifier(out / "model")
     how = card.preprocessing
     assert (how.size, how.resize, how.mean, how.std) == (24, 28, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
@@ -261,9 +293,17 @@ def test_a_size_that_the_network_does_not_take_is_bad_input(workspace: Path) -> 
 
 def test_a_head_that_nobody_would_train_is_refused(workspace: Path, weights: Path) -> None:
     (workspace / "out").mkdir()
-    params = changed(epochs=0, weights=str(weights))
+    params = changed(epochs=0, weights=str(weights.relative_to(workspace)))
     with pytest.raises(Refused, match=r"no last layer for these classes.*Give epochs"):
         train(params, 0, 5, workspace / "ingest", workspace / "split", workspace / "out")
+
+
+def test_a_finished_model_that_lacks_a_tensor_is_refused(workspace: Path, weights: Path) -> None:
+    tensors = load_file(weights)
+    del tensors["body.stem.0.norm.running_var"]
+    save_file(tensors, weights)
+    with pytest.raises(Refused, match=r"lacks 1 of the network's tensors \(body\.stem\.0\.norm\.running_var\)"):
+        run(workspace, changed(epochs=0, weights=str(weights.relative_to(workspace))))
 
 
 def test_a_bottleneck_is_trained_reported_and_written(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,7 +328,7 @@ def test_a_vision_transformer_on_few_images_is_trained_with_a_warning(
 
 def test_training_begins_from_the_weights(workspace: Path, weights: Path) -> None:
     fresh = contents(run(workspace, out="fresh"))
-    tuned = contents(run(workspace, changed(weights=str(weights)), out="tuned"))
+    tuned = contents(run(workspace, changed(weights=str(weights.relative_to(workspace))), out="tuned"))
     assert tuned["history.csv"] != fresh["history.csv"]
 
 
@@ -296,7 +336,13 @@ def test_training_begins_from_the_weights(workspace: Path, weights: Path) -> Non
     ("change", "said"),
     [
         ({"epochs": 0}, "epochs is 0 and weights is null"),
-        ({"epochs": 0, "weights": "w", "expand": {"init": "standard"}}, "standard would spoil the weights"),
+        ({"weights": "elsewhere/w.pt"}, "is not under data/weights, which DVC watches"),
+        ({"weights": "data/weights/../../w.pt"}, "is not under data/weights, which DVC watches"),
+        (
+            {"epochs": 0, "weights": "data/weights/w.pt", "expand": {"init": "standard"}},
+            "standard would spoil the weights",
+        ),
+        ({"expand": {"block": "none", "mode": "online"}}, "mode online folds a block's branches"),
         ({"loss": {"name": "focal", "label_smoothing": 0.1}}, "label_smoothing is for cross_entropy"),
     ],
 )

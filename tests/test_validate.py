@@ -68,6 +68,7 @@ PLANTED: dict[str, tuple[pl.DataFrame, dict[str, Any], str]] = {
         "2 of 2 images have a side of fewer than 29 pixels: 000000.png",
     ),
     "animated": (with_faults("animated"), {}, "1 of 20 images has several frames"),
+    "elongated": (with_faults("elongated"), {}, "1 of 20 images is so long that only the middle is used"),
     "wrong_extension": (
         with_faults("wrong_extension"),
         {},

@@ -20,7 +20,7 @@ import polars as pl
 
 import steps.images.dataset
 import steps.images.preprocess
-from steps.images.dataset import Images, batches, load_image
+from steps.images.dataset import PLACE, Images, Row, batches, load_image
 from steps.images.draws import Positions
 from steps.images.manifest import SCHEMA
 from steps.progress import say, track
@@ -53,7 +53,7 @@ class StreamedImages:
     """Images decoded from their files by threads: no worker process, so no shared memory is needed."""
 
     def __init__(self, manifest: pl.DataFrame, root: Path, how: Preprocessing, threads: int) -> None:
-        self.places = manifest.select("name", "file", "offset", "length")
+        self.places = manifest.select(PLACE)
         self.root, self.how, self.threads = root, how, threads
 
     def read(self, rows: Iterable[Positions]) -> Iterator[Images]:
@@ -67,7 +67,7 @@ class StreamedImages:
                 yield np.stack([future.result() for future in now])
 
     def _submit(self, pool: ThreadPoolExecutor, rows_N: Positions) -> "list[Future[Images]]":
-        places = (self.places.row(number) for number in rows_N.tolist())
+        places: Iterator[Row] = (self.places.row(number) for number in rows_N.tolist())
         return [pool.submit(load_image, self.root, place, self.how) for place in places]
 
 

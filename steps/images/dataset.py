@@ -1,8 +1,11 @@
 """The images of a manifest, decoded and preprocessed, in the manifest's order.
 
+A manifest may be hostile and files change: only bytes inside the root that are still those of ingest are decoded.
 Letters: N images, H and W pixels, C = 3 channels (RGB).
 """
 
+import hashlib
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -18,7 +21,8 @@ from steps.reports.card import Preprocessing
 from steps.reports.ingest import IngestReport
 
 Images = npt.NDArray[np.uint8]
-Row = tuple[str, str, int, int]  # name, file, offset, length
+Row = tuple[str, str, int, int, str]  # the columns PLACE
+PLACE = ("name", "file", "offset", "length", "checksum")
 
 
 def image_root(ingest: Path) -> Path:
@@ -28,16 +32,21 @@ def image_root(ingest: Path) -> Path:
 
 
 def read_bytes(root: Path, row: Row) -> bytes:
-    """Return one image's bytes, or raise BadInput naming it."""
-    name, file, offset, length = row
+    """Return one image's bytes, the very ones that were ingested, or raise BadInput naming it."""
+    name, file, offset, length, checksum = row
+    path = Path(os.path.realpath(root / file))
+    if not path.is_relative_to(os.path.realpath(root)):
+        raise BadInput(f"image {name}: {file} leads out of {root}, where nothing is read; run ingest again.")
     try:
-        with (root / file).open("rb") as opened:
+        with path.open("rb") as opened:
             opened.seek(offset)
             content = opened.read(length)
     except OSError as fault:
         raise BadInput(f"image {name} cannot be read from {root / file}: {fault.strerror}.") from fault
     if len(content) < length:
         raise BadInput(f"image {name}: {root / file} is shorter than when it was ingested; run ingest again.")
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise BadInput(f"image {name}: {root / file} has changed since it was ingested; run ingest again.")
     return content
 
 
@@ -53,7 +62,7 @@ def batches(
     manifest: pl.DataFrame, root: Path, how: Preprocessing, size: int, threads: int = 2
 ) -> Iterator[Images]:
     """Yield images_NHWC_u8 of at most `size` images, in the manifest's order, a few decoded ahead."""
-    rows = iter(manifest.select("name", "file", "offset", "length").rows())
+    rows = iter(manifest.select(PLACE).rows())
     with ThreadPoolExecutor(threads) as pool:
         ahead = [pool.submit(load_image, root, row, how) for row in islice(rows, 2 * size)]
         while ahead:

@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["unreadable", "extension", "mode", "animated", "rotated"]
+Kind = Literal["unreadable", "extension", "mode", "animated", "elongated", "rotated"]
 
 
 class Fault(NamedTuple):
@@ -32,6 +32,7 @@ FAULTS: dict[str, Fault] = {
     "alpha": Fault("mode", "is transparent in places or could be; it is laid over white"),
     "unusual_mode": Fault("mode", "has numbers or colours other than 8 or 16-bit grey, RGB and CMYK"),
     "animated": Fault("animated", "has several frames or pages, of which the first is used"),
+    "elongated": Fault("elongated", "is more than 50 times as long as it is wide, of which the middle is used"),
     "rotated": Fault("rotated", "is stored turned or mirrored, and set upright by its EXIF orientation"),
 }
 

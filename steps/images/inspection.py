@@ -19,7 +19,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from steps.images.faults import FAULTS
-from steps.images.preprocess import FORMATS, decode_rgb
+from steps.images.preprocess import FORMATS, MAX_ASPECT, decode_rgb
 
 MAX_BYTES = 512 * 2**20  # of a file; the pixels are limited by Pillow (89 million)
 ENDS_EARLY = re.compile(r"truncated|ends? of (file|image)|not enough|unexpected end|EOF", re.I)
@@ -159,7 +159,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _oddities(facts: Facts, name: str, deep: bool, transparent: bool) -> list[str]:
     """Return what is unusual about an image that may be sound; its pixels can be used by a stated rule."""
-    assert facts.mode and facts.format and facts.frames
+    assert facts.mode and facts.format and facts.frames and facts.width and facts.height
+    sides = sorted((facts.width, facts.height))
     mode_fault = MODE_FAULTS.get(facts.mode)
     claimed = EXTENSIONS.get(Path(name).suffix.lower())
     is_photograph = facts.format == "MPO"  # a JPEG with a second picture behind it, as telephones make
@@ -168,6 +169,7 @@ def _oddities(facts: Facts, name: str, deep: bool, transparent: bool) -> list[st
         "sixteen_bit": deep,
         "alpha": transparent,
         "animated": facts.frames > 1 and not is_photograph,
+        "elongated": sides[1] > MAX_ASPECT * sides[0],
         "rotated": facts.orientation != 1,
     }
     found = {fault for fault, is_so in seen.items() if is_so} | ({mode_fault} if mode_fault else set())

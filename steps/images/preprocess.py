@@ -13,6 +13,7 @@ from steps.reports.card import Preprocessing
 
 # Pillow's other formats are rare, and one of them (EPS) starts another program on the file.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+MAX_ASPECT = 50  # long side to short; of a longer image the middle is used, or resizing it could fill the memory
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -36,9 +37,20 @@ def decode_rgb(content: bytes) -> Image.Image:
 
 def preprocess(image: Image.Image, how: Preprocessing) -> npt.NDArray[np.uint8]:
     """Return the network's input, HWC uint8: short side to `how.resize`, centre crop to `how.size`."""
+    image = _middle(image)
     scale = how.resize / min(image.size)
     width, height = (max(how.resize, round(side * scale)) for side in image.size)
     if (width, height) != image.size:
         image = image.resize((width, height), FILTERS[how.interpolation])
     left, top = (width - how.size) // 2, (height - how.size) // 2
     return np.asarray(image.crop((left, top, left + how.size, top + how.size)))
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Return the middle of an image that is longer than MAX_ASPECT allows, and any other image itself."""
+    width, height = image.size
+    if max(width, height) <= MAX_ASPECT * min(width, height):
+        return image
+    width, height = min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))

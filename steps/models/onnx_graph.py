@@ -16,6 +16,10 @@ INPUT, OUTPUT, BATCH = "images_NHWC_u8", "logits_NK", "N"
 CLASS_NAMES, PREPROCESSING = "class_names", "preprocessing"  # keys of the metadata; both hold JSON
 
 
+class InvalidGraph(BadInput):
+    """What the exporter wrote is no ONNX; the sentence holds the checker's words."""
+
+
 def to_onnx(network: nn.Module, card: Card, opset: int) -> onnx.ModelProto:
     """Return the graph of the network with its normalisation inside, for any number of images."""
     module = normalised(network, card.preprocessing).eval()
@@ -62,11 +66,11 @@ def described(graph: onnx.ModelProto, card: Card) -> onnx.ModelProto:
 
 
 def checked_bytes(graph: onnx.ModelProto) -> bytes:
-    """Return the graph's bytes, the same for the same graph, or raise BadInput when ONNX finds it invalid."""
+    """Return the graph's bytes, the same for the same graph, or raise InvalidGraph when ONNX finds it invalid."""
     try:
         onnx.checker.check_model(graph, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as fault:
-        raise BadInput(f"the exported graph is no valid ONNX: {' '.join(str(fault).split())[:300]}") from fault
+        raise InvalidGraph(f"the exported graph is no valid ONNX: {' '.join(str(fault).split())[:300]}") from fault
     content: bytes = graph.SerializeToString(deterministic=True)
     return content
 

@@ -27,18 +27,20 @@ def load_weights(network: nn.Module, path: Path, min_coverage: float) -> Weights
     Coverage is the share of the network's tensors that the file fills; `used` is the share of the file's tensors
     that the network has a place for. A last layer of another shape, or one that the file does not have, keeps its
     fresh weights, is left out of the count and is said. A vision transformer's position embedding is interpolated
-    to the network's input size. Raises Refused when either share is under `min_coverage`; the network is then
-    unchanged.
+    to the network's input size. Raises Refused when a weight is not finite, or when either share is under
+    `min_coverage`; the network is then unchanged.
     """
-    tensors, interpolated = fitted(network, read_weights(path))
+    read = read_weights(path)
+    _check_finite(read, path)
+    tensors, interpolated = fitted(network, read)
     coverage = cover(network, tensors).model_copy(update={"interpolated": interpolated})
     if min(coverage.coverage, coverage.used) < min_coverage:
         raise Refused(_too_little(network, path, coverage, min_coverage), TrainReport(weights=coverage))
     left = {*coverage.missing, *coverage.unexpected, *coverage.other_shape}
     network.load_state_dict({key: value for key, value in tensors.items() if key not in left}, strict=False)
-    say(f"{path} fills {coverage.coverage:.1%} of the network: {_said(coverage)}.")
+    say(f"train: {path} fills {coverage.coverage:.1%} of the network: {_said(coverage)}.")
     if coverage.head_replaced:
-        say(f"the last layer ({head_name(network)}) starts fresh: the file has none of its shape.")
+        say(f"train: the last layer ({head_name(network)}) starts fresh: the file has none of its shape.")
     return coverage
 
 
@@ -119,6 +121,15 @@ def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if tensors and all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors
+
+
+def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    bad = [key for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise Refused(
+            f"{path} has numbers that are not finite in {len(bad)} of its tensors, the first {bad[0]}; "
+            "take the weights of an earlier epoch."
+        )
 
 
 def _too_little(network: nn.Module, path: Path, coverage: WeightsCoverage, bound: float) -> str:

@@ -8,3 +8,5 @@ class FuseParams(Section):
 
     max_error_fp32: Positive = 1e-5
     max_error_fp64: Positive = 1e-12
+    max_error_fp16: Positive | None = None  # null: what fp16 makes of the plain network is not looked at here
+    max_error_bf16: Positive | None = None

@@ -1,6 +1,6 @@
 """`gate:` how much worse than the trained form a form may be, and which forms decide."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -20,7 +20,8 @@ class GateParams(Section):
     max_score_difference: Fraction = 0.05  # of the softmax, in all but one of a hundred images
     min_top1: Fraction = 0.0
     min_worst_recall: Fraction = 0.0
-    max_champion_drop: Fraction = 0.01  # how much worse than the release in production
+    champion: Literal["compare", "skip"] = "compare"  # with the release in production, where there is one
+    max_champion_drop: Fraction = 0.01  # how much worse than that release
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 
     @field_validator("required")

@@ -1,10 +1,21 @@
 """`ingest:` where the images are and how their labels are written down."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from steps.params.base import Section
+
+
+def _column(value: object) -> object:
+    """Return what can be a column; -1 and true are numbers to Python, and would be taken for columns silently."""
+    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not (value is None or isinstance(value, str) or is_number):
+        raise ValueError(f"{value!r} is no column: write its name, or its number from 0")
+    return value
+
+
+Column = Annotated[str | int | None, BeforeValidator(_column)]
 
 
 class Columns(Section):
@@ -14,11 +25,11 @@ class Columns(Section):
     path and label, and source, group and split where it has columns of these names.
     """
 
-    path: str | int | None = None
-    label: str | int | None = None
-    source: str | int | None = None
-    group: str | int | None = None
-    split: str | int | None = None
+    path: Column = None
+    label: Column = None
+    source: Column = None
+    group: Column = None
+    split: Column = None
 
 
 class IngestParams(Section):

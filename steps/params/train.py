@@ -1,8 +1,9 @@
 """`train:` the network, its blocks, and how it learns."""
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from steps.params.base import Count, Fraction, Positive, Section
 from steps.reports.card import Interpolation
@@ -12,13 +13,20 @@ class ExpandParams(Section):
     """Which multi-branch block each convolution trains as; `none` trains the plain network.
 
     `init: exact` begins as the network without the blocks, `standard` as the papers do, with every branch at
-    full strength; `auto` is exact where there are weights to keep, else standard.
+    full strength; `auto` is exact where there are weights to keep, else standard. `mode: branch` trains every
+    branch as a convolution with a norm, `online` sums their kernels before one convolution in each step.
     """
 
     block: Literal["none", "repvgg", "acb", "dbb", "mobileone"] = "repvgg"
     where: str = "all"  # or a kernel size such as "3x3", or a pattern of module names such as "layer1.*"
     init: Literal["auto", "exact", "standard"] = "auto"
-    mode: Literal["branch"] = "branch"
+    mode: Literal["branch", "online"] = "branch"
+
+    @model_validator(mode="after")
+    def _has_branches(self) -> Self:
+        if self.block == "none" and self.mode == "online":
+            raise ValueError("mode online folds a block's branches, and block none has none; choose a block")
+        return self
 
 
 class LossParams(Section):
@@ -83,6 +91,15 @@ class TrainParams(Section):
     augment: AugmentParams = AugmentParams()
     best_by: Literal["top1", "macro_recall"] = "top1"
     probes: Annotated[int, Field(ge=1, le=256)] = 16
+
+    @field_validator("weights")
+    @classmethod
+    def _are_watched(cls, weights: str | None) -> str | None:
+        """A file that changes where DVC does not look would leave an old model that passes for the new one."""
+        parts = PurePosixPath(weights or "data/weights/x").parts
+        if parts[:2] != ("data", "weights") or len(parts) < 3 or ".." in parts:
+            raise ValueError(f"'{weights}' is not under data/weights, which DVC watches; put it, or a link, there")
+        return weights
 
     @property
     def init(self) -> Literal["exact", "standard"]:

@@ -21,6 +21,7 @@ class ValidateParams(Section):
     max_wrong_extension: Count | None = 0
     max_unusual_modes: Count | None = None
     max_animated: Count | None = 0
+    max_elongated: Count | None = 0
     max_duplicates: Count | None = None
     max_conflicting_duplicates: Count = 0
     min_side: Annotated[int, Field(ge=1)] = 8

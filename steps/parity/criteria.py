@@ -90,8 +90,8 @@ def champion_drop(pair: Pair, bound: float) -> Finding:
 def recall_drop(pair: Pair, bound: float) -> Finding:
     """Judge each class's drop of recall: fails where one is shown to exceed the bound.
 
-    A class of five images that loses one has dropped by 20 points and proves nothing: such classes are listed
-    as undecided, and do not fail the form.
+    A class of five images that loses one has dropped by 20 points and proves nothing, and one without any test
+    image even less: such classes are listed as undecided, and do not fail the form.
     """
     labels_N, classes = pair.reference.labels_N, pair.reference.card.class_num
     counts_K = [np.bincount(labels_N, mask_N, classes) for mask_N in (pair.lost_N, pair.gained_N, None)]
@@ -101,10 +101,11 @@ def recall_drop(pair: Pair, bound: float) -> Finding:
     least_K = least_drop(lost_K, gained_K, images_K, pair.confidence_to_fail(len(seen_K)))
     most_K = largest_drop(lost_K, gained_K, images_K, pair.confidence)
     failed_K = least_K > bound
-    undecided_K = ~failed_K & (most_K > bound)
+    undecided_K = np.ones(classes, np.bool_)  # where there is no test image, nothing is known
+    undecided_K[seen_K] = ~failed_K & (most_K > bound)
     worst = int(np.argmax(np.where(failed_K, drop_K + 2, drop_K)))
     names = pair.reference.card.class_names
-    undecided = tuple(names[seen_K[index]] for index in np.flatnonzero(undecided_K))
+    undecided = tuple(names[number] for number in np.flatnonzero(undecided_K))
     evidence = f" (class '{names[seen_K[worst]]}' of {int(images_K[worst])} images{_some(undecided)})"
     if failed_K.any():
         return Finding(float(drop_K[worst]), "fail", "exceeds", evidence, undecided=undecided)

@@ -29,7 +29,11 @@ class Unusable(StepError):
 
 
 class NotRun(StepError):
-    """A form that this machine could not run, with the reason."""
+    """A form that was not run, with the reason; `exists` is false where there is no such model at all."""
+
+    def __init__(self, sentence: str, exists: bool) -> None:
+        super().__init__(sentence)
+        self.exists = exists
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def read_evidence(folder: Path, form: str) -> Evidence:
     """Return the form's figures and scores; raises NotRun if it was deferred, Unusable if they do not fit."""
     report = read_report(folder, form)
     if report.deferred is not None:
-        raise NotRun(report.deferred)
+        raise NotRun(report.deferred, exists=report.card is not None)
     path = folder / f"{form}.parquet"
     if report.card is None:
         raise Unusable("evidence", f"{folder / f'{form}.json'} holds no card; evaluate it again.")

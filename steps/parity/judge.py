@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from steps.metrics.agreement import divergence, same_class
 from steps.metrics.calibration import calibration_error
@@ -26,6 +27,7 @@ class Terms:
     required: Sequence[str]
     limits: Mapping[str, float]
     confidence: float
+    champion: Literal["compare", "skip"] = "compare"
 
     @property
     def parents(self) -> dict[str, str]:
@@ -87,17 +89,20 @@ def _judge_form(form: str, opened: Opened, reference: Opened, champion: Opened, 
     assert isinstance(reference, Evidence), "nothing is comparable with a reference that cannot be used"
     pair = Pair(reference, opened, terms.confidence, forms=len(terms.parents))
     criteria = _held(pair, FLOORS | PAIRED, terms.limits)
-    if form == SHIPPED and isinstance(champion, Evidence):
+    if form == SHIPPED and isinstance(champion, Evidence) and terms.champion == "compare":
         criteria += _held(Pair(champion, opened, terms.confidence), AGAINST_CHAMPION, terms.limits)
     return _with_figures(pair, criteria, required), criteria
 
 
 def _judge_champion(champion: Opened, reference: Opened, terms: Terms) -> Judged:
-    """List the release in production. One that cannot be judged stops the release; none at all does not."""
+    """List the release in production. One that cannot be compared stops the release; none at all does not."""
+    compared = terms.champion == "compare"
     if not isinstance(champion, Evidence):
-        return _without_figures(CHAMPION, champion, required=isinstance(champion, Unusable))
+        exists = isinstance(champion, Unusable) or champion.exists
+        advice = " gate.champion: skip ships without the comparison." if exists and compared else ""
+        return _without_figures(CHAMPION, champion, required=exists and compared, advice=advice)
     assert isinstance(reference, Evidence), "nothing is comparable with a reference that cannot be used"
-    return _with_figures(Pair(reference, champion, terms.confidence), [], required=True), []
+    return _with_figures(Pair(reference, champion, terms.confidence), [], required=compared), []
 
 
 def _held(pair: Pair, rules: Mapping[str, Rule], limits: Mapping[str, float]) -> list[Criterion]:
@@ -122,10 +127,11 @@ def _criterion(form: str, metric: str, finding: Finding, bound: float, key: str 
     )
 
 
-def _without_figures(form: str, reason: NotRun | Unusable, required: bool) -> Judged:
+def _without_figures(form: str, reason: NotRun | Unusable, required: bool, advice: str = "") -> Judged:
     judgement: Judgement = "deferred" if isinstance(reason, NotRun) else "fail"
     metric = "run" if isinstance(reason, NotRun) else reason.check
-    criterion = Criterion(form=form, metric=metric, judgement=judgement, sentence=str(reason))
+    sentence = f"{reason}{'.' if advice and not str(reason).endswith('.') else ''}{advice}"
+    criterion = Criterion(form=form, metric=metric, judgement=judgement, sentence=sentence)
     return FormVerdict(form=form, judgement=judgement, required=required, why=str(reason)), [criterion]
 
 

@@ -71,6 +71,12 @@ class KernelBranch(nn.Module):
         weight_OIKK, bias_O = follow_by_norm(weight_OIKK, bias_O, *scale_shift(self.norm))
         return embed(weight_OIKK, self.window, self.offset), bias_O
 
+    def adopt(self, conv: nn.Conv2d) -> None:
+        """Take the convolution's weights over."""
+        self.conv.load_state_dict({"weight": conv.weight}, strict=True)
+        if conv.bias is not None:
+            self.conv.bias = nn.Parameter(conv.bias.detach().clone())
+
 
 class IdentityBranch(nn.Module):
     """A batch norm of the input itself: its kernel is a Dirac at the window's centre."""

@@ -1,21 +1,30 @@
 """The proof that two networks are the same function: outputs compared site by site and as a whole."""
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
+from steps.reparam.copies import copied
 from steps.reparam.expand import MultiBranchConv
+from steps.reparam.library_blocks import library_blocks
 from steps.reparam.norms import NormTail, apply_norm
 from steps.reparam.pairing import pair_convs_with_norms
+from steps.reparam.probe import largest_error
 from steps.reports.certificate import CertificateRow
 
 WHOLE = "whole network"
-Precision = Literal["fp64", "fp32"]
+Precision = Literal["fp64", "fp32", "fp16", "bf16"]
 Probes = Literal["random", "real"]
-DTYPES: dict[Precision, torch.dtype] = {"fp64": torch.float64, "fp32": torch.float32}
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp64": torch.float64,
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 def certify(
@@ -27,21 +36,24 @@ def certify(
 ) -> tuple[CertificateRow, ...]:
     """Return every comparison of the two networks, the worst first; whoever asked judges them.
 
-    `plain` comes in float64, not yet rounded: the fp64 rows show the algebra, the fp32 rows what will ship.
-    `probes_NCHW` are real images, normalised; as many random ones are drawn from the seed. A site sees what
-    reaches it of the real images, and random numbers of that shape. An error is the largest absolute
-    difference over the largest absolute output, and None when it is not finite.
+    `plain` comes in float64, not yet rounded: the fp64 rows show the algebra, the fp32 rows what will ship. In
+    half a precision the plain network alone is rounded: two roundings would hide each other. `bounds` says
+    which precisions are asked for. `probes_NCHW` are real images, normalised; as many random ones are drawn
+    from the seed. A site (a convolution with its norm, a library's block) sees what reaches it of the real
+    images, and random numbers of that shape. An error is the largest absolute difference over the largest
+    absolute output, and None when it is not finite.
     """
     rows: list[CertificateRow] = []
-    pairs = _pairs(multi_branch, probes_NCHW)
-    for precision, dtype in DTYPES.items():
-        reference = copy.deepcopy(multi_branch).eval().to(dtype)
-        candidate = copy.deepcopy(plain).eval().to(dtype)
+    sites = _sites(multi_branch, probes_NCHW)
+    for precision, bound in bounds.items():
+        dtype = DTYPES[precision]
+        of_reference = torch.float64 if dtype.itemsize < 4 else dtype
+        reference = copied(multi_branch).to(of_reference).eval()
+        candidate = copied(plain).to(dtype).eval()
         generator = torch.Generator().manual_seed(seed)
-        for site, probes, error in _compare(reference, candidate, pairs, probes_NCHW.to(dtype), generator):
-            rows.append(
-                CertificateRow(site=site, precision=precision, probes=probes, error=error, bound=bounds[precision])
-            )
+        errors = _compare(reference, candidate, sites, probes_NCHW.to(of_reference), generator)
+        for (site, probes), error in errors.items():
+            rows.append(CertificateRow(site=site, precision=precision, probes=probes, error=error, bound=bound))
     return worst_first(rows)
 
 
@@ -57,72 +69,101 @@ def exceeds(row: CertificateRow) -> bool:
 
 def relative_error(reference: Tensor, candidate: Tensor) -> float | None:
     """Return the largest absolute difference over the largest absolute output; None if it is not finite."""
-    if reference.shape != candidate.shape:
-        return None
-    expected, given = reference.detach().double(), candidate.detach().double()
-    difference, largest = float((expected - given).abs().max()), float(expected.abs().max())
-    error = 0.0 if difference == 0 else difference / largest if largest > 0 else float("inf")
-    return error if error < float("inf") else None
+    error = largest_error(reference, candidate)
+    return error if error < math.inf else None
 
 
 @torch.no_grad()
 def _compare(
     reference: nn.Module,
     candidate: nn.Module,
-    pairs: dict[str, str],
+    sites: dict[str, str | None],
     real_NCHW: Tensor,
     generator: torch.Generator,
-) -> Iterator[tuple[str, Probes, float | None]]:
-    """Yield (site, kind of probes, error); the sites' real inputs are met on the way through the network."""
-    found: list[tuple[str, Probes, float | None]] = []
+) -> dict[tuple[str, Probes], float | None]:
+    """Return (site, kind of probes) -> error; the sites' real inputs are met on the way through the network."""
+    errors: dict[tuple[str, Probes], float | None] = {}
 
-    def look(site: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-            conv = candidate.get_submodule(site)
-            kinds: dict[Probes, Tensor] = {"real": inputs[0], "random": _random(inputs[0], generator)}
-            for kind, probe_NCHW in kinds.items():
+    def note(site: str, kind: Probes, expected: Any, given: Any) -> None:
+        error = _largest_error(expected, given)
+        before = errors.get((site, kind), 0.0)
+        errors[site, kind] = None if error is None or before is None else max(error, before)
+
+    def look(site: str, norm: str | None) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            other = candidate.get_submodule(site)
+            kinds: dict[Probes, Any] = {"real": inputs, "random": _random(inputs, generator)}
+            for kind, probes in kinds.items():
                 # forward, not the module itself: this hook must not be called by its own call
-                expected = _after_norm(reference, pairs[site], module.forward(probe_NCHW))
-                given = _after_norm(candidate, pairs[site], conv(probe_NCHW))
-                found.append((site, kind, relative_error(expected, given)))
+                expected = _after_norm(reference, norm, module.forward(*_cast(probes, reference)))
+                note(site, kind, expected, _after_norm(candidate, norm, other(*_cast(probes, candidate))))
 
         return hook
 
-    handles = [reference.get_submodule(site).register_forward_hook(look(site)) for site in pairs]
-    expected = reference(real_NCHW)
+    handles = [reference.get_submodule(s).register_forward_pre_hook(look(s, norm)) for s, norm in sites.items()]
+    expected = reference(*_cast((real_NCHW,), reference))
     for handle in handles:
         handle.remove()
-    yield from found
-    yield WHOLE, "real", relative_error(expected, candidate(real_NCHW))
-    random_NCHW = _random(real_NCHW, generator)
-    yield WHOLE, "random", relative_error(reference(random_NCHW), candidate(random_NCHW))
+    note(WHOLE, "real", expected, candidate(*_cast((real_NCHW,), candidate)))
+    random = _random((real_NCHW,), generator)
+    note(WHOLE, "random", reference(*_cast(random, reference)), candidate(*_cast(random, candidate)))
+    return errors
 
 
-def _pairs(multi_branch: nn.Module, probes_NCHW: Tensor) -> dict[str, str]:
-    """Return site -> the place of its norm, of the multi-branch sites and of plain convolutions with a norm."""
+def _sites(multi_branch: nn.Module, probes_NCHW: Tensor) -> dict[str, str | None]:
+    """Return site -> the place of its norm: multi-branch sites and plain convolutions; None: a library's block."""
     tails = {m.site: name for name, m in multi_branch.named_modules() if isinstance(m, NormTail)}
-    sites = {
+    blocks = library_blocks(multi_branch)
+    own = {
         name: tails[module.site]
         for name, module in multi_branch.named_modules()
         if isinstance(module, MultiBranchConv)
     }
-    inside = tuple(f"{name}." for name in sites)
     plain = pair_convs_with_norms(multi_branch, probes_NCHW).norm_of
-    return {**sites, **{conv: norm for conv, norm in plain.items() if not conv.startswith(inside)}}
+    inside = tuple(f"{name}." for name in (*own, *blocks))
+    pairs = {**own, **plain}
+    return {
+        **dict.fromkeys(blocks),
+        **{conv: norm for conv, norm in pairs.items() if conv not in blocks and not conv.startswith(inside)},
+    }
 
 
-def _after_norm(model: nn.Module, norm_name: str, output_NCHW: Tensor) -> Tensor:
+def _largest_error(expected: Any, given: Any) -> float | None:
+    """Return the largest relative error among the outputs of a module that may return several."""
+    pairs = list(zip(tree_leaves(expected), tree_leaves(given), strict=True))
+    errors = [relative_error(one, other) for one, other in pairs if isinstance(one, Tensor)]
+    return None if None in errors else max(filter(None, errors), default=0.0)
+
+
+def _after_norm(model: nn.Module, norm_name: str | None, output: Any) -> Any:
     """Return a convolution's output through its batch norm, where there still is one, before any activation."""
-    norm = model.get_submodule(norm_name)
+    norm = None if norm_name is None else model.get_submodule(norm_name)
     if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
-        return apply_norm(norm, output_NCHW)
-    return output_NCHW
+        return apply_norm(norm, output)
+    return output
 
 
-def _random(like_NCHW: Tensor, generator: torch.Generator) -> Tensor:
-    """Return normal numbers of this shape; drawn in float64, so that both precisions see the same ones."""
-    drawn = torch.randn(like_NCHW.shape, generator=generator, dtype=torch.float64)
-    return drawn.to(like_NCHW.dtype).to(like_NCHW.device)
+def _cast(inputs: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
+    """Return the inputs in the network's precision, copied: a module may work in place."""
+    dtype = next(model.parameters()).dtype
+    cast: tuple[Any, ...] = tree_map(lambda leaf: leaf.clone().to(dtype) if _is_float(leaf) else leaf, inputs)
+    return cast
+
+
+def _random(inputs: tuple[Any, ...], generator: torch.Generator) -> tuple[Any, ...]:
+    """Return normal numbers of these shapes; drawn in float64, so that all precisions see the same ones."""
+
+    def drawn(leaf: Any) -> Any:
+        if not _is_float(leaf):
+            return leaf
+        return torch.randn(leaf.shape, generator=generator, dtype=torch.float64).to(leaf.device)
+
+    random: tuple[Any, ...] = tree_map(drawn, inputs)
+    return random
+
+
+def _is_float(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
 
 
 def _badness(row: CertificateRow) -> tuple[float, str, str, str]:

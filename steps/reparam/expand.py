@@ -1,21 +1,29 @@
 """From a plain network to its multi-branch form for training, and the plan that says site by site what is done."""
 
 import fnmatch
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from steps.errors import BadInput, did_you_mean
-from steps.reparam.branches import BLOCKS, BRANCHES, Branch, branches_for
+from steps.reparam.branches import (
+    BLOCKS,
+    BRANCHES,
+    Branch,
+    KernelBranch,
+    branches_for,
+)
 from steps.reparam.geometry import Geometry, geometry_of, pad_once
 from steps.reparam.kernels import Affine
-from steps.reparam.norms import Held, Norm, NormTail, copy_norm, hold, norm_like
+from steps.reparam.norms import Held, NewNorm, Norm, NormTail, copy_norm, hold, norm_like
+from steps.reparam.online import OnlineBranch, make_online, silence_parts
 from steps.reparam.pairing import pair_convs_with_norms
 
 Init = Literal["exact", "standard"]
-Mode = Literal["branch"]
+Mode = Literal["branch", "online"]
 
 
 @dataclass(frozen=True)
@@ -51,17 +59,15 @@ class ExpansionPlan:
 class MultiBranchConv(nn.Module):
     """The sum of branches, in the place of a convolution and its batch norm."""
 
-    def __init__(self, site: str, conv: nn.Conv2d, norm: Norm, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, site: str, conv: nn.Conv2d, norm: Norm, names: tuple[str, ...], mode: Mode = "branch"
+    ) -> None:
         super().__init__()
         self.site = site
         self.conv: Held = hold(conv)
         self.geometry: Geometry = geometry_of(conv)
-        self.branches = nn.ModuleDict()
-        for name in names:
-            copies = sum(key.partition("_copy")[0] == name for key in self.branches)
-            branch = BRANCHES[name].make(self.geometry, norm_like(norm))
-            assert isinstance(branch, nn.Module)
-            self.branches[f"{name}_copy{copies}" if copies else name] = branch
+        branches = MODES[mode].make(self.geometry, norm_like(norm), _numbered(names))
+        self.branches = nn.ModuleDict(branches)
 
     def forward(self, input_NCHW: Tensor) -> Tensor:
         """Return what the convolution and its batch norm return."""
@@ -80,6 +86,35 @@ class MultiBranchConv(nn.Module):
         """Return the one kernel and bias of all branches, in float64."""
         weights, biases = zip(*(branch.folded() for branch in self.parts().values()), strict=True)
         return torch.stack(weights).sum(0), torch.stack(biases).sum(0)
+
+
+def make_branches(geometry: Geometry, new_norm: NewNorm, names: Mapping[str, str]) -> dict[str, nn.Module]:
+    """Return the named branches, each with a batch norm of its own."""
+    branches: dict[str, nn.Module] = {}
+    for key, name in names.items():
+        branch = BRANCHES[name].make(geometry, new_norm)
+        assert isinstance(branch, nn.Module)
+        branches[key] = branch
+    return branches
+
+
+def silence_branches(branches: nn.ModuleDict) -> None:
+    """Make every branch but the first add nothing: its batch norm's gamma becomes zero."""
+    for branch in list(branches.values())[1:]:
+        nn.init.zeros_(branch.get_parameter("norm.weight"))
+
+
+class ModeType(NamedTuple):
+    """How a site's branches are made, and how the new ones are silenced at the start."""
+
+    make: Callable[[Geometry, NewNorm, Mapping[str, str]], dict[str, nn.Module]]
+    silence: Callable[[nn.ModuleDict], None]
+
+
+MODES: dict[Mode, ModeType] = {
+    "branch": ModeType(make_branches, silence_branches),
+    "online": ModeType(make_online, silence_parts),
+}
 
 
 def plan_expansion(
@@ -116,12 +151,13 @@ def expand(
 ) -> ExpansionPlan:
     """Give the network's convolutions their branches, in place, and return what was done.
 
-    With `init="exact"` the network computes the same function as before, in training and in eval mode: every
-    new branch ends in a batch norm whose gamma starts at zero. With "standard" the new branches start at full
-    strength, as the papers train. New weights are drawn from torch's global generator.
+    With `mode="branch"` every branch is a convolution with a batch norm; with "online" the kernels are summed
+    before one convolution. With `init="exact"` the network computes the same function as before, in training
+    and in eval mode: each new branch's gamma, or scale, starts at zero. With "standard" the new branches start
+    at full strength, as the papers train. New weights are drawn from torch's global generator.
     """
     if mode not in get_args(Mode):
-        raise BadInput(f"'{mode}' is no mode of expand; there is {', '.join(get_args(Mode))}.")
+        raise BadInput(f"'{mode}' is no mode of expand; there are {', '.join(get_args(Mode))}.")
     if init not in get_args(Init):
         raise BadInput(f"'{init}' is no init of expand; there are {', '.join(get_args(Init))}.")
     plan = plan_expansion(model, block, where, example_NCHW)
@@ -129,7 +165,7 @@ def expand(
         reasons = "; ".join(plan.lines()[:3]) or "it has no convolutions"
         raise BadInput(f"expand finds no site for '{block}' at '{where}' in {type(model).__name__}: {reasons}.")
     for site in plan.expanded:
-        _expand_site(model, site, init)
+        _expand_site(model, site, init, mode)
     return plan
 
 
@@ -156,21 +192,24 @@ def _is_wanted(name: str, conv: nn.Conv2d, where: str) -> bool:
     return where == "x".join(map(str, conv.kernel_size)) or fnmatch.fnmatchcase(name, where)
 
 
-def _expand_site(model: nn.Module, site: SitePlan, init: Init) -> None:
+def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> None:
     """Put the branches at the convolution's place, and at the norm's place what the norm had inside."""
     assert site.norm is not None
     conv, norm = model.get_submodule(site.site), model.get_submodule(site.norm)
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
-    block = MultiBranchConv(site.site, conv, norm, site.branches)
+    block = MultiBranchConv(site.site, conv, norm, site.branches, mode)
     block.to(conv.weight.device, conv.weight.dtype).train(model.training)
-    first, *others = block.parts().values()
+    first = next(iter(block.branches.values()))
+    assert isinstance(first, KernelBranch | OnlineBranch)
     copy_norm(norm, first.norm)
-    assert isinstance(first, nn.Module)
-    first.get_submodule("conv").load_state_dict({"weight": conv.weight}, strict=True)
-    if conv.bias is not None:
-        first.get_submodule("conv").register_parameter("bias", nn.Parameter(conv.bias.detach().clone()))
+    first.adopt(conv)
     if init == "exact":
-        for branch in others:
-            nn.init.zeros_(branch.norm.weight)
+        MODES[mode].silence(block.branches)
     model.set_submodule(site.site, block)
     model.set_submodule(site.norm, NormTail(norm, site.site).train(model.training))
+
+
+def _numbered(names: tuple[str, ...]) -> dict[str, str]:
+    """Return the names under keys that tell a repeated one's copies apart: full, full_copy1, full_copy2."""
+    copies = [names[:place].count(name) for place, name in enumerate(names)]
+    return {f"{name}_copy{copy}" if copy else name: name for name, copy in zip(names, copies, strict=True)}

@@ -1,26 +1,27 @@
 """From the multi-branch form back to the plain network, and from there to one without batch norms."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from steps.errors import BadInput
+from steps.reparam.copies import copied
 from steps.reparam.expand import MultiBranchConv
 from steps.reparam.kernels import follow_by_norm
+from steps.reparam.library_blocks import fold_library_blocks
 from steps.reparam.norms import NormTail, scale_shift, set_to_shift
 from steps.reparam.pairing import pair_convs_with_norms
 
 
-def fold(model: nn.Module) -> nn.Module:
+def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
     """Return the plain network of the same function, with the keys of the architecture it was expanded from.
 
     Each site is folded in float64 and rounded once, to the dtype it had. The kernel goes into the convolution;
-    the bias into its bias, or else into the batch norm, which then only adds it. The given network is left as
-    it is; one in training mode is refused, because a batch has no kernel.
+    the bias into its bias, or else into the batch norm, which then only adds it. Blocks that a library brought
+    take its inference form. The given network is left as it is; one in training mode is refused, because a
+    batch has no kernel.
     """
     _refuse_training(model, "fold")
-    plain = copy.deepcopy(model)
+    plain = copied(model)
     sites = {m.site: (name, m) for name, m in plain.named_modules() if isinstance(m, MultiBranchConv)}
     tails = {m.site: (name, m) for name, m in plain.named_modules() if isinstance(m, NormTail)}
     for key, (name, block) in sites.items():
@@ -28,7 +29,7 @@ def fold(model: nn.Module) -> nn.Module:
         conv, norm = folded_site(block, tail)
         plain.set_submodule(name, conv)
         plain.set_submodule(norm_name, norm)
-    return plain
+    return fold_library_blocks(plain, example_NCHW)
 
 
 @torch.no_grad()
@@ -62,7 +63,7 @@ def absorb_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Mod
     _refuse_training(model, "absorb_norms")
     if any(isinstance(module, MultiBranchConv) for module in model.modules()):
         raise BadInput("absorb_norms: the network is still multi-branch; fold it first.")
-    absorbed = copy.deepcopy(model)
+    absorbed = copied(model)
     for conv_name, norm_name in pair_convs_with_norms(model, example_NCHW).norm_of.items():
         _absorb(absorbed, conv_name, norm_name)
     return absorbed

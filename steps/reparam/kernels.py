@@ -42,9 +42,8 @@ def dirac(channels: int, groups: int, like: Tensor) -> Tensor:
 
     A kernel of ones is the identity in a depthwise convolution only, where I is 1.
     """
-    inputs = channels // groups
-    own_input_O = torch.arange(channels, device=like.device) % inputs
-    return F.one_hot(own_input_O, inputs).to(like.dtype).reshape(channels, inputs, 1, 1)
+    one_II = torch.eye(channels // groups, dtype=like.dtype, device=like.device)
+    return one_II.repeat(groups, 1).reshape(channels, -1, 1, 1)
 
 
 def compose_pointwise(first: Affine, then: Affine, groups: int) -> Affine:

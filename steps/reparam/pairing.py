@@ -1,6 +1,6 @@
 """Which batch norm belongs to which convolution: seen by watching one forward pass, never by order of names."""
 
-import copy
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from steps.errors import BadInput
+from steps.reparam.copies import copied
 from steps.reparam.norms import PLAIN_NORMS, TAIL, apply_norm, apply_tail
 
 SIZES = (32, 64, 128, 224, 299, 384, 512)
@@ -18,7 +19,11 @@ SIZES = (32, 64, 128, 224, 299, 384, 512)
 
 @dataclass(frozen=True)
 class Pairing:
-    """Every convolution and every batch norm is in a pair or has a reason why it is not."""
+    """Every convolution and every batch norm is in a pair or has a reason why it is not.
+
+    A convolution with rules of its own (timm's Conv2dSame) may be in a pair, so that its norm can go, and have a
+    reason, so that it is not expanded.
+    """
 
     norm_of: dict[str, str]
     lone_convs: dict[str, str]
@@ -36,6 +41,7 @@ class _Seen:
     inside: list[str] = field(default_factory=list)  # the norms being computed
     other_uses: dict[str, str] = field(default_factory=dict)  # conv -> what else reads its output
     wrong_norms: dict[str, str] = field(default_factory=dict)
+    wrong_convs: set[str] = field(default_factory=set)
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -64,8 +70,9 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
     norms = _named(model, _BatchNorm)
     if not convs:
         return Pairing({}, {}, dict.fromkeys(norms, "no convolution in the network"))
-    watched = copy.deepcopy(model).float().cpu().eval()
-    seen = _watch(watched, example_NCHW)
+    watched = copied(model).float().cpu().eval()
+    image_NCHW = example_image(model) if example_NCHW is None else example_NCHW[:1]
+    seen = _forward(watched, image_NCHW.float().cpu())
     lone_norms = {name: reason for name in norms if (reason := _norm_obstacle(watched, name, seen))}
     taken, lone_convs = {}, {}
     for name in convs:
@@ -73,6 +80,10 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
         reason = _conv_obstacle(watched, name, seen) or lone_norms.get(norm or "")
         if norm is not None and reason is None:
             taken[name] = norm
+            if type(conv := model.get_submodule(name)) is not nn.Conv2d:
+                lone_convs[name] = (
+                    f"unsupported kernel: {type(conv).__name__} is a convolution with rules of its own"
+                )
         else:
             lone_convs[name] = reason or "no batch norm takes its output"
             if norm is not None:
@@ -84,21 +95,24 @@ def _named(model: nn.Module, kind: type[nn.Module]) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, kind) and name]
 
 
-def _watch(model: nn.Module, example_NCHW: Tensor | None) -> _Seen:
-    """Return what a forward pass shows, on the example or else on the smallest image the network takes."""
-    if example_NCHW is not None:
-        return _forward(model, example_NCHW[:1].float().cpu())
-    channels = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+def example_image(model: nn.Module) -> Tensor:
+    """Return the smallest random image that the network takes, in eval mode and float32."""
+    first = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
     generator = torch.Generator().manual_seed(0)
+    tried = copied(model).float().cpu().eval()
     faults = []
-    for size in SIZES:
+    for channels, size in itertools.product(dict.fromkeys((first, 3)), SIZES):  # the first need not be run first
+        image_NCHW = torch.rand(1, channels, size, size, generator=generator)
         try:
-            return _forward(model, torch.rand(1, channels, size, size, generator=generator))
+            with torch.no_grad():
+                tried(image_NCHW)
         except Exception as fault:  # whatever a network raises on a size it does not take
-            faults.append(f"{size}: {' '.join(str(fault).split())[:160]}")
+            faults.append(f"{channels} channels at {size}: {' '.join(str(fault).split())[:160]}")
+        else:
+            return image_NCHW
     raise BadInput(
-        f"{type(model).__name__}: no forward pass on one image of {channels} channels at "
-        f"{', '.join(map(str, SIZES))} pixels; give an example input. Last fault at {faults[-1]}"
+        f"{type(model).__name__}: no forward pass on one image of {first} or 3 channels at "
+        f"{', '.join(map(str, SIZES))} pixels; give an example input. Last fault with {faults[-1]}"
     )
 
 
@@ -125,12 +139,30 @@ def _forward(model: nn.Module, example_NCHW: Tensor) -> _Seen:
 
 
 def _note_conv(seen: _Seen, name: str) -> Any:
-    def note(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+    def note(conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         seen.calls[name] = seen.calls.get(name, 0) + 1
         seen.conv_of_tensor[id(output)] = name
         seen.alive.append(output)
+        if type(conv) is not nn.Conv2d and not _takes_a_norm(conv, inputs[0]):
+            seen.wrong_convs.add(name)
 
     return note
+
+
+def _takes_a_norm(conv: nn.Conv2d, input_NCHW: Tensor) -> bool:
+    """Whether scaling its weight and setting its bias do to the output what they do to a plain convolution's.
+
+    A weight-standardised convolution undoes the scale; one that only pads in its own way does not.
+    """
+    generator = torch.Generator().manual_seed(0)
+    probe_NCHW = torch.randn(input_NCHW.shape, generator=generator)
+    scale_O11, shift_O11 = torch.randn(2, conv.out_channels, 1, 1, generator=generator)
+    plain, normed = copied(conv), copied(conv)
+    plain.bias = None
+    normed.weight = nn.Parameter(conv.weight * scale_O11[..., None])
+    normed.bias = nn.Parameter(shift_O11.flatten())
+    expected = plain.forward(probe_NCHW) * scale_O11 + shift_O11
+    return torch.allclose(normed.forward(probe_NCHW), expected, rtol=1e-4, atol=1e-4)
 
 
 def _enter_norm(seen: _Seen, name: str) -> Any:
@@ -177,12 +209,13 @@ def _norm_obstacle(model: nn.Module, name: str, seen: _Seen) -> str | None:
 def _conv_obstacle(model: nn.Module, name: str, seen: _Seen) -> str | None:
     """Return why this convolution is in no pair, or None."""
     conv = model.get_submodule(name)
+    assert isinstance(conv, nn.Conv2d)
     if name not in seen.calls:
         return "the forward pass does not reach it"
     if seen.calls[name] > 1:
         return f"shared: it is applied {seen.calls[name]} times in one pass"
-    if type(conv) is not nn.Conv2d:
-        return f"unsupported kernel: {type(conv).__name__} is a convolution with rules of its own"
+    if name in seen.wrong_convs:
+        return f"unsupported kernel: {type(conv).__name__} makes more of its weight than a convolution"
     if name not in seen.norm_of:
         return "no batch norm takes its output"
     if name in seen.other_uses:

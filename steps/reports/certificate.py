@@ -9,7 +9,7 @@ class CertificateRow(JsonFile):
     """One comparison: `error` is the largest absolute difference over the largest absolute output."""
 
     site: str  # a module path, or "whole network"
-    precision: Literal["fp64", "fp32"]
+    precision: Literal["fp64", "fp32", "fp16", "bf16"]
     probes: Literal["random", "real"]
     error: float | None  # null: not finite
     bound: float

@@ -15,5 +15,14 @@ class Classes(JsonFile):
         return max(self.names) + 1 if class_num == "auto" else class_num
 
     def listed(self, class_num: int) -> tuple[str, ...]:
-        """Return the names of ids 0 .. class_num - 1; an id that no label uses is called unused_<id>."""
-        return tuple(self.names.get(number, f"unused_{number}") for number in range(class_num))
+        """Return the names of ids 0 .. class_num - 1, no two alike.
+
+        An id that no label uses is called unused_<id>, with a _ behind it where a class is called so already.
+        """
+        return tuple(self.names.get(number) or self._free_name(number) for number in range(class_num))
+
+    def _free_name(self, number: int) -> str:
+        name, taken = f"unused_{number}", set(self.names.values())
+        while name in taken:
+            name += "_"
+        return name

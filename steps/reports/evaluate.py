@@ -19,6 +19,16 @@ class FormReport(Report):
     test_set: str = ""  # sha256 over the names, checksums and labels of the test images, in order
 
 
+class Metrics(JsonFile):
+    """FORM.metrics.json: the figures of a form that `dvc metrics show` lists, and nothing that is no figure."""
+
+    images: int
+    top1: float | None
+    macro_recall: float | None
+    worst_recall: float | None
+    size_bytes: int
+
+
 class Latency(JsonFile):
     """.foldline/latency/FORM.json: milliseconds a call, by batch size, as p50, p90 and p99."""
 

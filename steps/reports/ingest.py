@@ -14,6 +14,6 @@ class IngestReport(Report):
     sources: dict[str, int] = {}
     faults: dict[str, int] = {}
     classes_without_train: tuple[str, ...] = ()  # of ready-made splits: classes seen in val or test only
-    skipped: int = 0  # files that are clearly no images: hidden ones, notes
+    skipped: int = 0  # files and folders that are clearly no images: hidden ones, notes
     skipped_examples: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ class SplitReport(Report):
     memory: str = ""  # "ledger of <n> keys" or "none: no accepted release yet"
     kept_in_place: int = 0
     train_only: tuple[str, ...] = ()
+    untested: tuple[str, ...] = ()  # classes without an image in test: nothing will be shown for them
     off_quota: dict[str, int] = {}  # class -> how far its most unequal split is from what it is due
     ready_made: tuple[str, ...] = ()  # splits that came with the images and were kept
     left_out: int = 0  # images that validate dropped

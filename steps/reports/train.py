@@ -24,6 +24,15 @@ class WeightsCoverage(JsonFile):
     head_replaced: bool = False  # the last layer kept its fresh weights
 
 
+class TrainMetrics(JsonFile):
+    """metrics.json: the few figures that `dvc metrics show` lists, of the best epoch on val."""
+
+    best_epoch: int | None
+    val_top1: float | None
+    val_macro_recall: float | None
+    val_worst_recall: float | None
+
+
 class TrainReport(Report):
     """Figures of the best epoch, chosen on val."""
 

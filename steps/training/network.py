@@ -4,12 +4,14 @@ import inspect
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from steps.errors import BadInput
 from steps.models.architectures import create
+from steps.models.cost import cost_of
 from steps.models.heads import add_bottleneck, class_parameters, head_name, head_parameters
 from steps.models.normalised import Normalised, normalised
 from steps.models.positions import little_data
@@ -80,8 +82,8 @@ def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
     return Made(_channels_last(network.to(device)), sites, coverage, whole_head)
 
 
-def say_cost(made: Made, class_num: int, unused_ids: int) -> None:
-    """Say how large the network and its head are, what a bottleneck saves, and what unused class ids cost."""
+def say_cost(made: Made, size: int, class_num: int, unused_ids: int) -> None:
+    """Say how large network and head are, what a bottleneck saves, what an image and unused class ids cost."""
     network = made.network.network
     say(
         f"train: {made.parameters:,} parameters, {made.head:,} of them in the last layer "
@@ -91,9 +93,14 @@ def say_cost(made: Made, class_num: int, unused_ids: int) -> None:
         say(f"train: without its bottleneck the last layer would have {made.head_without_bottleneck:,} parameters")
     elif made.head > made.parameters - made.head:
         say("train: the last layer is larger than the rest of the network; train.bottleneck can make it smaller")
+    cost = cost_of(network, torch.zeros(1, 3, size, size, device=made.device))
+    say(
+        f"train: an image of {size} pixels takes {cost.flops / 1e9:.3f} GFLOPs forward and keeps up to "
+        f"{cost.peak_live_bytes / 1e6:.2f} MB of activations alive"
+    )
     if unused_ids:
-        cost = class_parameters(network, class_num) * unused_ids
-        say(f"train: {unused_ids} of {class_num} class ids have no training image and cost {cost:,} parameters")
+        wasted = class_parameters(network, class_num) * unused_ids
+        say(f"train: {unused_ids} of {class_num} class ids have no training image and cost {wasted:,} parameters")
 
 
 def warnings_of(made: Made, images: int) -> tuple[str, ...]:
@@ -131,11 +138,10 @@ def _refuse_a_size_that_it_does_not_take(plain: nn.Module, recipe: Recipe) -> No
 
 def _expand(plain: nn.Module, how: Expansion, init: Init, size: int) -> tuple[SiteDecision, ...]:
     """Give the network its branches and return each site's decision, said in one line where sites are left out."""
-    mode: Mode = "branch"
-    assert how.mode == mode
-    plan = expand(plain, how.block, how.where, init, mode, torch.zeros(1, 3, size, size))
+    plan = expand(plain, how.block, how.where, init, cast(Mode, how.mode), torch.zeros(1, 3, size, size))
     skipped = [site for site in plan.sites if site.skipped]
-    say(f"train: {len(plan.expanded)} of {len(plan.sites)} convolutions train as '{how.block}' blocks")
+    said = f"as '{how.block}' blocks, mode {how.mode}"
+    say(f"train: {len(plan.expanded)} of {len(plan.sites)} convolutions train {said}")
     for site in skipped[:3]:
         say(f"train: {site.site} stays as it is: {site.skipped}")
     if len(skipped) > 3:

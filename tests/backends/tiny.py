@@ -132,7 +132,9 @@ def write_images(root: Path, count: int = 40, names: tuple[str, ...] = NAMES) ->
         file = root / "files" / f"{number:03}.png"
         Image.fromarray(image_HWC_u8).save(file)
         row = dict.fromkeys(SCHEMA) | {"name": file.name, "file": file.name, "offset": 0, "faults": []}
-        row |= {"length": file.stat().st_size, "label": number % len(names), "checksum": f"{number:064x}"}
+        content = file.read_bytes()
+        row |= {"length": len(content), "checksum": hashlib.sha256(content).hexdigest()}
+        row |= {"label": number % len(names)}
         rows.append(row | {"split": "test" if number % 5 == 4 else "train"})
     (root / "split").mkdir()
     write_manifest(pl.DataFrame(rows, schema=SCHEMA), root / "split/manifest.parquet")

@@ -36,7 +36,8 @@ def test_only_what_params_and_dvc_name_outside_the_workspace_is_mounted_too(
     assert mounted("ingest: {source: ../elsewhere/images}") == {"elsewhere/images"}
     assert mounted("ingest: {source: ../elsewhere/missing}") == set()
     assert mounted("ingest: {source: ../elsewhere/lists/train.txt}") == {"elsewhere/lists"}
-    assert mounted(f"train: {{weights: {elsewhere}/weights.pt}}") == {"elsewhere/weights.pt"}
+    (root / "data/weights.pt").symlink_to(elsewhere / "weights.pt")
+    assert mounted("train: {weights: data/weights.pt}") == {"elsewhere/weights.pt"}
     assert mounted("ingest: {source: /}") == set()  # what holds the workspace is never mounted whole
     assert mounted("[no mapping") == set()
     assert mounted("ingest: data") == set()

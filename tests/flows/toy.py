@@ -31,8 +31,7 @@ stages:
     do:
       cmd: ./step evaluate data/evaluate ${item}
       deps: ["data/build/${item}"]
-      outs: ["data/evaluate/${item}.parquet"]
-      metrics: ["data/evaluate/${item}.json"]
+      outs: ["data/evaluate/${item}.json", "data/evaluate/${item}.parquet"]
   gate:
     cmd: ./step gate data/gate
     deps: [data/evaluate]

@@ -14,7 +14,7 @@ from PIL import Image
 from steps.images import inspection
 from steps.images.faults import FAULTS, UNREADABLE, faults_of
 from steps.images.inspection import Place, inspect_bytes, inspect_image
-from steps.images.preprocess import decode_rgb
+from steps.images.preprocess import MAX_ASPECT, decode_rgb
 
 NOISE_HWC = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
 PHOTO = Image.fromarray(NOISE_HWC)
@@ -93,6 +93,9 @@ ZOO: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     ),
     "pages": ("a.tif", encoded(PHOTO, "TIFF", save_all=True, append_images=[PHOTO]), ("animated",)),
     "two pictures": ("a.jpg", encoded(PHOTO, "MPO", save_all=True, append_images=[PHOTO]), ()),
+    "50 times as long": ("a.png", png(400, 8, 1, 0, bytes(8 * 51)), ()),
+    "longer": ("a.png", png(401, 8, 1, 0, bytes(8 * 52)), ("elongated",)),
+    "higher": ("a.png", png(1, 51, 1, 0, bytes(51 * 2)), ("elongated",)),
     "rotated": ("a.jpg", rotated(), ("rotated",)),
     "cut and renamed": ("a.png", JPEG[:-2], ("truncated", "wrong_extension")),
 }
@@ -181,6 +184,10 @@ def test_a_part_of_a_file_is_read_alone(tmp_path: Path) -> None:
     (tmp_path / "shard.tar").write_bytes(b"before" + PNG + b"after")
     facts = inspect_image(tmp_path, Place("shard.tar", 6, len(PNG)))
     assert facts == inspect_bytes(PNG, "a.png")
+
+
+def test_the_longest_shape_that_is_called_sound_is_the_one_that_is_used_whole() -> None:
+    assert f"{MAX_ASPECT} times" in FAULTS["elongated"].meaning
 
 
 def test_every_kind_of_fault_has_names() -> None:

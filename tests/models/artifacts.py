@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from steps.models.architectures import create
 from steps.models.files import ProbeImages, save_model
-from steps.reparam.expand import expand
+from steps.reparam.expand import Mode, expand
 from steps.reports.card import Card, Expansion, Preprocessing
 from tests.reparam.networks import randomise
 
@@ -53,19 +53,21 @@ def probes(number: int = 3) -> ProbeImages:
     return ProbeImages(images, tuple(f"{n}.png" for n in range(number)), tuple(range(number)))
 
 
-def write_trained(folder: Path, block: str | None = "repvgg", arch: str = "repvgg_nano") -> Card:
+def write_trained(
+    folder: Path, block: str | None = "repvgg", arch: str = "repvgg_nano", mode: Mode = "branch"
+) -> Card:
     """Write a network as train leaves it, its norms far from their defaults, and return its card."""
     torch.manual_seed(0)
     network = create(arch, len(NAMES), SIZE)
     if block is not None:
-        expand(network, block, init="standard")
+        expand(network, block, init="standard", mode=mode)
     card = Card(
         form="train",
         arch=arch,
         class_num=len(NAMES),
         class_names=NAMES,
         preprocessing=HOW,
-        expansion=None if block is None else Expansion(block=block, where="all", mode="branch"),
+        expansion=None if block is None else Expansion(block=block, where="all", mode=mode),
         files={},
         artifact="",
     )

@@ -13,15 +13,17 @@ from steps.errors import BadInput
 from steps.models.files import ProbeImages, load_classifier, load_model, load_probes, rebuild, save_model
 from steps.models.normalised import normalised
 from steps.reparam.branches import BLOCKS
+from steps.reparam.expand import MODES, Mode
 from steps.reparam.fold import absorb_norms, fold
 from steps.reports.artifact import write_card
 from steps.reports.card import Card
 from tests.models.artifacts import HOW, SIZE, probes, write_trained
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("block", [None, *BLOCKS])
-def test_a_saved_network_loads_to_the_same_function(tmp_path: Path, block: str | None) -> None:
-    card = write_trained(tmp_path / "model", block)
+def test_a_saved_network_loads_to_the_same_function(tmp_path: Path, block: str | None, mode: Mode) -> None:
+    card = write_trained(tmp_path / "model", block, mode=mode)
     first, again = load_model(tmp_path / "model")[0], load_model(tmp_path / "model")[0]
     image = torch.randn(2, 3, SIZE, SIZE)
     assert not first.training
@@ -38,6 +40,27 @@ def test_a_fused_network_loads_strictly_into_its_rebuilt_structure(tmp_path: Pat
     loaded, _ = load_model(tmp_path / "fused")
     image = torch.randn(2, 3, SIZE, SIZE)
     assert torch.equal(loaded(image), plain(image))
+
+
+def test_weights_of_one_mode_do_not_load_as_the_other(tmp_path: Path) -> None:
+    card = write_trained(tmp_path / "model", mode="online")
+    assert card.expansion is not None
+    other = card.model_copy(update={"expansion": card.expansion.model_copy(update={"mode": "branch"})})
+    write_card(tmp_path / "model", other)
+    with pytest.raises(BadInput, match=r"does not fit the repvgg_nano of its card"):
+        load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("mode", ["sideways", ""])
+def test_a_card_with_an_unknown_mode_is_refused(tmp_path: Path, mode: str) -> None:
+    card = write_trained(tmp_path / "model")
+    assert card.expansion is not None
+    write_card(
+        tmp_path / "model",
+        card.model_copy(update={"expansion": card.expansion.model_copy(update={"mode": mode})}),
+    )
+    with pytest.raises(BadInput, match=f"'{mode}' is no mode of expand; there are branch, online"):
+        load_model(tmp_path / "model")
 
 
 def test_equal_networks_are_equal_bytes(tmp_path: Path) -> None:

@@ -109,6 +109,14 @@ class Hostile:
         return (exec, ("raise AssertionError('code of a file was run')",))
 
 
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None:
+    tensors = state()
+    key = next(iter(tensors))
+    tensors[key].view(-1)[0] = float("nan")
+    with pytest.raises(Refused, match=f"not finite in 1 of its tensors, the first {key}"):
+        load_weights(Own(4), saved(tmp_path, tensors), 0.9)
+
+
 def test_code_inside_a_file_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(pickle.dumps(Hostile()))
     with pytest.raises(BadInput, match="no file of plain weights"):

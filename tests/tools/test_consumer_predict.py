@@ -53,6 +53,8 @@ ZOO: dict[str, Callable[[], bytes]] = {
     "palette with transparency": lambda: encoded(picture("P", 33, 17), "PNG", transparency=3),
     "16 bits": lambda: encoded(picture("I;16", 20, 50), "PNG"),
     "one bit": lambda: encoded(picture("1", 20, 50), "PNG"),
+    "very long": lambda: encoded(picture("RGB", 1000, 3), "PNG"),
+    "very high": lambda: encoded(picture("RGB", 3, 1001), "PNG"),
     "CMYK": lambda: encoded(picture("CMYK", 41, 41), "JPEG"),
     "animated": lambda: encoded(picture("P", 30, 40), "GIF", save_all=True, append_images=[picture("P", 30, 40)]),
     **{f"turned {number}": partial(turned, picture("RGB", 50, 30), number) for number in range(1, 9)},
@@ -79,3 +81,4 @@ def test_an_image_of_any_kind_becomes_the_same_pixels(
 def test_both_read_the_same_formats(theirs: ModuleType) -> None:
     assert theirs.FORMATS == ours.FORMATS
     assert theirs.FILTERS == ours.FILTERS
+    assert theirs.MAX_ASPECT == ours.MAX_ASPECT

@@ -26,6 +26,7 @@ except ModuleNotFoundError as missing:
 RELEASE = Path(__file__).resolve().parent
 CARD, MODEL = "model/card.json", "model/model.onnx"
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+MAX_ASPECT = 50  # of an image that is longer, the middle is used
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -86,13 +87,23 @@ def decode_rgb(content: bytes) -> Image.Image:
 
 def preprocess(image: Image.Image, how: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """Return the model's input, HWC uint8: short side to `resize`, centre crop to `size`; it normalises itself."""
-    size, resize = how["size"], how["resize"]
+    size, resize, image = how["size"], how["resize"], middle(image)
     scale = resize / min(image.size)
     width, height = (max(resize, round(side * scale)) for side in image.size)
     if (width, height) != image.size:
         image = image.resize((width, height), FILTERS[how["interpolation"]])
     left, top = (width - size) // 2, (height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def middle(image: Image.Image) -> Image.Image:
+    """Return the middle of an image that is longer than MAX_ASPECT allows, and any other image itself."""
+    width, height = image.size
+    if max(width, height) <= MAX_ASPECT * min(width, height):
+        return image
+    width, height = min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def classify(classifier: Classifier, path: Path, top: int) -> Iterable[str]:

@@ -1,16 +1,22 @@
 """Images in a folder a class, also below ready-made train/, val/ and test/."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from steps.errors import BadInput, Refused
-from steps.images.sources.labels import number_classes, read_label_names
+from steps.images.sources.labels import given_names, number_classes
 from steps.images.sources.listing import SPLITS, Listing, Source, plain_files
 from steps.images.sources.paths import as_utf8, is_inside, is_utf8
 
-LITTER_NAMES = {"thumbs.db", "desktop.ini", "readme", "license", "licence", "__macosx", "@eadir", "makefile"}
+LEFT_OUT_FOLDERS = {  # what programs keep beside the images, by exact name: every other folder is a class
+    "__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found", "__pycache__",
+    ".git", ".svn", ".hg", ".dvc", ".foldline", ".ipynb_checkpoints", ".idea", ".vscode", ".cache", ".thumbnails",
+    ".appledouble", ".fseventsd", ".spotlight-v100", ".trashes", ".temporaryitems",
+}  # fmt: skip
+LITTER_NAMES = {"thumbs.db", "desktop.ini", "readme", "license", "licence", "makefile"}
 LITTER_EXTENSIONS = {
     ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".html", ".htm", ".log",
     ".py", ".ipynb", ".sh", ".pdf", ".doc", ".docx", ".xlsx", ".lst", ".list", ".parquet", ".dvc", ".db", ".ini",
@@ -18,11 +24,23 @@ LITTER_EXTENSIONS = {
 
 
 def is_litter(name: str) -> bool:
-    """Tell whether a file or folder of this name is clearly no image: hidden, or notes beside the images."""
+    """Tell whether a file of this name is clearly no image: hidden, or notes beside the images."""
     lower = name.lower()
-    extension = Path(lower).suffix
-    known = lower in LITTER_NAMES or lower.removesuffix(extension) in LITTER_NAMES
-    return lower.startswith(".") or known or extension in LITTER_EXTENSIONS
+    return lower.startswith(".") or lower in LITTER_NAMES or Path(lower).suffix in LITTER_EXTENSIONS
+
+
+def is_left_out(folder: Path) -> bool:
+    """Tell whether a folder holds nothing of the data set's; refuses a hidden one that may hold images."""
+    if folder.name.lower() in LEFT_OUT_FOLDERS:
+        return True
+    if not folder.name.startswith("."):
+        return False
+    if folder.is_symlink() or any(files for _, _, files in os.walk(folder)):
+        raise Refused(
+            f"the folder {str(folder)!r} is hidden, yet it holds files: if they are images, give it a name "
+            "without the dot in front; if not, move it away."
+        )
+    return True
 
 
 def read_folders(source: Source) -> Listing:
@@ -33,7 +51,7 @@ def read_folders(source: Source) -> Listing:
             f"the folders of {source.path} are called {', '.join(folders)}: with ingest.layout: folders these "
             "would be the classes. Set ingest.layout: split_folders."
         )
-    return _listing(source, {name: (name, None) for name in folders})
+    return _listing(source, [""], {name: (name, None) for name in folders})
 
 
 def read_split_folders(source: Source) -> Listing:
@@ -41,7 +59,7 @@ def read_split_folders(source: Source) -> Listing:
     splits = split_folders(source.path)
     classes = {above: class_folders(source.path, above) for above in splits}
     folders = {f"{above}/{name}": (name, splits[above]) for above, names in classes.items() for name in names}
-    return _listing(source, folders)
+    return _listing(source, ["", *splits], folders)
 
 
 def split_folders(root: Path) -> dict[str, str]:
@@ -54,10 +72,20 @@ def split_folders(root: Path) -> dict[str, str]:
     return splits
 
 
+def refuse_hidden(root: Path, above: Iterable[str] = ("",)) -> None:
+    """Refuse a hidden folder in one of the folders `above` that holds files: nobody can tell if it is a class."""
+    for path in chain.from_iterable((root / place).iterdir() for place in above):
+        if path.is_dir():
+            is_left_out(path)
+
+
 def class_folders(root: Path, below: str = "") -> list[str]:
-    """Return the names of the folders in `root`/`below`, sorted; refuses one that cannot be a class."""
-    with os.scandir(root / below) as entries:
-        folders = sorted(entry.name for entry in entries if entry.is_dir() and not is_litter(entry.name))
+    """Return the names of the folders in `root`/`below`, sorted; refuses one that cannot be a class.
+
+    Hidden folders are none of them: `is_left_out` says what becomes of those.
+    """
+    names = [path.name for path in (root / below).iterdir() if path.is_dir()]
+    folders = sorted(name for name in names if name.lower() not in LEFT_OUT_FOLDERS and name[0] != ".")
     for name in folders:
         where = root / below / name
         if not is_utf8(name):
@@ -70,19 +98,18 @@ def class_folders(root: Path, below: str = "") -> list[str]:
     return folders
 
 
-def _listing(source: Source, folders: Mapping[str, tuple[str, str | None]]) -> Listing:
-    """Return the images of {folder: (class, split)}; a class whose folder is empty keeps its place in the map."""
-    strays = _strays(source.path, {Path(folder).parent for folder in folders})
-    found = {folder: _files(source.path, folder) for folder in folders}
-    images = {
-        folder: [file for file in files if not is_litter(Path(file).name)] for folder, files in found.items()
-    }
-    files = list(chain.from_iterable(images.values()))
-    of_file = [folders[folder] for folder, names in images.items() for _ in names]
-    given = read_label_names(source.path / source.label_names) if source.label_names else {}
+def _listing(source: Source, above: Sequence[str], folders: Mapping[str, tuple[str, str | None]]) -> Listing:
+    """Return the images of {folder: (class, split)}, all of which lie in the folders `above`.
+
+    A class whose folder is empty keeps its place in the map.
+    """
+    beside = _beside(source.path, above, folders)
+    found = {folder: _tree(source.path, folder) for folder in folders}
+    files = list(chain.from_iterable(tree.images for tree in found.values()))
+    of_file = [folders[folder] for folder, tree in found.items() for _ in tree.images]
     kind = "names" if source.labels == "auto" else source.labels
     classes = sorted({label for label, _ in folders.values()})
-    ids, class_names, notes = number_classes(classes, kind, given)
+    ids, class_names, notes = number_classes(classes, kind, given_names(source))
     return Listing(
         root=source.path,
         rows=plain_files(
@@ -91,31 +118,43 @@ def _listing(source: Source, folders: Mapping[str, tuple[str, str | None]]) -> L
             split=[split for _, split in of_file],
         ),
         class_names=class_names,
-        skipped=(*strays, *sorted(set(chain.from_iterable(found.values())) - set(files))),
+        skipped=tuple(as_utf8(name) for name in chain(beside, *(tree.skipped for tree in found.values()))),
         bad_names=tuple(as_utf8(name) for name in files if not is_utf8(name)),
         notes=notes,
     )
 
 
-def _files(root: Path, folder: str) -> list[str]:
-    """Return all files below `root`/`folder`, relative to `root`, sorted; a linked folder counts as a file."""
-    found: list[str] = []
+class Tree(NamedTuple):
+    """What lies below a class folder, as sorted paths relative to the root; a skipped folder ends in a slash."""
+
+    images: list[str]
+    skipped: list[str]
+
+
+def _tree(root: Path, folder: str) -> Tree:
+    """Return what may be an image below `root`/`folder`, and what is skipped; a linked folder counts as a file."""
+    tree = Tree([], [])
     for above, folders, files in os.walk(root / folder):
-        linked = [name for name in folders if (Path(above) / name).is_symlink()]
-        folders[:] = sorted(name for name in folders if not is_litter(name))
         relative = os.path.relpath(above, root)
-        found += [f"{relative}/{name}" for name in (*files, *linked)]
-    return sorted(found)
+        left_out = [name for name in folders if is_left_out(Path(above, name))]
+        linked = [name for name in folders if name not in left_out and Path(above, name).is_symlink()]
+        folders[:] = [name for name in folders if name not in left_out]
+        tree.skipped.extend(f"{relative}/{name}/" for name in left_out)
+        for name in files:
+            (tree.skipped if is_litter(name) else tree.images).append(f"{relative}/{name}")
+        tree.images.extend(f"{relative}/{name}" for name in linked)
+    return Tree(sorted(tree.images), sorted(tree.skipped))
 
 
-def _strays(root: Path, above: set[Path]) -> list[str]:
-    """Return the litter beside the class folders; refuses other files there: they have no class."""
-    places = {root, *(root / folder for folder in above)}
-    beside = sorted(path for place in places for path in place.iterdir() if not path.is_dir())
-    images = [path for path in beside if not is_litter(path.name)]
+def _beside(root: Path, above: Iterable[str], folders: Iterable[str]) -> list[str]:
+    """Return what lies beside the class folders and is skipped; refuses other files there: they have no class."""
+    known = {root / folder for folder in (*above, *folders)}
+    beside = sorted(path for place in above for path in (root / place).iterdir() if path not in known)
+    images = [path for path in beside if not path.is_dir() and not is_litter(path.name)]
     if images:
         raise Refused(
             f"{images[0]} lies beside the class folders and so has no class ({len(images)} such file(s)); move "
             "each into a class folder, or away."
         )
-    return [as_utf8(str(path.relative_to(root))) for path in beside]
+    refuse_hidden(root, above)
+    return [str(path.relative_to(root)) + "/" * path.is_dir() for path in beside]

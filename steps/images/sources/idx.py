@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steps.errors import Refused
-from steps.images.sources.labels import number_classes, read_label_names
+from steps.images.sources.labels import given_names, number_classes
 from steps.images.sources.listing import Listing, Source
 from steps.images.sources.pixels import PixelSet, pixel_listing
 
@@ -31,9 +31,8 @@ def read_idx(source: Source) -> Listing:
     if not files:
         raise Refused(f"{folder} holds no idx file of images, called <prefix>-images-idx3-ubyte or with .gz.")
     sets = [read_pair(path) for path in files]
-    given = read_label_names(folder / source.label_names) if source.label_names else {}
     labels = {str(label) for pixels in sets for label in np.unique(pixels.labels_N).tolist()}
-    _, names, notes = number_classes(labels, "ids", given)
+    _, names, notes = number_classes(labels, "ids", given_names(source))
     return pixel_listing(sets, names, notes)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from steps.errors import BadInput, Refused, did_you_mean
-from steps.images.sources.listing import LabelKind
+from steps.images.sources.listing import LabelKind, Source
+from steps.images.sources.paths import is_inside
 
 INTEGER = re.compile(r"-?\d{1,18}(\.0+)?")  # "3.0" is what pandas makes of an integer column with a gap
 SEVERAL = re.compile(r"-?\d+(\s*[,;|]\s*-?\d+)+")
@@ -41,6 +42,23 @@ def sorted_names(names: Iterable[str]) -> list[str]:
     if all(INTEGER.fullmatch(name) for name in names):
         return sorted(names, key=lambda name: (float(name), name))
     return sorted(names)
+
+
+def given_names(source: Source) -> dict[int, str]:
+    """Return the names of `ingest.label_names`, none where nobody gave any; it lies in the source, as lists do."""
+    if source.label_names is None:
+        return {}
+    if not source.path.is_dir():
+        raise BadInput(
+            f"ingest.label_names: the source {source.path} is one file, and it alone is watched; point "
+            f"ingest.source at the folder that holds {source.path.name} and {source.label_names}."
+        )
+    if not is_inside(source.path, source.path / source.label_names):
+        raise BadInput(
+            f"ingest.label_names: {source.label_names} lies outside {source.path}, which alone is watched; "
+            "move it there."
+        )
+    return read_label_names(source.path / source.label_names)
 
 
 def read_label_names(path: Path) -> dict[int, str]:
@@ -127,7 +145,10 @@ def _distinct_names(names: dict[int, str]) -> tuple[dict[int, str], tuple[str, .
 
 
 def _check_names(names: dict[int, str]) -> None:
-    """Refuse names that no report can show: empty, overlong, or with control characters."""
+    """Refuse names that no report can show: empty, overlong, with control characters, or of two classes."""
+    name, count = Counter(names.values()).most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise Refused(f"{count} classes are called '{name}', once their ids are behind their names; rename one.")
     for number, name in names.items():
         controls = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
         if not name.strip() or len(name) > 200 or controls:

@@ -4,7 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from steps.errors import BadInput, Refused
-from steps.images.sources.folders import class_folders, read_folders, read_split_folders, split_folders
+from steps.images.sources.folders import (
+    class_folders,
+    read_folders,
+    read_split_folders,
+    refuse_hidden,
+    split_folders,
+)
 from steps.images.sources.idx import IMAGES_FILE, find_idx, read_idx
 from steps.images.sources.listing import Listing, Source
 from steps.images.sources.lists import LIST_EXTENSIONS, find_lists, read_lists
@@ -38,6 +44,8 @@ def find_layout(source: Source) -> str:
     if len(found) == 1:
         return next(iter(found))
     if not found:
+        if source.path.is_dir():
+            refuse_hidden(source.path)
         raise Refused(
             f"nothing to read: {source.path} holds no folder a class, list, table or idx file. Put the "
             "images there as <class>/<image>, or set ingest.layout."

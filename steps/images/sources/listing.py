@@ -49,7 +49,7 @@ class Listing:
     rows: pl.DataFrame
     class_names: dict[int, str]
     pixels: Sequence[npt.NDArray[np.uint8]] | None = None
-    skipped: tuple[str, ...] = ()  # files that are clearly no images
+    skipped: tuple[str, ...] = ()  # files and folders/ that are clearly no images
     bad_names: tuple[str, ...] = ()  # files whose names are not UTF-8, as written in the rows
     notes: tuple[str, ...] = ()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 
 from steps.errors import Refused, did_you_mean
-from steps.images.sources.labels import number_classes, read_label_names
+from steps.images.sources.labels import given_names, number_classes
 from steps.images.sources.listing import REAL, SPLITS, Listing, Source, plain_files
 from steps.images.sources.paths import relative_to_root
 
@@ -24,9 +24,8 @@ def records_listing(records: pl.DataFrame, source: Source, root: Path) -> Listin
     _refuse_gaps(records)
     files = _files(records, root)
     _refuse_repeats(records, files)
-    given = read_label_names(root / source.label_names) if source.label_names else {}
     labels = records["label"].str.strip_chars()
-    ids, class_names, notes = number_classes(labels.unique().to_list(), source.labels, given)
+    ids, class_names, notes = number_classes(labels.unique().to_list(), source.labels, given_names(source))
     rows = plain_files(
         file=files,
         label=labels.replace_strict(ids, return_dtype=pl.Int64),
@@ -34,7 +33,7 @@ def records_listing(records: pl.DataFrame, source: Source, root: Path) -> Listin
         source=_said(records["source"]).fill_null(REAL),
         group=_said(records["group"]),
     )
-    return Listing(root=root, rows=rows, class_names=class_names, notes=notes)
+    return Listing(root=root, rows=rows, class_names=class_names, notes=notes + _unwatched(source))
 
 
 def place(records: pl.DataFrame, row: int) -> str:
@@ -89,6 +88,14 @@ def _splits(records: pl.DataFrame) -> pl.Series:
             f"{place(records, row)}: '{said[row]}' is no split; it is train, val, test or nothing.{guess}"
         )
     return split
+
+
+def _unwatched(source: Source) -> tuple[str, ...]:
+    """Return a note where the images that the source names can change unseen."""
+    if source.path.is_dir():
+        return ()
+    what = "the images that it names can change unseen until ingest is run again"
+    return (f"of {source.path} only this file is watched: {what}; ingest.source may be the folder",)
 
 
 def _said(texts: pl.Series) -> pl.Series:

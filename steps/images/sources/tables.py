@@ -1,16 +1,19 @@
 """Images in a table, csv or parquet, with columns for path and label and perhaps source, group and split."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from steps.errors import BadInput, Refused, did_you_mean
 from steps.images.sources.listing import Listing, Source
-from steps.images.sources.records import FIELDS, SCHEMA, records_listing
+from steps.images.sources.paths import is_there
+from steps.images.sources.records import FIELDS, SCHEMA, first, records_listing
 
 TABLE_EXTENSIONS = {".csv", ".tsv", ".parquet"}
 DELIMITERS = (",", ";", "\t", "|")
+LARGEST_WHOLE = 2.0**53  # a float beyond it has lost its last digits
 
 
 def find_tables(folder: Path) -> list[Path]:
@@ -24,12 +27,13 @@ def read_tables(source: Source) -> Listing:
         path, root = source.path, source.path.parent
     else:
         path, root = _only_table(source.path), source.path
-    table = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path, source.delimiter)
-    columns = _columns(table, source.columns, path)
+    asked = {"path": "path", "label": "label", **source.columns}
+    table, first_line = (_parquet(path), 1) if path.suffix.lower() == ".parquet" else _csv(path, source, asked)
+    columns = _columns(table, asked, path)
+    lines = pl.int_range(first_line, table.height + first_line, dtype=pl.Int64, eager=True).alias("line")
+    _refuse_infinities(table.select(set(columns.values())), first_line, path)
     said = [_as_text(table[column]).alias(field) for field, column in columns.items()]
     nothing = [pl.lit(None, dtype=pl.String).alias(field) for field in FIELDS if field not in columns]
-    first_line = 1 if path.suffix.lower() == ".parquet" else 2
-    lines = pl.int_range(first_line, table.height + first_line, dtype=pl.Int64, eager=True).alias("line")
     records = pl.DataFrame([*said, lines]).with_columns(*nothing, list=pl.lit(path.name)).select(list(SCHEMA))
     return records_listing(records, source, root)
 
@@ -49,23 +53,50 @@ def _parquet(path: Path) -> pl.DataFrame:
         raise Refused(f"{path} cannot be read as parquet: {_one_line(fault)}.") from fault
 
 
-def _csv(path: Path, delimiter: str) -> pl.DataFrame:
-    """Return the table, all columns as text; "auto" is the delimiter that the first line holds most of."""
+def _csv(path: Path, source: Source, asked: Mapping[str, str | int]) -> tuple[pl.DataFrame, int]:
+    """Return the table, all columns as text, and the number of its first line that is no header."""
+    delimiter = source.delimiter
     if delimiter != "auto" and len(delimiter) != 1:
         raise BadInput(f"ingest.delimiter: '{delimiter}' is not one letter, as a table's is.")
     try:
         with path.open(encoding="utf-8-sig") as file:
             first_line = file.readline()
         one = max(DELIMITERS, key=first_line.count) if delimiter == "auto" else delimiter
-        return pl.read_csv(path, separator=one, infer_schema=False, glob=False)
+        read = partial(pl.read_csv, path, separator=one, infer_schema=False, glob=False)
+        lines = read(has_header=False, n_rows=2).rows()
+        has_header = not _begins_with_record(lines, asked, path.parent)
+        if has_header:
+            _refuse_repeats(lines[0], path)
+        return read(has_header=has_header), 1 + has_header
     except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as fault:
         raise Refused(f"{path} cannot be read as a table: {_one_line(fault)}.") from fault
+
+
+def _begins_with_record(lines: Sequence[Sequence[str | None]], asked: Mapping[str, str | int], root: Path) -> bool:
+    """Tell whether the first of two lines is an image's: no name is asked for, and it holds a path as the second.
+
+    Its path leads to a file, or at least ends as the second line's does: a missing image must not be lost as well.
+    """
+    number = asked["path"]
+    if any(isinstance(column, str) for column in asked.values()) or not isinstance(number, int):
+        return False
+    paths = [(line[number] or "").strip() for line in lines if number < len(line)]
+    suffixes = [Path(path).suffix.lower() for path in paths]
+    alike = len(paths) > 1 and suffixes[0] == suffixes[1] != ""
+    return alike or (bool(paths) and is_there(root, paths[0]))
+
+
+def _refuse_repeats(header: Sequence[str | None], path: Path) -> None:
+    """Refuse two columns of one name: nobody can tell which is meant."""
+    for number, name in enumerate(header):
+        if name is not None and name in header[:number]:
+            raise Refused(f"{path} has several columns called '{name}'; rename all but the one that is meant.")
 
 
 def _columns(table: pl.DataFrame, asked: Mapping[str, str | int], path: Path) -> dict[str, str]:
     """Return {field: column's name}: what was asked for, else the columns that are called as the field is."""
     columns = {field: field for field in FIELDS if field in table.columns}
-    for field, column in {"path": "path", "label": "label", **asked}.items():
+    for field, column in asked.items():
         name = table.columns[column] if isinstance(column, int) and column < table.width else column
         if name not in table.columns:
             guess = did_you_mean(str(column), table.columns)
@@ -75,13 +106,24 @@ def _columns(table: pl.DataFrame, asked: Mapping[str, str | int], path: Path) ->
     return columns
 
 
+def _refuse_infinities(table: pl.DataFrame, first_line: int, path: Path) -> None:
+    for values in table.select(pl.selectors.float()):
+        row = first(values.is_infinite().fill_null(value=False))
+        if row is not None:
+            raise Refused(
+                f"{path} line {row + first_line}: the column '{values.name}' holds {values[row]}; correct it."
+            )
+
+
 def _as_text(values: pl.Series) -> pl.Series:
-    """Return the column as text; whole numbers stay whole, whatever their type."""
+    """Return the column as text; whole numbers stay whole, whatever their type, and NaN says nothing."""
     if values.dtype.is_nested() or values.dtype == pl.Binary:
         raise Refused(f"the column '{values.name}' holds {values.dtype}; text or numbers are read.")
-    if values.dtype.is_float() and (values.drop_nulls() == values.drop_nulls().round()).all():
-        return values.cast(pl.Int64).cast(pl.String)
-    return values.cast(pl.String)
+    if not values.dtype.is_float():
+        return values.cast(pl.String)
+    values = values.fill_nan(None)
+    is_whole = (values == values.round()) & (values.abs() < LARGEST_WHOLE)
+    return values.cast(pl.Int64 if is_whole.all() else values.dtype).cast(pl.String)
 
 
 def _one_line(fault: Exception) -> str:

@@ -1,0 +1,252 @@
+"""Branches whose kernels are summed before the convolution, in every training step: one convolution, one norm.
+
+Each new branch's batch norm gives way to a linear scaling of its kernel; the site's own norm follows the sum.
+Source: Hu et al., "Online Convolutional Re-parameterization" (CVPR 2022), section 3. The convolution's own kernel
+has no scale here: a common scale of all kernels is nothing to the norm that follows them.
+Letters as in kernels.py.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from steps.reparam.geometry import Geometry, apply_margins, split_margins
+from steps.reparam.kernels import Affine, compose_pointwise, dirac, follow_by_norm
+from steps.reparam.norms import NewNorm, Norm, scale_shift
+
+Place = tuple[slice, slice]  # the window's rows and columns that a kernel is added to; a 1x1 is added to each
+POINT = (1, 1)
+
+
+class PartType(NamedTuple):
+    """A kernel that is added to the convolution's own: the weights it is made of, how, and where it lies."""
+
+    weights: Callable[[Geometry], dict[str, Tensor]]  # fresh ones
+    kernel: Callable[..., Tensor]  # of the geometry, the scale (for its dtype and device) and the weights
+    place: Callable[[Geometry], Place]
+    scale: float  # what the kernel is multiplied by at the start
+
+
+class Part(nn.Module):
+    """The trained numbers of one part, its scale first."""
+
+    def __init__(self, geometry: Geometry, kind: PartType) -> None:
+        super().__init__()
+        self.scale_O = nn.Parameter(torch.full((geometry.out_channels,), kind.scale))
+        for name, weight in kind.weights(geometry).items():
+            self.register_parameter(name, nn.Parameter(weight))
+
+
+class Folding(NamedTuple):
+    """How the convolution's own kernel and the numbers of all parts, in order, become one convolution."""
+
+    geometry: Geometry
+    kinds: tuple[PartType, ...]
+    places: tuple[Place, ...]
+    counts: tuple[int, ...]  # tensors of each part: its scale and its weights
+    padding: tuple[int, int]
+
+    def split(self, tensors: Sequence[Tensor]) -> list[Sequence[Tensor]]:
+        """Return the tensors of each part."""
+        return [tensors[begin:end] for begin, end in pairwise(accumulate(self.counts, initial=0))]
+
+    def kernels(self, parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+        """Return each part's kernel, of its own size and not yet scaled."""
+        return [kind.kernel(self.geometry, *tensors) for kind, tensors in zip(self.kinds, parts, strict=True)]
+
+    def summed(self, own_OIKK: Tensor, parts: Sequence[Sequence[Tensor]], kernels: Sequence[Tensor]) -> Tensor:
+        """Return the sum of all kernels, each times its scale, without a graph: `gradients` is its way back."""
+        weight_OIKK = own_OIKK.detach().clone()
+        for (rows, columns), (scale_O, *_), kernel in zip(self.places, parts, kernels, strict=True):
+            weight_OIKK[:, :, rows, columns].addcmul_(kernel.detach(), scale_O.detach().reshape(-1, 1, 1, 1))
+        return weight_OIKK
+
+    def gradients(
+        self, gradient_OIKK: Tensor, parts: Sequence[Sequence[Tensor]], kernels: Sequence[Tensor]
+    ) -> Iterator[Tensor]:
+        """Yield the gradients of the parts' scales and weights from that of the sum."""
+        for (rows, columns), (scale_O, *weights), kernel in zip(self.places, parts, kernels, strict=True):
+            share = gradient_OIKK[:, :, rows, columns].sum_to_size(kernel.shape)
+            yield (share * kernel.detach()).sum((1, 2, 3))
+            if weights:
+                yield from torch.autograd.grad(kernel, weights, share * scale_O.detach().reshape(-1, 1, 1, 1))
+
+
+class OnlineBranch(nn.Module):
+    """All branches of a site as one kernel, and the site's own batch norm."""
+
+    def __init__(self, geometry: Geometry, new_norm: NewNorm, names: Mapping[str, str]) -> None:
+        super().__init__()
+        own, *others = names
+        assert names[own] == "full"
+        self.weight = nn.Parameter(_drawn(geometry.out_channels, geometry, geometry.kernel))
+        self.bias: nn.Parameter | None = None
+        kinds = tuple(PARTS[names[key]] for key in others)
+        parts = [Part(geometry, kind) for kind in kinds]
+        self.parts = nn.ModuleDict(dict(zip(others, parts, strict=True)))
+        self.margins, padding = split_margins(geometry.margins)
+        counts = tuple(len(list(part.parameters())) for part in parts)
+        places = tuple(kind.place(geometry) for kind in kinds)
+        self.folding = Folding(geometry, kinds, places, counts, padding)
+        self.norm: Norm = new_norm(geometry.out_channels)
+
+    def forward(self, padded_NCHW: Tensor) -> Tensor:
+        """Return what the site's convolution and batch norm return."""
+        output_NOHW = _FoldedConv.apply(
+            self.folding,
+            apply_margins(padded_NCHW, self.margins),
+            self.bias,
+            self.weight,
+            *self.parts.parameters(),
+        )
+        normed: Tensor = self.norm(output_NOHW)
+        return normed
+
+    @torch.no_grad()
+    def folded(self) -> Affine:
+        """Return the sum of the kernels, with the norm of eval mode, in float64."""
+        parts = self.folding.split([number.double() for number in self.parts.parameters()])
+        weight_OIKK = self.folding.summed(self.weight.double(), parts, self.folding.kernels(parts))
+        bias_O = weight_OIKK.new_zeros(weight_OIKK.shape[0]) if self.bias is None else self.bias.double()
+        return follow_by_norm(weight_OIKK, bias_O, *scale_shift(self.norm))
+
+    @torch.no_grad()
+    def adopt(self, conv: nn.Conv2d) -> None:
+        """Take the convolution's weights over."""
+        self.weight.copy_(conv.weight)
+        if conv.bias is not None:
+            self.bias = nn.Parameter(conv.bias.detach().clone())
+
+
+class _FoldedConv(torch.autograd.Function):
+    """A convolution that makes its kernel again on the way back, instead of keeping it.
+
+    Where images are small, the kernels of the deep layers are larger than their feature maps.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, folding: Folding, input_NCHW: Tensor, bias_O: Tensor | None, own_OIKK: Tensor, *tensors: Tensor
+    ) -> Tensor:
+        """Return the convolution with the sum of all kernels."""
+        ctx.folding, ctx.has_bias = folding, bias_O is not None
+        ctx.save_for_backward(input_NCHW, own_OIKK, *tensors)
+        geometry, parts = folding.geometry, folding.split(tensors)
+        weight_OIKK = folding.summed(own_OIKK, parts, folding.kernels(parts))
+        return F.conv2d(
+            input_NCHW, weight_OIKK, bias_O, geometry.stride, folding.padding, geometry.dilation, geometry.groups
+        )
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_NOHW: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the input, the bias, the own kernel and the parts' numbers."""
+        folding: Folding = ctx.folding
+        geometry = folding.geometry
+        input_NCHW, own_OIKK, *saved = ctx.saved_tensors
+        with torch.enable_grad():
+            parts = folding.split([tensor.detach().requires_grad_() for tensor in saved])
+            kernels = folding.kernels(parts)
+        gradient_NCHW, gradient_OIKK, gradient_O = torch.ops.aten.convolution_backward(
+            gradient_NOHW,
+            input_NCHW,
+            folding.summed(own_OIKK, parts, kernels),
+            [geometry.out_channels] if ctx.has_bias else None,
+            geometry.stride,
+            folding.padding,
+            geometry.dilation,
+            False,
+            (0, 0),
+            geometry.groups,
+            (ctx.needs_input_grad[1], True, ctx.has_bias),
+        )
+        gradients = folding.gradients(gradient_OIKK, parts, kernels)
+        return None, gradient_NCHW, gradient_O, gradient_OIKK, *gradients
+
+
+def make_online(geometry: Geometry, new_norm: NewNorm, names: Mapping[str, str]) -> dict[str, nn.Module]:
+    """Return the one branch that all named branches are folded into."""
+    return {"online": OnlineBranch(geometry, new_norm, names)}
+
+
+def silence_parts(branches: nn.ModuleDict) -> None:
+    """Leave the convolution's own kernel alone in the sum; the scales of the others learn first."""
+    for name, parameter in branches.named_parameters():
+        if name.endswith("scale_O"):
+            nn.init.zeros_(parameter)
+
+
+def _drawn(outputs: int, geometry: Geometry, kernel: tuple[int, int]) -> Tensor:
+    """Return fresh weights as nn.Conv2d draws them."""
+    weight = torch.empty(outputs, geometry.in_channels // geometry.groups, *kernel)
+    return nn.init.kaiming_uniform_(weight, a=5**0.5)
+
+
+def _own(_: Geometry, __: Tensor, weight_OIKK: Tensor) -> Tensor:
+    return weight_OIKK
+
+
+def _dirac(geometry: Geometry, scale_O: Tensor) -> Tensor:
+    return dirac(geometry.out_channels, geometry.groups, like=scale_O)
+
+
+def _pair(geometry: Geometry, scale_O: Tensor, point_MI11: Tensor, weight_OMKK: Tensor) -> Tensor:
+    """Return the kernel of a 1x1 convolution, the identity plus `point_MI11`, and a KxK one after it."""
+    point_MI11 = point_MI11 + dirac(geometry.in_channels, geometry.groups, like=point_MI11)
+    no_bias_M, no_bias_O = scale_O.new_zeros(geometry.in_channels), torch.zeros_like(scale_O)
+    return compose_pointwise((point_MI11, no_bias_M), (weight_OMKK, no_bias_O), geometry.groups)[0]
+
+
+def _average(geometry: Geometry, _: Tensor, weight_OI11: Tensor) -> Tensor:
+    return weight_OI11 / (geometry.kernel[0] * geometry.kernel[1])
+
+
+def _weight(kernel: Callable[[Geometry], tuple[int, int]]) -> Callable[[Geometry], dict[str, Tensor]]:
+    def weights(geometry: Geometry) -> dict[str, Tensor]:
+        return {"weight": _drawn(geometry.out_channels, geometry, kernel(geometry))}
+
+    return weights
+
+
+def _no_weight(_: Geometry) -> dict[str, Tensor]:
+    return {}
+
+
+def _point_and_weight(geometry: Geometry) -> dict[str, Tensor]:
+    point = torch.zeros_like(_drawn(geometry.in_channels, geometry, POINT))
+    return {"point": point, "weight": _drawn(geometry.out_channels, geometry, geometry.kernel)}
+
+
+def _whole(_: Geometry) -> Place:
+    return slice(None), slice(None)
+
+
+def _centre_row(geometry: Geometry) -> Place:
+    row = geometry.centre[0]
+    return slice(row, row + 1), slice(None)
+
+
+def _centre_column(geometry: Geometry) -> Place:
+    column = geometry.centre[1]
+    return slice(None), slice(column, column + 1)
+
+
+def _centre(geometry: Geometry) -> Place:
+    return _centre_row(geometry)[0], _centre_column(geometry)[1]
+
+
+# The scales are the authors', over that of their own kernel (0.25); row, column and identity they do not have.
+PARTS: dict[str, PartType] = {
+    "full": PartType(_weight(lambda geometry: geometry.kernel), _own, _whole, 1.0),
+    "point": PartType(_weight(lambda _: POINT), _own, _centre, 4.0),
+    "row": PartType(_weight(lambda geometry: (1, geometry.kernel[1])), _own, _centre_row, 1.0),
+    "column": PartType(_weight(lambda geometry: (geometry.kernel[0], 1)), _own, _centre_column, 1.0),
+    "identity": PartType(_no_weight, _dirac, _centre, 1.0),
+    "point_full": PartType(_point_and_weight, _pair, _whole, 2.0),
+    "point_average": PartType(_weight(lambda _: POINT), _average, _whole, 1.0),
+}

@@ -1,0 +1,55 @@
+"""What one forward pass shows of a network's flow: what each module read, who had made it, who read the result."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Trace:
+    """Tensors are known by identity, so all are kept alive: a freed one's id would be given to another."""
+
+    inputs: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    source_of: dict[str, str] = field(
+        default_factory=dict
+    )  # module -> the named one whose output it read; "": none
+    readers: dict[int, list[str]] = field(default_factory=dict)  # tensor -> the named ones that read it, in order
+    makers: dict[int, str] = field(default_factory=dict)  # tensor -> the named one that returned it last
+
+
+@torch.no_grad()
+def traced(model: nn.Module, names: dict[nn.Module, str], image_NCHW: Tensor) -> Trace:
+    """Return what the pass of one image shows; sources and readers are the modules of `names`, by that name."""
+    trace = Trace()
+    handles = []
+    for path, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(_reading(trace, path, names.get(module))))
+        handles.append(module.register_forward_hook(_returning(trace, path, names.get(module))))
+    try:
+        model(image_NCHW)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return trace
+
+
+def _reading(trace: Trace, path: str, name: str | None) -> Any:
+    def read(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        trace.inputs[path] = inputs
+        trace.source_of[path] = trace.makers.get(id(inputs[0]), "") if inputs else ""
+        if name is not None and inputs:
+            trace.readers.setdefault(id(inputs[0]), []).append(name)
+
+    return read
+
+
+def _returning(trace: Trace, path: str, name: str | None) -> Any:
+    def returned(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        trace.outputs[path] = output
+        if name is not None:
+            trace.makers[id(output)] = name
+
+    return returned

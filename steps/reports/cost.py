@@ -1,0 +1,100 @@
+"""What a network costs: the figures of its forms, what was measured of them, and how networks compare."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from steps.reports.base import JsonFile
+
+Form = Literal["trained", "plain"]
+Runtime = Literal["pytorch", "onnxruntime"]
+AccuracySource = Literal["measured", "published"]
+
+
+class FormCost(JsonFile):
+    """One form's figures, for one image in eval mode; FLOPs as steps/models/flops.py counts them."""
+
+    parameters: int
+    head: str  # the layer that makes the logits; "" where none was found
+    head_parameters: int
+    flops: int
+    flops_by_kind: dict[str, int]
+    multiply_adds: int  # of convolutions, linear layers and attention: "FLOPs" in many papers
+    uncounted: tuple[str, ...]  # operators that no formula knows
+    memory_access_bytes: int  # inputs + outputs + weights of each operation
+    peak_live_bytes: int  # activations that something still has to read
+    peak_held_bytes: int  # activations that eager PyTorch had not yet freed
+    weight_file_bytes: int
+
+    @property
+    def head_share(self) -> float:
+        """The last layer's share of the parameters."""
+        return self.head_parameters / self.parameters if self.parameters else 0.0
+
+
+class MeasuredLatency(JsonFile):
+    """Milliseconds that one image takes, from calls that took turns with those of all other forms."""
+
+    form: Form
+    runtime: Runtime
+    median: float
+    p10: float
+    p90: float
+    cpu_median: float  # CPU time of all threads; less than the clock's where others had the machine
+
+
+class Accuracy(JsonFile):
+    """Top-1 in percent, and whose word it is: measured on the data at hand, or published by others."""
+
+    top1: float = Field(gt=1, le=100)  # at most 1 would be a fraction
+    source: AccuracySource
+
+
+class CostCard(JsonFile):
+    """One network: as it trains (multi-branch where `block` is named), and plain, all norms folded that can be."""
+
+    arch: str
+    block: str | None
+    trained: FormCost
+    plain: FormCost
+    latencies: tuple[MeasuredLatency, ...] = ()
+    accuracy: Accuracy | None = None
+    on_front: bool | None = None  # null: without an accuracy nothing can be said
+
+    def median(self, form: Form, runtime: Runtime) -> float | None:
+        """Return the median latency of a form in a runtime, if it was measured."""
+        found = [row.median for row in self.latencies if (row.form, row.runtime) == (form, runtime)]
+        return found[0] if found else None
+
+
+class CostReport(JsonFile):
+    """Networks side by side. The front is over the plain form's latency in `front_runtime` and over top-1."""
+
+    size: int
+    class_num: int
+    threads: int
+    rounds: int
+    front_runtime: Runtime
+    versions: dict[str, str]
+    cards: tuple[CostCard, ...]
+
+
+def mark_front(cards: tuple[CostCard, ...], runtime: Runtime) -> tuple[CostCard, ...]:
+    """Return the cards, each said to be on the Pareto front or not; those without an accuracy or time stay unsaid.
+
+    A network is on the front where no other is at least as fast and as accurate, and better in one of the two.
+    """
+    known = {
+        card.arch: (milliseconds, card.accuracy.top1)
+        for card in cards
+        if card.accuracy is not None and (milliseconds := card.median("plain", runtime)) is not None
+    }
+    beaten = {
+        arch
+        for arch, (slow, low) in known.items()
+        if any(fast <= slow and high >= low and (fast, high) != (slow, low) for fast, high in known.values())
+    }
+    return tuple(
+        card.model_copy(update={"on_front": card.arch not in beaten if card.arch in known else None})
+        for card in cards
+    )

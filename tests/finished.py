@@ -1,0 +1,123 @@
+"""A small line that ran from end to end and was never disturbed: what a disturbed one is compared with."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.clone import draw_images, environment, fresh_clone, set_params
+
+PER_CLASS = 20
+POLL_SECONDS = 0.005
+
+
+def start_dvc(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Start dvc in `folder`; what it and its steps say goes into said.txt beside it."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    with said_in(folder).open("w") as said:
+        return subprocess.Popen(command, cwd=folder, env=environment(), stdout=said, stderr=said, text=True)
+
+
+def said_in(folder: Path) -> Path:
+    return folder.parent / f"{folder.name}.said.txt"
+
+
+def hidden_of(stage: str) -> Path:
+    """Return where the step of this stage writes until it is done."""
+    step, _, item = stage.partition("@")
+    if step.startswith("evaluate"):
+        return Path(f"data/.evaluate.{item}.tmp")
+    return Path(f"data/build/.{item}.{item}.tmp") if item else Path(f"data/.{step}.tmp")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A clone in which `dvc repro` ran: the final names of each stage, and how long it was writing."""
+
+    folder: Path
+    outs: dict[str, list[Path]]
+    seconds: dict[str, float]
+
+    @property
+    def lock(self) -> dict[str, Any]:
+        content: dict[str, Any] = yaml.safe_load((self.folder / "dvc.lock").read_text())
+        return content
+
+    def outputs(self, stage: str) -> dict[Path, dict[str, bytes]]:
+        """Return what lies under each final name that this stage writes; nothing where the name is free."""
+        return {out: _contents(self.folder / out) for out in self.outs[stage] if (self.folder / out).exists()}
+
+    def copy(self, folder: Path) -> "Line":
+        """Return the same line in another folder, where neither dvc nor a step remembers what it once did."""
+        shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".foldline"))
+        shutil.rmtree(folder / ".dvc/cache/runs")
+        return Line(folder, self.outs, self.seconds)
+
+    def forget(self, stage: str) -> None:
+        """Make it a line in which this stage has yet to run."""
+        outputs, lock = self.outputs(stage), self.lock
+        for out in outputs:
+            path = self.folder / out
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        del lock["stages"][stage]
+        (self.folder / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+
+
+def make_line(folder: Path) -> Line:
+    """Take three classes of coloured discs through the whole line; 15 test images decide, so bounds are wide."""
+    fresh_clone(folder)
+    draw_images(folder / "data/raw", PER_CLASS)
+    set_params(
+        folder,
+        ingest={"source": "data/raw"},
+        train={"epochs": 8, "batch_size": 8, "lr": 0.05, "preprocess": {"size": 16}},
+        gate={"max_top1_drop": 0.5, "max_recall_drop": 1.0},
+    )
+    outs = _final_names(folder)
+    process = start_dvc(folder, "repro")
+    seen: dict[str, list[float]] = {stage: [] for stage in outs}
+    while process.poll() is None:
+        for stage, times in seen.items():
+            if (folder / hidden_of(stage)).exists():
+                times.append(time.monotonic())
+        time.sleep(POLL_SECONDS)
+    assert process.returncode == 0, said_in(folder).read_text()
+    return Line(folder, outs, {stage: times[-1] - times[0] if times else 0.0 for stage, times in seen.items()})
+
+
+def processes_in(folder: Path) -> dict[int, str]:
+    """Return the command line of each living process that is at work in `folder`, by its id."""
+    return dict(_processes(folder))
+
+
+def _final_names(folder: Path) -> dict[str, list[Path]]:
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        return {
+            stage.name: [Path(out.fs_path).relative_to(folder) for out in stage.outs]
+            for stage in repo.index.stages
+        }
+
+
+def _processes(folder: Path) -> Iterator[tuple[int, str]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                at_work = (entry / "cwd").readlink().is_relative_to(folder)
+                command = (entry / "cmdline").read_bytes()
+            except OSError:  # it ended meanwhile, or is not ours to look at
+                continue
+            if at_work:
+                yield int(entry.name), command.replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _contents(out: Path) -> dict[str, bytes]:
+    files = [out] if out.is_file() else [path for path in out.rglob("*") if path.is_file()]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}

@@ -1,0 +1,99 @@
+"""A run's own values go into params.yaml as a person would write them there, or not at all."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.overrides import set_params
+from steps.errors import BadInput
+from steps.params import load_params
+from steps.params.fuse import FuseParams
+from tests.flows.toy import ROOT
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+
+
+def changed_lines(params: Path) -> dict[str, str]:
+    """Return each line that differs from the project's own, with what it was; no line may come or go."""
+    before, after = (path.read_text().splitlines() for path in (ROOT / "params.yaml", params))
+    return {new: old for old, new in zip(before, after, strict=True) if old != new}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "line"),
+    [
+        ({"train": {"epochs": 3}}, "train.epochs", "  epochs: 3"),
+        ({"train": {"weights": "w.safetensors"}}, "train.weights", "  weights: w.safetensors"),
+        ({"train": {"augment": {"flip": 0.5}}}, "train.augment.flip", "  augment: {shift: 2, flip: 0.5}"),
+        ({"gate": {"required": ["export"]}}, "gate.required", "  required: [export]"),
+        ({"seed": 7}, "seed", "seed: 7"),
+    ],
+)
+def test_only_the_line_of_the_value_changes(params: Path, overrides: dict[str, Any], key: str, line: str) -> None:
+    assert set_params(params, overrides) == [key]
+    assert list(changed_lines(params)) == [line]
+
+
+def test_a_list_keeps_its_line_and_its_comment(params: Path) -> None:
+    overrides = {"engines": ["onnxruntime-fp32", "openvino-int8"]}
+    assert set_params(params, overrides) == ["engines"]
+    (line,) = changed_lines(params)
+    assert line.startswith("engines: [onnxruntime-fp32, openvino-int8] ")
+    assert line.endswith("# <backend>-<precision>")
+
+
+def test_null_is_written_as_the_word(params: Path) -> None:
+    set_params(params, {"train": {"weights": "w.safetensors"}})
+    assert set_params(params, {"train": {"weights": None}}) == ["train.weights"]
+    assert changed_lines(params) == {}
+
+
+def test_a_key_that_had_its_default_is_added_to_its_section(params: Path) -> None:
+    assert set_params(params, {"train": {"momentum": 0.8}}) == ["train.momentum"]
+    before = yaml.safe_load((ROOT / "params.yaml").read_text())
+    before["train"]["momentum"] = 0.8
+    assert yaml.safe_load(params.read_text()) == before
+
+
+def test_a_small_number_is_read_again_as_a_number(params: Path) -> None:
+    set_params(params, {"fuse": {"max_error_fp32": 1e-7}})
+    section = load_params(params).section("fuse")
+    assert isinstance(section, FuseParams) and section.max_error_fp32 == 1e-7
+
+
+@pytest.mark.parametrize("overrides", [{}, {"seed": 0}, {"train": {}}, {"train": {"augment": {"shift": 2}}}])
+def test_a_value_that_stands_there_already_leaves_the_file_alone(params: Path, overrides: dict[str, Any]) -> None:
+    before = params.stat()
+    assert set_params(params, overrides) == []
+    after = params.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"seed": 1, "train": {"epoch": 3}}, "train.epoch: unknown key. Did you mean 'epochs'?"),
+        ({"seed": 1, "trian": {"epochs": 3}}, "trian: unknown key. Did you mean 'train'?"),
+        ({"seed": 1, "train": {"epochs": -3}}, "train.epochs: "),
+        ({"seed": 1, "train": 3}, "train: "),
+        ({"seed": {"of": "train"}}, "seed: "),
+        ({"seed": 1, "engines": ["onnxruntime-fp33"]}, "engines: "),
+    ],
+)
+def test_nothing_is_written_when_anything_is_wrong(params: Path, overrides: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=r"params\.yaml with the run's overrides has \d fault") as fault:
+        set_params(params, overrides)
+    assert said in str(fault.value)
+    assert changed_lines(params) == {}
+
+
+def test_a_fault_that_stood_there_before_is_found_without_overrides_too(params: Path) -> None:
+    params.write_text(params.read_text().replace("seed: 0", "seed: -1"))
+    with pytest.raises(BadInput, match="seed: "):
+        set_params(params, {})

@@ -1,0 +1,68 @@
+"""Images of a manifest: the very bytes that were ingested, from inside the root, or a sentence that names one."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from steps.errors import BadInput
+from steps.images.cache import open_images
+from steps.images.dataset import PLACE, Row, load_all, load_image, read_bytes
+from steps.reports.card import Preprocessing
+
+HOW = Preprocessing(size=8, resize=8, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def plant(file: Path, seed: int) -> Row:
+    """Write an uncompressed image, so that each seed gives another content of the same length; return its row."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    Image.fromarray(pixels).save(file, "BMP")
+    content = file.read_bytes()
+    return (file.name, file.name, 0, len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_an_image_overwritten_by_another_of_its_length_is_refused_by_name(tmp_path: Path) -> None:
+    row = plant(tmp_path / "a.bmp", 0)
+    load_image(tmp_path, row, HOW)
+    assert plant(tmp_path / "a.bmp", 1)[3] == row[3]
+    manifest = pl.DataFrame([row], list(PLACE), orient="row")
+    changed = r"image a\.bmp: .*a\.bmp has changed since it was ingested; run ingest again"
+    with pytest.raises(BadInput, match=changed):
+        load_all(manifest, tmp_path, HOW)
+    for bound in (0, 10**6):  # read from the files batch after batch, and into the cache
+        with pytest.raises(BadInput, match=changed):
+            list(open_images(manifest, tmp_path, HOW, tmp_path / "cache", bound).read([np.array([0])]))
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_path_out_of_the_root_is_not_read_even_with_the_right_checksum(tmp_path: Path, absolute: bool) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    _, name, *place = plant(tmp_path / "x.bmp", 0)
+    file = str(tmp_path / name) if absolute else f"../{name}"
+    with pytest.raises(BadInput, match=r"image x: .*x\.bmp leads out of .*root.*run ingest again"):
+        read_bytes(root, ("x", file, *place))  # type: ignore[arg-type]
+
+
+def test_a_link_is_followed_inside_the_root_only(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    inside, outside = plant(root / "in.bmp", 0), plant(tmp_path / "out.bmp", 1)
+    (root / "a").symlink_to("in.bmp")
+    (root / "b").symlink_to(tmp_path / "out.bmp")
+    assert len(read_bytes(root, ("a", "a", *inside[2:]))) == inside[3]
+    with pytest.raises(BadInput, match="image b: b leads out of"):
+        read_bytes(root, ("b", "b", *outside[2:]))
+
+
+def test_a_root_that_is_a_link_or_relative_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    row = plant(tmp_path / "images/a.bmp", 0)
+    (tmp_path / "link").symlink_to("images")
+    monkeypatch.chdir(tmp_path)
+    for root in ("link", "images", os.fspath(tmp_path / "link")):
+        assert len(read_bytes(Path(root), row)) == row[3]

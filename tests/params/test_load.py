@@ -1,0 +1,114 @@
+"""params.yaml is read whole, or refused with every fault, its key and what would be right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from steps.errors import BadInput
+from steps.params import Params, load_params
+from steps.params.train import TrainParams
+from steps.params.validate import ValidateParams
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(folder: Path, changes: dict[str, Any]) -> Path:
+    """Write the project's params with these values, given by dotted key."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for key, value in changes.items():
+        *parents, name = key.split(".")
+        inner = content
+        for parent in parents:
+            inner = inner[parent]
+        inner[name] = value
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_section_goes_by_the_name_of_its_step() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert isinstance(params.section("validate"), ValidateParams)
+    assert isinstance(params.section("train"), TrainParams)
+
+
+def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
+    path = write(tmp_path, {"train.lr": "1e-4"})  # YAML 1.1 wants a point in it
+    train = load_params(path).section("train")
+    assert isinstance(train, TrainParams) and train.lr == 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sead": 1}, "sead: unknown key. Did you mean 'seed'?"),
+        ({"validate.max_unreadible": 1}, "validate.max_unreadible: unknown key. Did you mean 'max_unreadable'?"),
+        ({"train.augment.flop": 1}, "train.augment.flop: unknown key. Did you mean 'flip'?"),
+        ({"class_num": 1}, "class_num"),
+        ({"engines": []}, "engines: "),
+        ({"engines": ["onnxruntime-fp32"] * 2}, "engines: an engine is listed twice"),
+        ({"engines": ["onnxruntime-fp32", "a;b"]}, "engines: "),
+        (
+            {"gate.required": ["export", "openvino-fp33"]},
+            "gate.required: no form is called 'openvino-fp33'. Did you mean",
+        ),
+        ({"build.batch.opt": 100}, "build.batch: min (1) <= opt (100) <= max (64) must hold"),
+        ({"train": None}, "train: "),
+    ],
+)
+def test_a_fault_is_named_with_its_key(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput) as fault:
+        load_params(write(tmp_path, changes))
+    assert f"\n  {said}" in str(fault.value)
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    changes = {"seed": -1, "split.val": 2, "train.lr": "fast", "gate.min_agrement": 1}
+    with pytest.raises(BadInput, match=r"params\.yaml has 4 fault\(s\)") as fault:
+        load_params(write(tmp_path, changes))
+    assert all(f"\n  {key}: " in str(fault.value) for key in changes)
+
+
+def test_a_section_that_is_missing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    del content["export"]
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(BadInput, match="export: Field required"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed: [0", "is no YAML"),
+        ("seed: \x00", "is no YAML"),
+        ("", "has 1 fault"),
+        ("- seed", "has 1 fault"),
+    ],
+)
+def test_a_file_that_holds_no_params_is_one_clear_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=said):
+        load_params(path)
+
+
+def test_a_file_that_is_not_utf8_is_no_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"seed: \xff\xfe")
+    with pytest.raises(BadInput, match="is no YAML"):
+        load_params(path)
+
+
+def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"params\.yaml is not there; run from the project's folder"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_params_cannot_be_changed_after_they_were_checked() -> None:
+    params: Params = load_params(ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.seed = 1  # type: ignore[misc]

@@ -1,0 +1,44 @@
+"""Each public bug, planted as a wrong fold, is caught by the certificate at its site; the right fold is not."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from steps.reparam.branches import BLOCKS
+from steps.reparam.certify import certify, exceeds
+from steps.reparam.fold import absorb_norms, fold
+from steps.reports.certificate import CertificateRow
+from tests.reparam.mutants import MUTANTS, expanded, library, plain_network, shared
+
+RIGHT: dict[str, Callable[[], nn.Module]] = {
+    **{block: (lambda block=block: expanded(block)) for block in BLOCKS},  # type: ignore[misc]
+    "library": library,
+    "plain": plain_network,
+    "shared": shared,
+}
+
+
+def certified(model: nn.Module, plain: nn.Module) -> tuple[CertificateRow, ...]:
+    images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    return certify(model, plain, images, seed=0, bounds={"fp64": 1e-12, "fp32": 1e-5})
+
+
+@pytest.mark.parametrize("network", RIGHT)
+@pytest.mark.parametrize("finish", [lambda plain: plain, absorb_norms], ids=["folded", "absorbed"])
+def test_a_right_fold_is_caught_nowhere(network: str, finish: Callable[[nn.Module], nn.Module]) -> None:
+    model = RIGHT[network]()
+    rows = certified(model, finish(fold(model)))
+    assert not any(exceeds(row) for row in rows), rows[0]
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_wrong_fold_is_caught_at_its_site(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = MUTANTS[name]
+    model = mutant.make()
+    plain = mutant.wrong(model, monkeypatch)
+    rows = certified(mutant.make(), plain)
+    caught = {row.site for row in rows if exceeds(row)}
+    assert exceeds(rows[0])
+    assert mutant.site in caught and "whole network" in caught

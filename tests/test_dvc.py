@@ -1,0 +1,73 @@
+"""DVC as its users use it: a remote, another clone, an experiment, and the way back."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.clone import dvc
+from tests.finished import Line
+
+pytestmark = pytest.mark.slow
+BEFORE_TRAIN = ("ingest", "validate", "split")
+AUTHOR = ("-c", "user.name=A Person", "-c", "user.email=person@example.org")
+
+
+@pytest.fixture
+def line(finished_line: Line, tmp_path: Path) -> Line:
+    """A finished line in a commit; its default remote lies beside it, in the same temporary folder."""
+    copied = finished_line.copy(tmp_path / "line")
+    git(copied.folder, "add", "--all")
+    git(copied.folder, *AUTHOR, "commit", "-qm", "The line as it ran")
+    return copied
+
+
+@pytest.fixture
+def clone(line: Line, tmp_path: Path) -> Line:
+    """What another person has after the line's author pushed: a clone, and the images, which are not in git."""
+    pushed = dvc(line.folder, "push")
+    assert pushed.returncode == 0, pushed.stderr
+    git(tmp_path, "clone", "-q", "line", "clone")
+    shutil.copytree(line.folder / "data/raw", tmp_path / "clone/data/raw", dirs_exist_ok=True)
+    return Line(tmp_path / "clone", line.outs, line.seconds)
+
+
+def test_what_was_pushed_is_pulled_whole_and_nothing_is_left_to_run(line: Line, clone: Line) -> None:
+    pulled = dvc(clone.folder, "pull")
+    assert pulled.returncode == 0, pulled.stderr
+    assert all(clone.outputs(stage) == line.outputs(stage) for stage in line.outs)
+    done = dvc(clone.folder, "repro")
+    assert done.returncode == 0 and "Running stage" not in done.stdout, done.stdout + done.stderr
+    assert git(clone.folder, "status", "--porcelain") == ""
+
+
+def test_a_file_that_went_bad_on_the_remote_is_not_pulled(line: Line, clone: Line) -> None:
+    path = Path("data/evaluate/export.parquet")
+    (digest,) = (out["md5"] for out in line.lock["stages"]["evaluate@export"]["outs"] if out["path"] == str(path))
+    stored = line.folder.parent / "foldline-remote/files/md5" / digest[:2] / digest[2:]
+    stored.chmod(0o644)
+    stored.write_bytes(stored.read_bytes()[:-1] + b"?")
+    assert dvc(clone.folder, "pull").returncode != 0
+    assert not (clone.folder / path).exists()
+
+
+def test_an_experiment_reruns_from_train_on_and_the_way_back_is_open(line: Line, finished_line: Line) -> None:
+    ran = dvc(line.folder, "exp", "run", "-S", "train.lr=0.04", "-S", "train.epochs=6")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    rerun = [stage for stage in line.outs if f"Running stage '{stage}'" in ran.stdout]
+    assert rerun == [stage for stage in line.outs if stage not in (*BEFORE_TRAIN, "evaluate@champion")]
+    params = yaml.safe_load((line.folder / "params.yaml").read_text())
+    assert (params["train"]["lr"], params["train"]["epochs"]) == (0.04, 6)
+    assert line.outputs("train") != finished_line.outputs("train")
+    again = dvc(line.folder, "repro")
+    assert again.returncode == 0 and "Running stage" not in again.stdout
+    git(line.folder, "checkout", "-q", "--", "params.yaml", "dvc.lock")
+    assert dvc(line.folder, "checkout").returncode == 0
+    assert all(line.outputs(stage) == finished_line.outputs(stage) for stage in line.outs)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout

@@ -1,0 +1,40 @@
+"""tools.plan: the plan of an expansion is told before anything is trained, and nothing is changed for it."""
+
+import sys
+
+import pytest
+
+from tools.plan import main
+
+
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, str]:
+    monkeypatch.setattr(sys, "argv", ["plan", *words])
+    main()
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_each_convolution_has_its_line_with_branches_or_a_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = said(monkeypatch, capsys, "timm:resnet18", "--block", "acb", "--size", "32")
+    assert "conv1: full + row + column" in out
+    assert "layer2.0.downsample.0: skipped, 'acb' adds no branch to a 1x1 convolution like this" in out
+    assert out.rstrip().endswith("17 of 20 convolutions train as 'acb' blocks")
+
+
+def test_only_the_wanted_sites_are_planned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = said(monkeypatch, capsys, "repvgg_nano", "--where", "body.stage1.*", "--size", "32")
+    assert "body.stem.0.conv: skipped, not in 'body.stage1.*'" in out
+    assert "2 of 7 convolutions" in out
+
+
+def test_a_name_that_nobody_knows_is_exit_2_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        said(monkeypatch, capsys, "repvgg_nanno")
+    assert ended.value.code == 2
+    assert "plan: no architecture 'repvgg_nanno'" in capsys.readouterr().err

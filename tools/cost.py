@@ -1,0 +1,199 @@
+"""What networks cost, side by side: `python -m tools.cost ARCH... [--block repvgg] [--accuracy FILE.csv] ...`.
+
+One table over all networks (any name that `train.arch` takes, one's own modules included), each as it trains and
+in its plain form: parameters and the head's share of them, FLOPs and multiply-adds (steps/models/flops.py says
+what counts), bytes moved, peak live activations, the size of the weights file, and the measured latency of one
+image, for which all forms take turns on this machine. With accuracies it says which networks are on the Pareto
+front over the plain form's latency and accuracy; without any it claims no front.
+
+The CSV has the columns arch (as on the command line), top1 (in percent) and source (measured or published).
+"""
+
+import argparse
+import csv
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+
+from steps.backends.turns import Call, Run, eager, exported, take_turns, torch_threads
+from steps.errors import BadInput, StepError
+from steps.models.cost import both_forms, cost_of
+from steps.progress import say
+from steps.reports.base import write_whole
+from steps.reports.cost import (
+    Accuracy,
+    AccuracySource,
+    CostCard,
+    CostReport,
+    Form,
+    MeasuredLatency,
+    Runtime,
+    mark_front,
+)
+from tools.cost_page import draw, lines, page
+
+WRITERS: dict[str, Callable[[CostReport], bytes]] = {".svg": draw, ".html": page}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Under what the networks are compared; `runtime` is the one that the front is over."""
+
+    block: str | None = None
+    where: str = "all"
+    size: int = 224
+    class_num: int = 1000
+    threads: int = 1
+    rounds: int = 15
+    runtime: Runtime = "pytorch"
+
+
+def compare(archs: Iterable[str], how: Setting, accuracies: dict[str, Accuracy]) -> CostReport:
+    """Return each network's card, in the order given.
+
+    Raises BadInput for a name that nobody knows, a size that a network does not take, a block without a site.
+    """
+    cards: dict[str, CostCard] = {}
+    runs: dict[tuple[str, Form, Runtime], Run] = {}
+    with torch_threads(how.threads), tempfile.TemporaryDirectory() as scratch:
+        for number, arch in enumerate(dict.fromkeys(archs)):
+            say(f"cost: {arch}")
+            forms = both_forms(arch, how.class_num, how.size, how.block, how.where)
+            example_NCHW = torch.zeros(1, 3, how.size, how.size)
+            costs = {form: cost_of(network, example_NCHW) for form, network in forms.items()}
+            cards[arch] = CostCard(
+                arch=arch,
+                block=how.block,
+                trained=costs["trained"],
+                plain=costs["plain"],
+                accuracy=accuracies.get(arch),
+            )
+            for form, network in forms.items():
+                runs[arch, form, "pytorch"] = eager(network, how.size)
+            if how.runtime == "onnxruntime":
+                folder = Path(scratch) / str(number)
+                plain = exported(forms["plain"], arch, how.class_num, how.size, how.threads, folder)
+                runs[arch, "plain", "onnxruntime"] = plain
+        turns = take_turns(runs, how.rounds)
+    for (arch, form, runtime), calls in turns.items():
+        row = _latency(form, runtime, calls)
+        cards[arch] = cards[arch].model_copy(update={"latencies": (*cards[arch].latencies, row)})
+    return CostReport(
+        size=how.size,
+        class_num=how.class_num,
+        threads=how.threads,
+        rounds=how.rounds,
+        front_runtime=how.runtime,
+        versions={package: version(package) for package in ("onnxruntime", "timm", "torch", "torchvision")},
+        cards=mark_front(tuple(cards.values()), how.runtime),
+    )
+
+
+def read_accuracies(path: Path, archs: Iterable[str]) -> dict[str, Accuracy]:
+    """Return the accuracies of these networks; raises BadInput for a table that leaves a doubt about any of it."""
+    try:
+        rows = list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as fault:
+        raise BadInput(f"--accuracy: {path} cannot be read: {fault}.") from fault
+    found: dict[str, Accuracy] = {}
+    for number, row in enumerate(rows, start=2):
+        arch, accuracy = _accuracy(row, f"--accuracy: {path}, line {number}")
+        if found.setdefault(arch, accuracy) != accuracy:
+            raise BadInput(f"--accuracy: {path}, line {number} gives {arch} a second accuracy.")
+    if not found.keys() & set(archs):
+        raise BadInput(
+            f"--accuracy: {path} names none of the networks; it has {', '.join(found)[:200] or 'no rows'}."
+        )
+    return found
+
+
+def _latency(form: Form, runtime: Runtime, calls: list[Call]) -> MeasuredLatency:
+    p10, median, p90 = map(float, np.percentile([call.wall for call in calls], (10, 50, 90)))
+    cpu = float(np.median([call.cpu for call in calls]))
+    return MeasuredLatency(form=form, runtime=runtime, median=median, p10=p10, p90=p90, cpu_median=cpu)
+
+
+def _accuracy(row: dict[str, Any], where: str) -> tuple[str, Accuracy]:
+    arch, top1, source = (str(row.get(key) or "").strip() for key in ("arch", "top1", "source"))
+    if not arch or source not in get_args(AccuracySource):
+        raise BadInput(
+            f"{where}: it takes the columns arch, top1 and source, and source is measured or published."
+        )
+    try:
+        return arch, Accuracy.model_validate({"top1": float(top1), "source": source})
+    except ValueError as fault:
+        raise BadInput(f"{where}: top1 is '{top1}'; it is a percentage, above 1 and at most 100.") from fault
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.cost", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = Setting()
+    parser.add_argument("archs", nargs="+", metavar="ARCH")
+    parser.add_argument("--block", metavar="NAME", help="train with these blocks: repvgg, acb, dbb or mobileone")
+    parser.add_argument("--where", default=default.where, help="which convolutions get them, as in train.expand")
+    for flag, name in (
+        ("--size", "size"),
+        ("--classes", "class_num"),
+        ("--threads", "threads"),
+        ("--rounds", "rounds"),
+    ):
+        parser.add_argument(flag, dest=name, type=_count, default=getattr(default, name), metavar="N")
+    parser.add_argument(
+        "--runtime",
+        choices=get_args(Runtime),
+        default=default.runtime,
+        help="onnxruntime: time the exported graph of the plain form too, and take the front over that",
+    )
+    parser.add_argument("--accuracy", type=Path, metavar="FILE.csv")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg|FILE.html")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Measure what the flags ask for, print the table and write the files."""
+    if flags.plot is not None and flags.plot.suffix not in WRITERS:
+        raise BadInput(f"--plot: {flags.plot} must end in {' or '.join(WRITERS)}.")
+    for path in (flags.plot, flags.json):
+        if path is not None and path.is_dir():
+            raise BadInput(f"{path} is a folder; name a file.")
+    accuracies = read_accuracies(flags.accuracy, flags.archs) if flags.accuracy else {}
+    names = [field.name for field in fields(Setting)]
+    report = compare(flags.archs, Setting(**{name: getattr(flags, name) for name in names}), accuracies)
+    print("\n".join(lines(report)))
+    try:
+        if flags.plot is not None:
+            write_whole(flags.plot, WRITERS[flags.plot.suffix](report))
+        if flags.json is not None:
+            report.write(flags.json)
+    except OSError as fault:
+        raise BadInput(f"a file cannot be written: {fault}.") from fault
+
+
+def main() -> None:
+    """Run the tool; what a person can cause ends in one sentence and exit code 2."""
+    flags = _parse()
+    try:
+        run(flags)
+    except StepError as error:
+        say(f"cost: {error}")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""How tools.cost shows its report: as a table on a terminal, as a plot, and as a page that loads nothing."""
+
+import html
+import io
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from steps.reports.cost import CostCard, CostReport, Form, FormCost, Runtime
+from steps.training.plot import STYLE
+
+HEADER = (
+    "network", "form", "params M", "head %", "GFLOPs", "GMACs", "moved MB", "live MB", "file MB",
+    "PyTorch ms", "ORT ms", "top-1 %", "front",
+)  # fmt: skip
+BUSY = 1.25  # times longer on the clock than on the CPU
+NO_FRONT = (
+    "No accuracies were given, so no front is claimed: latency against FLOPs says nothing of what is better."
+)
+
+
+def lines(report: CostReport) -> list[str]:
+    """Return the report for a terminal: the table in columns, then what has to be said beside it."""
+    rows = [HEADER, *table(report)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    texts = [
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return [*texts, *notes(report)]
+
+
+def table(report: CostReport) -> list[tuple[str, ...]]:
+    """Return the rows for a person, two a network; in each column the same unit."""
+    rows = []
+    for card in report.cards:
+        rows += [_row(card, "trained", card.trained), _row(card, "plain", card.plain)]
+    return rows
+
+
+def notes(report: CostReport) -> list[str]:
+    """Return what has to be said beside the table."""
+    said = [
+        f"One image of {report.size} px, {report.class_num} classes, {report.threads} thread(s); medians of "
+        f"{report.rounds} rounds in which all took turns. MB are 10^6 bytes."
+    ]
+    waited = max(row.median / row.cpu_median for card in report.cards for row in card.latencies)
+    if waited > BUSY:
+        said.append(
+            f"The machine was busy: calls took up to {waited:.1f} times their CPU time. Trust the order alone."
+        )
+    uncounted = sorted({name for card in report.cards for name in card.trained.uncounted + card.plain.uncounted})
+    if uncounted:
+        said.append(f"FLOPs leave out operators without a formula: {', '.join(uncounted)}.")
+    known = [card for card in report.cards if card.accuracy is not None]
+    if not known:
+        return [*said, NO_FRONT]
+    front = ", ".join(card.arch for card in report.cards if card.on_front)
+    said.append(f"On the front over the plain form's latency in {report.front_runtime} and top-1: {front}.")
+    if any(card.accuracy.source == "published" for card in known if card.accuracy):
+        said.append("p: published by others, on their data and training, not measured here.")
+    return said
+
+
+def draw(report: CostReport) -> bytes:
+    """Return the plot as SVG: equal reports are equal bytes. Without accuracies it shows FLOPs, and no front."""
+    content = io.BytesIO()
+    known = [card for card in report.cards if card.accuracy is not None]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        axes = figure.subplots()
+        if known:
+            _draw_front(axes, known, report.front_runtime)
+        else:
+            for card in report.cards:
+                _point(axes, card, report.front_runtime, card.plain.flops / 1e9, filled=True)
+            axes.set(ylabel="GFLOPs, plain form", title="no accuracies, so no front")
+        axes.set(xlabel=f"ms an image, plain form, {report.front_runtime}, {report.threads} thread(s)")
+        axes.grid(alpha=0.3)
+        axes.margins(0.15)
+        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    return content.getvalue()
+
+
+def page(report: CostReport) -> bytes:
+    """Return plot and table as one HTML file that loads nothing."""
+    svg = draw(report).decode()
+    cells = [("th", HEADER), *(("td", row) for row in table(report))]
+    body = "".join(
+        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>\n" for tag, row in cells
+    )
+    said = "".join(f"<p>{html.escape(line)}</p>\n" for line in notes(report))
+    style = "body{font-family:sans-serif}td,th{padding:.2em .6em;text-align:right}"
+    text = (
+        f'<!doctype html>\n<meta charset="utf-8">\n<title>Cost</title>\n<style>{style}</style>\n'
+        f"{svg[svg.index('<svg') :]}\n<table>\n{body}</table>\n{said}"
+    )
+    return text.encode()
+
+
+def _draw_front(axes: Any, known: list[CostCard], runtime: Runtime) -> None:
+    """Draw the networks with an accuracy, hollow where it is published, and the front as steps between them."""
+    for card in known:
+        assert card.accuracy is not None
+        _point(axes, card, runtime, card.accuracy.top1, filled=card.accuracy.source == "measured")
+    front = sorted(
+        (card.median("plain", runtime) or 0.0, card.accuracy.top1)
+        for card in known
+        if card.on_front and card.accuracy is not None
+    )
+    axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color="C1", zorder=1)
+    axes.set(ylabel="top-1 (%)", title="filled: accuracy measured; hollow: published; line: Pareto front")
+
+
+def _point(axes: Any, card: CostCard, runtime: Runtime, height: float, filled: bool) -> None:
+    milliseconds = card.median("plain", runtime)
+    axes.scatter(milliseconds, height, facecolors="C0" if filled else "none", edgecolors="C0", zorder=2)
+    axes.annotate(card.arch, (milliseconds, height), xytext=(5, 4), textcoords="offset points", fontsize=8)
+
+
+def _row(card: CostCard, form: Form, cost: FormCost) -> tuple[str, ...]:
+    accuracy, plain = card.accuracy, form == "plain"
+    return (
+        card.arch,
+        "plain" if plain else card.block or "as built",
+        f"{cost.parameters / 1e6:.2f}",
+        f"{cost.head_share:.0%}".rstrip("%"),
+        f"{cost.flops / 1e9:.3f}",
+        f"{cost.multiply_adds / 1e9:.3f}",
+        f"{cost.memory_access_bytes / 1e6:.1f}",
+        f"{cost.peak_live_bytes / 1e6:.2f}",
+        f"{cost.weight_file_bytes / 1e6:.1f}",
+        _shown(card.median(form, "pytorch")),
+        _shown(card.median(form, "onnxruntime")),
+        f"{accuracy.top1:.2f}{' p' if accuracy.source == 'published' else ''}" if accuracy and plain else "",
+        "*" if card.on_front and plain else "",
+    )
+
+
+def _shown(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:.2f}"

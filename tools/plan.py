@@ -1,0 +1,42 @@
+"""Print what expanding a network would do, convolution by convolution: its branches, or why it is left as it is.
+
+`python -m tools.plan resnet18 --block acb` builds the network without weights and changes nothing.
+"""
+
+import argparse
+import sys
+
+import torch
+
+from steps.errors import StepError
+from steps.models.architectures import create
+from steps.progress import say
+from steps.reparam.branches import BLOCKS
+from steps.reparam.expand import ExpansionPlan, plan_expansion
+
+
+def plan(arch: str, block: str, where: str, size: int) -> ExpansionPlan:
+    """Return the plan for this architecture on images of `size` pixels; BadInput for a name nobody knows."""
+    network = create(arch, class_num=10, size=size).eval()
+    return plan_expansion(network, block, where, torch.zeros(1, 3, size, size))
+
+
+def main() -> None:
+    """Print the plan that the flags ask for, one line a convolution, and its sum."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arch", metavar="ARCH", help="as train.arch in params.yaml")
+    parser.add_argument("--block", choices=sorted(BLOCKS), default="repvgg")
+    parser.add_argument("--where", default="all", help="as train.expand.where (all)")
+    parser.add_argument("--size", type=int, default=224, metavar="PIXELS", help="of the images (224)")
+    flags = parser.parse_args()
+    try:
+        planned = plan(flags.arch, flags.block, flags.where, flags.size)
+    except StepError as error:
+        say(f"plan: {error}")
+        sys.exit(error.exit_code)
+    print("\n".join(planned.lines()))
+    print(f"\n{len(planned.expanded)} of {len(planned.sites)} convolutions train as '{flags.block}' blocks")
+
+
+if __name__ == "__main__":
+    main()
