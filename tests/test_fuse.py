@@ -50,6 +50,36 @@ def test_a_users_own_network_is_fused(tmp_path: Path) -> None:
     assert "norm.weight" not in load_model(out / "model")[0].state_dict()
 
 
+@pytest.mark.parametrize(
+    "arch", ["timm:mobileone_s0", "timm:fastvit_t8", pytest.param("timm:repvgg_a0", marks=pytest.mark.slow)]
+)
+def test_a_network_with_blocks_of_its_own_is_fused_and_loads(tmp_path: Path, arch: str) -> None:
+    write_trained(tmp_path / "trained", None, arch)
+    (tmp_path / "fuse").mkdir()
+    # Statistics drawn at random magnify rounding as no trained network does; fp64 keeps its bound.
+    fuse(FuseParams(max_error_fp32=1e-3), 0, tmp_path / "trained", tmp_path / "fuse")
+    trained, _ = load_classifier(tmp_path / "trained")
+    plain, card = load_classifier(tmp_path / "fuse/model")
+    images = torch.from_numpy(load_probes(tmp_path / "fuse/model").images_NHWC_u8)
+    torch.testing.assert_close(plain(images), trained(images), rtol=1e-3, atol=1e-3)
+    assert card.fused and not [m for m in plain.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert Certificate.read(tmp_path / "fuse/certificate.json").left_as_is == {}
+
+
+def test_half_a_precision_is_certified_where_it_is_asked_for(tmp_path: Path) -> None:
+    write_trained(tmp_path / "trained")
+    for name, bound in (("loose", 0.1), ("tight", 1e-6)):
+        (tmp_path / name).mkdir()
+        params = FuseParams(max_error_fp16=bound)
+        if name == "loose":
+            fuse(params, 0, tmp_path / "trained", tmp_path / name)
+        else:
+            with pytest.raises(Refused, match=r"in fp16 .* fuse\.max_error_fp16 allows 1e-06"):
+                fuse(params, 0, tmp_path / "trained", tmp_path / name)
+    rows = Certificate.read(tmp_path / "loose/certificate.json").rows
+    assert {row.precision for row in rows} == {"fp64", "fp32", "fp16"}
+
+
 def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS
 from steps.reparam.certify import relative_error
-from steps.reparam.expand import expand
+from steps.reparam.expand import expand, plan_expansion
 from steps.reparam.fold import absorb_norms, fold, norms_left
 from tests.reparam.networks import SmallNet, randomise
 
@@ -147,6 +147,44 @@ def test_norms_that_must_stay_are_listed_with_their_reason() -> None:
             return features
 
     assert norms_left(absorb_norms(NormFirst().eval())) == {"norm": "its input is no convolution's output"}
+
+
+class PadsByItself(nn.Conv2d):
+    """As timm's Conv2dSame: the padding depends on the image."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
+        padded = nn.functional.pad(input, (0, input.shape[3] % 2, 0, input.shape[2] % 2))
+        features: Tensor = self._conv_forward(padded, self.weight, self.bias)
+        return features
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_norm_goes_into_a_convolution_that_only_pads_by_its_own_rule(bias: bool) -> None:
+    net = SmallNet()
+    net.conv_a = PadsByItself(3, 8, 3, stride=2, bias=bias)
+    model, image = randomise(net).double(), torch.randn(2, 3, 17, 16, dtype=torch.float64)
+    absorbed = absorb_norms(model)
+    error = relative_error(model(image), absorbed(image))
+    assert error is not None and error <= 1e-12
+    assert norms_left(absorbed) == {}
+    plan = plan_expansion(SmallNet(), "repvgg"), plan_expansion(net, "repvgg")
+    assert [len(entry.expanded) for entry in plan] == [2, 1]  # but no branch beside it could follow its rule
+
+
+def test_a_network_that_was_run_with_gradients_and_keeps_what_it_computed_folds() -> None:
+    class Caching(SmallNet):
+        cached: Tensor | None = None
+
+        def forward(self, image_NCHW: Tensor) -> Tensor:
+            if self.cached is None:
+                self.cached = self.head.bias * 2  # as timm's attention keeps its biases
+            return super().forward(image_NCHW) + self.cached
+
+    model = Caching()
+    expand(model, "repvgg")
+    randomise(model)
+    model(torch.randn(1, 3, 16, 16))
+    assert torch.equal(fold(model)(torch.zeros(1, 3, 16, 16)), fold(model)(torch.zeros(1, 3, 16, 16)))
 
 
 def synchronised(model: nn.Module) -> nn.Module:
