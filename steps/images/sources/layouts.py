@@ -19,12 +19,15 @@ LAYOUTS: dict[str, Callable[[Source], Listing]] = {
     "idx": read_idx,
     "sample": read_sample,
 }
+NOT_IN_GIT = "A fresh clone does not bring images that git ignores: `dvc pull`, or copy them there."
 
 
 def read_source(source: Source, layout: str) -> tuple[str, Listing]:
     """Return the layout's name ("auto" becomes the one that was found) and the images that `source` names."""
     if not source.path.exists():
-        raise BadInput(f"ingest.source: {source.path} is not there; name a folder, list, table or sample.")
+        raise BadInput(
+            f"ingest.source: {source.path} is not there; name a folder, list, table or sample. {NOT_IN_GIT}"
+        )
     if layout == "auto":
         layout = find_layout(source)
     return layout, LAYOUTS[layout](source)
@@ -40,7 +43,7 @@ def find_layout(source: Source) -> str:
     if not found:
         raise Refused(
             f"nothing to read: {source.path} holds no folder a class, list, table or idx file. Put the "
-            "images there as <class>/<image>, or set ingest.layout."
+            f"images there as <class>/<image>, or set ingest.layout. {NOT_IN_GIT}"
         )
     signs = "; ".join(f"{layout} ({sign})" for layout, sign in found.items())
     raise Refused(f"{source.path} can be read in more than one way: {signs}. Say which with ingest.layout.")

@@ -26,7 +26,9 @@ def records_listing(records: pl.DataFrame, source: Source, root: Path) -> Listin
     _refuse_repeats(records, files)
     given = read_label_names(root / source.label_names) if source.label_names else {}
     labels = records["label"].str.strip_chars()
-    ids, class_names, notes = number_classes(labels.unique().to_list(), source.labels, given)
+    ids, class_names, notes = number_classes(
+        labels.unique().to_list(), source.labels, given, lambda label: _place_of(records, labels, label)
+    )
     rows = plain_files(
         file=files,
         label=labels.replace_strict(ids, return_dtype=pl.Int64),
@@ -46,6 +48,13 @@ def place(records: pl.DataFrame, row: int) -> str:
 def first(mask: pl.Series) -> int | None:
     """Return the first row where `mask` is true, or None."""
     return mask.arg_max() if mask.any() else None
+
+
+def _place_of(records: pl.DataFrame, labels: pl.Series, label: str) -> str:
+    """Return where `label` stands first, with its image."""
+    row = first(labels == label)
+    assert row is not None
+    return f"{place(records, row)} ('{records['path'][row]}')"
 
 
 def _refuse_gaps(records: pl.DataFrame) -> None:
