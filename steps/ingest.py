@@ -8,11 +8,11 @@ from pathlib import Path
 import polars as pl
 
 from steps.cli import run_step
-from steps.errors import Refused
+from steps.errors import NOT_IN_GIT, Refused
 from steps.images.faults import UNREADABLE
 from steps.images.inventory import mark, take_inventory
 from steps.images.manifest import write_manifest
-from steps.images.sources.layouts import NOT_IN_GIT, read_source
+from steps.images.sources.layouts import read_source
 from steps.images.sources.listing import Listing, Source
 from steps.images.sources.pixels import pack_pixels
 from steps.params.ingest import IngestParams

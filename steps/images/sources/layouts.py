@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from steps.errors import BadInput, Refused
+from steps.errors import NOT_IN_GIT, BadInput, Refused
 from steps.images.sources.folders import class_folders, read_folders, read_split_folders, split_folders
 from steps.images.sources.idx import IMAGES_FILE, find_idx, read_idx
 from steps.images.sources.listing import Listing, Source
@@ -19,7 +19,6 @@ LAYOUTS: dict[str, Callable[[Source], Listing]] = {
     "idx": read_idx,
     "sample": read_sample,
 }
-NOT_IN_GIT = "A fresh clone does not bring images that git ignores: `dvc pull`, or copy them there."
 
 
 def read_source(source: Source, layout: str) -> tuple[str, Listing]:
