@@ -4,6 +4,7 @@ Stages go by DVC's addresses (`train`, `evaluate@export`, `data/raw.dvc`); a gro
 Each function opens the repository anew (some 20 ms): what a stage run in another process changed is then seen.
 """
 
+import os
 from pathlib import Path
 
 from dvc.dvcfile import LOCK_FILE, PROJECT_FILE
@@ -12,7 +13,7 @@ from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import Stage
 from dvc.utils.serialize import load_yaml, modify_yaml
 
-from steps.errors import BadInput, did_you_mean
+from steps.errors import NOT_IN_GIT, BadInput, did_you_mean
 from steps.reports.base import read_refusal
 
 REPORTS = ("report.json", "certificate.json", "verdict.json")  # what a step calls its report, in its folder
@@ -36,6 +37,7 @@ def plan(since: str | None = None, until: str | None = None) -> list[str]:
         skipped = set(plan_repro(graph, first)) - set(first)
         wanted -= skipped
         _must_be_there(since, skipped, wanted)
+    _must_have_sources([stage for stage in order if stage in wanted], order)
     return [stage.addressing for stage in order if stage in wanted]
 
 
@@ -99,6 +101,19 @@ def _must_be_there(since: str, skipped: set[Stage], wanted: set[Stage]) -> None:
         raise BadInput(
             f"a run that starts at {since} needs {', '.join(missing)}. Run the whole line, or `dvc pull` first."
         )
+
+
+def _must_have_sources(wanted: list[Stage], order: list[Stage]) -> None:
+    """Refuse to start where what no stage makes is missing: DVC would clear the outputs before it notices."""
+    made = [Path(out.fs_path) for stage in order if stage.cmd for out in stage.outs]
+    for stage in wanted:
+        read = [] if stage.is_import else stage.deps if stage.cmd else stage.outs
+        for path in (Path(source.fs_path) for source in read if source.protocol == "local"):
+            is_made = any(path.is_relative_to(out) or out.is_relative_to(path) for out in made)
+            if not is_made and not path.exists():
+                raise BadInput(
+                    f"{stage.addressing} needs {os.path.relpath(path)}, which is not there. {NOT_IN_GIT}"
+                )
 
 
 def _leftovers(folder: Path, outs: set[Path]) -> list[Path]:

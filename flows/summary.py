@@ -44,7 +44,7 @@ def rows(stages: Collection[str]) -> list[Row]:
     """Return a row for each form that these stages evaluated, judged where they judged it."""
     verdict = _verdict(stages)
     if verdict and verdict.forms:
-        return [_judged(form) for form in verdict.forms]
+        return [_judged(form, verdict.word(form)) for form in verdict.forms]
     evaluated = [stage.split("@")[1] for stage in stages if stage.startswith("evaluate")]
     reports = [EVALUATE / f"{form}.json" for form in evaluated]
     return [_measured(FormReport.read(report)) for report in reports if report.is_file()]
@@ -93,9 +93,8 @@ def _verdict(stages: Collection[str]) -> Verdict | None:
     return Verdict.read(report) if "gate" in stages and report.is_file() else None
 
 
-def _judged(form: FormVerdict) -> Row:
+def _judged(form: FormVerdict, word: str) -> Row:
     figures = form.model_dump(include={"form", "top1", "worst_recall", "agreement", "size_bytes"})
-    word = "pass (candidate)" if form.judgement == "pass" and not form.required else form.judgement
     return Row(**figures, verdict=word, latency_ms=_latency(form.form))
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from steps.reports.base import Report
 
 
+NOT_IN_GIT = "A fresh clone does not bring images that git ignores: `dvc pull`, or copy them there."
+
+
 class StepError(Exception):
     """One sentence for a person, and the exit code that belongs to it."""
 

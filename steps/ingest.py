@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from steps.cli import run_step
-from steps.errors import Refused
+from steps.errors import NOT_IN_GIT, Refused
 from steps.images.faults import UNREADABLE
 from steps.images.inventory import mark, take_inventory
 from steps.images.manifest import write_manifest
@@ -21,6 +21,7 @@ from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
 
 EXAMPLES = 10
+OF_GIT_AND_DVC = (".gitkeep", ".gitignore", ".gitattributes", ".dvcignore")
 
 
 def ingest(params: IngestParams, out: Path) -> None:
@@ -62,6 +63,7 @@ def _report(rows: pl.DataFrame, listing: Listing, layout: str, root: str) -> Ing
     splits = _counts(rows["split"].drop_nulls())
     trained = set(rows.filter(pl.col("split").is_null() | (pl.col("split") == "train"))["label"])
     untrained = set(rows["label"]) - trained
+    skipped = tuple(name for name in listing.skipped if not _is_of_git_or_dvc(name))
     return IngestReport(
         root=root,
         layout=layout,
@@ -71,10 +73,15 @@ def _report(rows: pl.DataFrame, listing: Listing, layout: str, root: str) -> Ing
         sources=_counts(rows["source"]),
         faults=_counts(rows["faults"].explode().drop_nulls()),
         classes_without_train=tuple(listing.class_names[label] for label in sorted(untrained)),
-        skipped=len(listing.skipped),
-        skipped_examples=listing.skipped[:EXAMPLES],
+        skipped=len(skipped),
+        skipped_examples=skipped[:EXAMPLES],
         notes=listing.notes,
     )
+
+
+def _is_of_git_or_dvc(name: str) -> bool:
+    """Tell whether git or dvc leave a file of this name beside images: it is no loss that a person must see."""
+    return Path(name).name in OF_GIT_AND_DVC or name.endswith(".dvc")
 
 
 def _counts(values: pl.Series) -> dict[str, int]:
@@ -83,7 +90,7 @@ def _counts(values: pl.Series) -> dict[str, int]:
 
 def _refuse_nothing(rows: pl.DataFrame, source: str, report: IngestReport) -> None:
     if rows.is_empty():
-        raise Refused(f"nothing to read: {source} holds no images.", report)
+        raise Refused(f"nothing to read: {source} holds no images. {NOT_IN_GIT}", report)
     readable = rows.filter(pl.col("faults").list.set_intersection(list(UNREADABLE)).list.len() == 0)
     if readable.is_empty():
         name, faults = rows.select("name", "faults").row(0)

@@ -53,6 +53,7 @@ def split(params: SplitParams, seed: int, ingest: Path, validate: Path, champion
     report.write(out / "report.json")
     said = ", ".join(f"{number} {name}" for name, number in report.images.items())
     say(f"split: {said}, of {len(names)} classes; memory: {report.memory}.")
+    _say_taken(report)
 
 
 def _usable(everything: pl.DataFrame, validate: Path) -> pl.DataFrame:
@@ -138,7 +139,7 @@ def _refuse_small_classes(least: int, dealt: Dealt, report: SplitReport) -> None
     splits = sum(share > 0 for share in dealt.shares_S)
     wanted = f"{splits} splits of at least {least} need {splits * least}" if splits > 1 else f"train needs {least}"
     stays = "; what the accepted release has placed stays in its split" if number >= splits * least else ""
-    as_well = ", ".join(f"'{other}' ({has})" for other, has in others[:SHOWN]) + ", ..." * (len(others) > SHOWN)
+    as_well = ", ".join(f"'{other}' ({has})" for other, has in others[:SHOWN]) + _more(len(others))
     raise Refused(
         f"class '{name}' has {_images(number)}; {wanted}{stays}. "
         f"{f'So do {as_well}. ' if others else ''}"
@@ -176,6 +177,13 @@ def _refuse_untested(allowed: int, report: SplitReport) -> None:
         )
 
 
+def _say_taken(report: SplitReport) -> None:
+    """Say which of val and test were cut from a ready-made train: whoever made splits may think they are all."""
+    for name in SPLITS[1:] if "train" in report.ready_made else ():
+        if name not in report.ready_made:
+            say(f"split: {name}: {_images(report.images[name])} taken from train, as none was given.")
+
+
 def _begin_anew(champion: Path) -> str:
     return f'to begin anew, put {{"accepted": false}} into {champion / "champion.json"}'
 
@@ -186,7 +194,12 @@ def _images(number: int) -> str:
 
 def _first(images: pl.DataFrame) -> str:
     names = images.sort("name").get_column("name").head(SHOWN).to_list()
-    return ", ".join(names) + (", ..." if images.height > SHOWN else "")
+    return ", ".join(names) + _more(images.height)
+
+
+def _more(number: int) -> str:
+    """Return how many more there are than are shown."""
+    return f" and {number - SHOWN} more" if number > SHOWN else ""
 
 
 if __name__ == "__main__":

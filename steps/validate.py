@@ -142,9 +142,10 @@ def _finding(
         "min_side": data.min_side,
         "max_imbalance": data.max_imbalance,
         "key": f"validate.{expectation.key}",
-        "numbering": _numbering(data),
+        "numbering": _printable(statistics.numbering(data)),
     }
-    listed = f": {', '.join(shown)}" + ", ..." * (count > len(shown)) if shown else ""
+    more = f" and {count - len(shown)} more" if count > len(shown) else ""
+    listed = f": {', '.join(shown)}{more}" if shown else ""
     sentence = f"{expectation.fault.format(**words)}{listed}."
     if allowed is not None and count > allowed:
         sentence += f" validate.{expectation.key} allows {allowed}. {expectation.advice.format(**words)}"
@@ -152,18 +153,6 @@ def _finding(
     return Finding(
         check=expectation.check, key=key, count=count, allowed=allowed, examples=tuple(shown), sentence=sentence
     )
-
-
-def _numbering(data: Statistics) -> str:
-    """Return what is to be done about class ids, by how the labels run."""
-    lowest, highest = data.manifest.select(low=pl.col("label").min(), high=pl.col("label").max()).row(0)
-    if lowest is not None and lowest > 0:
-        return (
-            f"The labels run from {lowest} to {highest}, as if counted from {lowest}: subtract {lowest} from each."
-        )
-    if highest is not None and highest >= data.class_num:
-        return f"Ids count from 0: correct these labels, or set class_num: {highest + 1}."
-    return "Number the classes from 0 without gaps and add what is missing, or allow more."
 
 
 def _printable(text: str) -> str:

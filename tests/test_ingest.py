@@ -156,6 +156,24 @@ def test_class_folders_without_a_file_are_nothing_to_read(tmp_path: Path) -> Non
         run(tmp_path, source=str(tmp_path / "data"))
 
 
+@pytest.mark.parametrize("below", ["data", "data/cat"])
+def test_nothing_to_read_says_that_a_clone_does_not_bring_images(tmp_path: Path, below: str) -> None:
+    (tmp_path / below).mkdir(parents=True)
+    with pytest.raises(Refused, match=r"nothing to read.*fresh clone does not bring .* `dvc pull`"):
+        run(tmp_path, source=str(tmp_path / "data"))
+    with pytest.raises(BadInput, match=r"is not there.*fresh clone does not bring .* `dvc pull`"):
+        run(tmp_path, "second", source=str(tmp_path / "elsewhere"))
+
+
+def test_what_git_and_dvc_leave_is_not_among_the_skipped_files(tmp_path: Path) -> None:
+    (tmp_path / "data/cat").mkdir(parents=True)
+    (tmp_path / "data/cat/1.png").write_bytes(picture(1))
+    for name in (".gitkeep", ".gitignore", "cat/.gitignore", "more.dvc", "notes.txt"):
+        (tmp_path / "data" / name).touch()
+    report = IngestReport.read(run(tmp_path, source=str(tmp_path / "data")) / "report.json")
+    assert (report.skipped, report.skipped_examples) == (1, ("notes.txt",))
+
+
 def test_fashion_mnist_says_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "FASHION_PLACES", (tmp_path / "nowhere", tmp_path / "downloads"))
     monkeypatch.setattr(samples, "FASHION_MIRROR", "http://127.0.0.1:9")

@@ -200,8 +200,10 @@ def test_a_missing_changed_or_foreign_ledger_is_said_and_not_guessed(
 
 def test_ready_made_splits_are_kept_and_the_missing_one_is_cut_from_train(workspace: Workspace) -> None:
     splits = ["train"] * 80 + ["test"] * 20
-    code, _ = run_split(workspace, manifest([0] * 100, splits=splits))
+    code, said = run_split(workspace, manifest([0] * 100, splits=splits))
     assert code == 0
+    assert "split: val: 12 images taken from train, as none was given.\n" in said
+    assert "test:" not in said
     assert report().ready_made == ("test", "train")
     assert report().images == {"train": 68, "val": 12, "test": 20}
     assert [placed()[f"{number:06}.png"] for number in range(80, 100)] == ["test"] * 20
@@ -215,6 +217,13 @@ def test_a_class_without_an_image_in_a_ready_made_test_is_refused_unless_allowed
     workspace.params["split"]["max_untested_classes"] = 1
     assert run_split(workspace, images)[0] == 0
     assert report().untested == ("c1",)
+
+
+def test_nothing_is_taken_from_train_where_every_split_or_none_was_given(workspace: Workspace) -> None:
+    for splits in (["train"] * 80 + ["val"] * 10 + ["test"] * 10, None):
+        code, said = run_split(workspace, manifest([0] * 100, splits=splits))
+        assert code == 0
+        assert "taken from" not in said
 
 
 def test_copies_across_ready_made_splits_are_refused_unless_allowed(workspace: Workspace) -> None:

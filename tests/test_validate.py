@@ -158,6 +158,20 @@ def test_a_huge_label_costs_neither_memory_nor_a_crash(workspace: Workspace) -> 
     assert len(ValidateReport.read(REPORT).unused_ids) == 100
 
 
+def test_who_carries_the_largest_id_is_said_where_ids_are_unused(workspace: Workspace) -> None:
+    code, said = judge(workspace, manifest([0, 1, 2] * 5 + [7]))
+    assert code == 3
+    assert (
+        "4 of 8 class ids have no readable image, and the last layer would learn nothing for them: 3, 4, 5 and 1 "
+        in said
+    )
+    assert "allow more; the largest id, 7, is carried by 1 image: 000015.png." in said
+    judge(workspace, manifest([0, 1] + [3] * 5))
+    assert "carried by 5 images: 000002.png, 000003.png, 000004.png and 2 more." in (
+        ValidateReport.read(REPORT).refused or ""
+    )
+
+
 def test_several_faults_are_all_said_and_the_worst_is_the_sentence(workspace: Workspace) -> None:
     code, said = judge(workspace, manifest([0, 1, 3, 3], faults=[["empty"], [], [], []]))
     assert code == 3

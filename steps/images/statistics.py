@@ -123,6 +123,27 @@ def first_unused(data: Statistics) -> tuple[int, ...]:
     return tuple(islice(gaps, SHOWN_IDS))
 
 
+def numbering(data: Statistics) -> str:
+    """Return what is to be done about class ids, by how the labels run and who carries the largest."""
+    lowest, highest = data.manifest.select(low=pl.col("label").min(), high=pl.col("label").max()).row(0)
+    if lowest is not None and lowest > 0:
+        return (
+            f"The labels run from {lowest} to {highest}, as if counted from {lowest}: subtract {lowest} from each."
+        )
+    if highest is not None and highest >= data.class_num:
+        return f"Ids count from 0: correct these labels, or set class_num: {highest + 1}."
+    carriers = data.manifest.filter(pl.col("label") == highest).get_column("name").sort()
+    few = f"; the largest id, {highest}, is carried by {_some(carriers)}" if len(carriers) else ""
+    return f"Number the classes from 0 without gaps and add what is missing, or allow more{few}."
+
+
+def _some(names: pl.Series) -> str:
+    """Return how many images these are, and the first of them."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    images = "1 image" if len(names) == 1 else f"{len(names)} images"
+    return f"{images}: {', '.join(names.head(3))}{more}"
+
+
 def small_classes(data: Statistics) -> tuple[int, list[str]]:
     """Return how many classes are smaller than the largest one over `max_imbalance`, and the smallest of them."""
     sizes = data.class_sizes.sort("images", "label")

@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 
-from steps.reports.verdict import CHAMPION, FormVerdict, Verdict
+from steps.reports.verdict import FormVerdict, Verdict
 
 NONE = "-"
+MEANING = (
+    "PASS means: every required form is the same model as trained, and not worse than the one in production, "
+    "where there is one. It does not mean good: the floors are `gate.min_top1` and `gate.min_worst_recall`."
+)
 
 
 def page(verdict: Verdict) -> str:
@@ -13,6 +17,7 @@ def page(verdict: Verdict) -> str:
         f"# Verdict: {verdict.judgement.upper()}",
         f"{verdict.images} test images (test set {verdict.test_set[:12] or NONE}), each form paired with `train`; "
         f"bounds hold at {100 * verdict.confidence:g} %.",
+        MEANING,
     ]
     if verdict.refused:
         parts.append(f"Refused: {_plain(verdict.refused)}")
@@ -31,19 +36,27 @@ def page(verdict: Verdict) -> str:
 def table(verdict: Verdict, latency: Mapping[str, str] | None = None) -> str:
     """Return the forms as an aligned Markdown table; with a column of latencies where there are any."""
     head = ["form", "judgement", "top-1", "worst recall", "agreement", "size"]
-    rows = [head, *([_cell(text) for text in _row(form)] for form in verdict.forms)]
+    rows = [head, *([_cell(text) for text in _row(form, verdict.word(form))] for form in verdict.forms)]
     columns = [[row[column] for row in rows] for column in range(len(head))]
     if latency:
         columns.append(["latency", *(latency.get(form.form, NONE) for form in verdict.forms)])
-    columns.append(["why", *(_cell(form.why) or NONE for form in verdict.forms)])
+    columns.append(["why", *_without_repeats([_cell(form.why) or NONE for form in verdict.forms])])
     return "\n".join(_aligned(columns))
 
 
-def _row(form: FormVerdict) -> list[str]:
-    decides = "" if form.required or form.form == CHAMPION else " (candidate)"
+def _row(form: FormVerdict, word: str) -> list[str]:
     size = f"{form.size_bytes / 1e6:.2f} MB" if form.size_bytes else NONE
     figures = (_share(value) for value in (form.top1, form.worst_recall, form.agreement))
-    return [form.form, form.judgement + decides, *figures, size]
+    return [form.form, word, *figures, size]
+
+
+def _without_repeats(sentences: list[str]) -> list[str]:
+    """Return the sentences, "as above" for each that is the last one above it."""
+    shown, last = [], NONE
+    for sentence in sentences:
+        shown.append("as above" if sentence == last != NONE else sentence)
+        last = last if sentence == NONE else sentence
+    return shown
 
 
 def _aligned(columns: list[list[str]]) -> list[str]:

@@ -10,6 +10,12 @@ from steps.reports.card import Card
 Judgement = Literal["pass", "fail", "inconclusive", "deferred"]
 LINE = ("train", "fuse", "export")  # the forms that every run has, each made from the one before
 CHAMPION = "champion"
+CHAMPION_BOUND = "gate.max_champion_drop"
+OF_THE_CHAMPION: dict[str, str] = {  # the judgement on the new form's drop -> what the champion's own pass means
+    "pass": "pass (not better than the new one)",
+    "fail": "pass (better than the new one)",
+    "inconclusive": "pass (perhaps better than the new one)",
+}
 
 
 class Criterion(JsonFile):
@@ -58,6 +64,17 @@ class Verdict(Report):
     criteria: tuple[Criterion, ...] = ()
     images: int = 0
     test_set: str = ""
+
+    def word(self, form: FormVerdict) -> str:
+        """Return a form's judgement for a table: whether it decides, and what a pass of the champion means.
+
+        The champion is compared with, not judged: its own pass says that the comparison could be made.
+        """
+        if form.judgement == "pass" and form.form == CHAMPION:
+            against = [row.judgement for row in self.criteria if row.key == CHAMPION_BOUND]
+            return OF_THE_CHAMPION.get(against[0], "pass") if against else "pass (compared with no new one)"
+        decides = form.required or form.form == CHAMPION
+        return form.judgement if decides else f"{form.judgement} (candidate)"
 
 
 def card_checksum(card: Card) -> str:

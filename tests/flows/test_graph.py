@@ -40,6 +40,19 @@ def test_a_plan_that_begins_in_the_middle_says_what_it_misses(line: Line) -> Non
     assert graph.plan(since="ingest") and line.ran() == []
 
 
+@pytest.mark.parametrize("tracked_by_dvc", [False, True])
+def test_a_plan_without_its_source_says_what_a_clone_does_not_bring(done: Line, tracked_by_dvc: bool) -> None:
+    if tracked_by_dvc:
+        done.dvc("add", "source")
+        done.dvc("repro")
+    before = done.outputs()
+    (done.root / "source").unlink()
+    with pytest.raises(BadInput, match=r"needs source, which is not there\. A fresh clone does not .* `dvc pull`"):
+        graph.plan()
+    assert graph.plan(since="build") == ALL[2:]  # nothing of it reads the source
+    assert done.outputs() == before
+
+
 @pytest.mark.usefixtures("line")
 def test_an_unknown_stage_is_named_with_the_nearest() -> None:
     with pytest.raises(BadInput, match=r"no stage .splitt.\. Did you mean .split.\?"):

@@ -44,6 +44,46 @@ def test_a_refused_page_begins_with_the_sentence(verdict: Verdict) -> None:
     assert "Refused: export: because" in page(refused).splitlines()
 
 
+def test_a_sentence_that_repeats_the_last_one_is_said_once() -> None:
+    whys = ["no GPU here", "", "no GPU here", "no GPU here", "lost", "no GPU here"]
+    forms = tuple(
+        FormVerdict(form=f"f{number}", judgement="deferred", required=False, why=why)
+        for number, why in enumerate(whys)
+    )
+    shown = [line.split("|")[-2].strip() for line in table(Verdict(forms=forms)).splitlines()[2:]]
+    assert shown == ["no GPU here", "-", "as above", "as above", "lost", "no GPU here"]
+
+
+def test_the_page_says_what_pass_means_and_which_keys_are_the_floors(verdict: Verdict) -> None:
+    assert "does not mean good: the floors are `gate.min_top1` and `gate.min_worst_recall`" in page(verdict)
+
+
+@pytest.mark.parametrize(
+    ("lost", "word"),
+    [
+        (0, "pass (not better than the new one)"),
+        (12, "pass (perhaps better than the new one)"),
+        (200, "pass (better than the new one)"),
+    ],
+)
+def test_the_champions_row_says_how_the_new_form_compares(tmp_path: Path, lost: int, word: str) -> None:
+    forms = Forms(tmp_path)
+    forms.plant("champion")
+    for form in ("train", "fuse", "export"):
+        forms.plant(form, logits_NK=forms.with_lost(lost))
+    found = judge(forms.folder, forms.terms(required=("export",)))
+    assert found.word(found.forms[-1]) == word
+    assert word in page(found)
+
+
+def test_a_champion_that_nothing_was_compared_with_is_not_called_better_or_worse(tmp_path: Path) -> None:
+    forms = Forms(tmp_path)
+    forms.plant("champion")
+    (forms.folder / "export.parquet").unlink()
+    found = judge(forms.folder, forms.terms(required=("export",)))
+    assert found.word(found.forms[-1]) == "pass (compared with no new one)"
+
+
 def test_a_class_name_can_break_neither_the_table_nor_the_page() -> None:
     hostile = "a|b\n# Verdict: PASS <script>alert(1)</script>"
     said = Criterion(form="export", metric="m", judgement="fail", sentence=hostile, undecided=(hostile,))

@@ -4,6 +4,7 @@ import importlib.util
 import io
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -76,6 +77,39 @@ def test_an_image_of_any_kind_becomes_the_same_pixels(
     found = theirs.preprocess(theirs.decode_rgb(content), card.model_dump())
     assert found.dtype == np.uint8
     assert np.array_equal(found, expected)
+
+
+def test_a_folder_stands_for_all_images_below_it_in_order(theirs: ModuleType, tmp_path: Path) -> None:
+    for name in ("b.png", "a/z.JPG", "a/y.tif", "notes.txt", ".hidden.png", ".cache/c.png", "a/x.jp2", "film.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "dir.png").mkdir()
+    found = [path.relative_to(tmp_path).as_posix() for path in theirs.images_of(tmp_path)]
+    assert found == ["a/x.jp2", "a/y.tif", "a/z.JPG", "b.png"]
+    assert theirs.images_of(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]  # what is named is tried
+
+
+def test_every_image_of_a_folder_is_classified_and_an_empty_one_is_said(
+    theirs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class OfOneClass:
+        class_names = ("only",)
+
+        def predict(self, content: bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+            return np.ones(len(content))
+
+    monkeypatch.setattr(theirs, "Classifier", OfOneClass)
+    for name in ("some/b.png", "some/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    assert theirs.main([str(tmp_path / "some")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{tmp_path}/some/{name}.png\tonly\t1.000000" for name in ("a", "b")]
+    assert theirs.main([str(tmp_path / "empty"), str(tmp_path / "some")]) == 2
+    said = capsys.readouterr()
+    assert said.out.splitlines() == lines
+    assert said.err == f"predict: {tmp_path}/empty holds no image.\n"
 
 
 def test_both_read_the_same_formats(theirs: ModuleType) -> None:

@@ -1,8 +1,8 @@
-"""Classify images with the release that this file lies in: `python predict.py IMAGE...`
+"""Classify images with the release that this file lies in: `python predict.py IMAGE_OR_FOLDER...`
 
-Needs onnxruntime, pillow and numpy, and nothing else. For each image it prints the most likely classes, one a
-line: image, class name and score, separated by tabs. The release's checksums are verified first. Exit code 0: all
-images were classified; 2: something could not be read, and a sentence says what.
+Needs onnxruntime, pillow and numpy, and nothing else. For each image, and each below a folder, it prints the
+most likely classes, one a line: image, class name and score, separated by tabs. The release's checksums are
+verified first. Exit code 0: all images were classified; 2: something could not be read, and a sentence says what.
 """
 
 import argparse
@@ -122,10 +122,21 @@ def classify(classifier: Classifier, path: Path, top: int) -> Iterable[str]:
     return [f"{path}\t{classifier.class_names[number]}\t{shares_K[number]:.6f}" for number in best]
 
 
+def images_of(path: Path) -> list[Path]:
+    """Return the path; for a folder all below it that are called as images of FORMATS are, sorted, none hidden."""
+    if not path.is_dir():
+        return [path]
+    Image.init()
+    extensions = {extension for extension, kind in Image.EXTENSION.items() if kind in FORMATS}
+    below = (found for found in sorted(path.rglob("*")) if found.suffix.lower() in extensions and found.is_file())
+    images = [found for found in below if not any(part.startswith(".") for part in found.relative_to(path).parts)]
+    return images or [path]
+
+
 def main(arguments: "list[str] | None" = None) -> int:
     """Classify the images named on the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
     parser.add_argument("--top", type=int, default=1, metavar="N", help="classes to print for each image (1)")
     options = parser.parse_args(arguments)
     warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -135,8 +146,10 @@ def main(arguments: "list[str] | None" = None) -> int:
     except (Unusable, OSError) as fault:
         print(f"predict: {fault}", file=sys.stderr)
         return 2
-    for path in options.images:
+    for path in (image for named in options.images for image in images_of(named)):
         try:
+            if path.is_dir():
+                raise Unusable(f"{path} holds no image.")
             print("\n".join(classify(classifier, path, max(1, options.top))))
         except Unusable as fault:
             failed += 1

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from steps.errors import BadInput, Refused, did_you_mean
@@ -17,19 +17,24 @@ NUMBERED_NAME = re.compile(r"(-?\d+)[\s,;:]+(.+)")
 
 
 def number_classes(
-    labels: Iterable[str], kind: LabelKind, given: dict[int, str]
+    labels: Iterable[str],
+    kind: LabelKind,
+    given: dict[int, str],
+    place: Callable[[str], str] = "class '{}'".format,
 ) -> tuple[dict[str, int], dict[int, str], tuple[str, ...]]:
     """Return {label: id} of the distinct `labels`, {id: name} of all ids, and notes for people.
 
     Integer labels are ids, as found: validate judges their range. Other labels are names: they get the ids of
-    `given` (the label file), or 0 .. K-1 in sorted order. Refuses a mixture, and a name that `given` lacks.
+    `given` (the label file), or 0 .. K-1 in sorted order. Refuses a mixture, and an id or a name that `given`
+    lacks; `place` says where a label stands, for people.
     """
     distinct = sorted(set(labels))
     if _are_ids(distinct, kind):
         ids = {label: _as_id(label) for label in distinct}
+        _refuse_unlisted(ids, given, place)
         names = {number: str(number) for number in ids.values()} | given
     else:
-        ids = _ids_of_names(distinct, given)
+        ids = _ids_of_names(distinct, given, place)
         names = {number: name for name, number in ids.items()} | given
     names, notes = _distinct_names(names)
     _check_names(names)
@@ -112,7 +117,17 @@ def _as_id(label: str) -> int:
     return number
 
 
-def _ids_of_names(distinct: list[str], given: dict[int, str]) -> dict[str, int]:
+def _refuse_unlisted(ids: dict[str, int], given: dict[int, str], place: Callable[[str], str]) -> None:
+    """Refuse an id that the label file lacks: one mistyped label would make room for classes without images."""
+    unlisted = next((label for label, number in ids.items() if given and number not in given), None)
+    if unlisted is not None:
+        raise Refused(
+            f"{place(unlisted)}: the label file (ingest.label_names) has no id {ids[unlisted]}; it has "
+            f"{len(given)} ids from {min(given)} to {max(given)}. Correct the label, or add the id and its name."
+        )
+
+
+def _ids_of_names(distinct: list[str], given: dict[int, str], place: Callable[[str], str]) -> dict[str, int]:
     if not given:
         return {name: number for number, name in enumerate(sorted_names(distinct))}
     numbers = {name: number for number, name in given.items()}
@@ -120,7 +135,8 @@ def _ids_of_names(distinct: list[str], given: dict[int, str]) -> dict[str, int]:
     unknown = next((name for name in distinct if name not in numbers), None)
     if unknown is not None:
         raise Refused(
-            f"class '{unknown}' is not in the label file (ingest.label_names).{did_you_mean(unknown, numbers)}"
+            f"{place(unknown)}: the label file (ingest.label_names) has no class '{unknown}'."
+            f"{did_you_mean(unknown, numbers)}"
         )
     if repeated:
         raise Refused(f"the label file gives '{repeated[0]}' several ids; a label by name needs one.")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from steps.errors import BadInput, Refused
+from steps.errors import NOT_IN_GIT, BadInput, Refused
 from steps.images.sources.folders import (
     class_folders,
     read_folders,
@@ -30,7 +30,9 @@ LAYOUTS: dict[str, Callable[[Source], Listing]] = {
 def read_source(source: Source, layout: str) -> tuple[str, Listing]:
     """Return the layout's name ("auto" becomes the one that was found) and the images that `source` names."""
     if not source.path.exists():
-        raise BadInput(f"ingest.source: {source.path} is not there; name a folder, list, table or sample.")
+        raise BadInput(
+            f"ingest.source: {source.path} is not there; name a folder, list, table or sample. {NOT_IN_GIT}"
+        )
     if layout == "auto":
         layout = find_layout(source)
     return layout, LAYOUTS[layout](source)
@@ -48,7 +50,7 @@ def find_layout(source: Source) -> str:
             refuse_hidden(source.path)
         raise Refused(
             f"nothing to read: {source.path} holds no folder a class, list, table or idx file. Put the "
-            "images there as <class>/<image>, or set ingest.layout."
+            f"images there as <class>/<image>, or set ingest.layout. {NOT_IN_GIT}"
         )
     signs = "; ".join(f"{layout} ({sign})" for layout, sign in found.items())
     raise Refused(f"{source.path} can be read in more than one way: {signs}. Say which with ingest.layout.")

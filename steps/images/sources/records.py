@@ -25,7 +25,12 @@ def records_listing(records: pl.DataFrame, source: Source, root: Path) -> Listin
     files = _files(records, root)
     _refuse_repeats(records, files)
     labels = records["label"].str.strip_chars()
-    ids, class_names, notes = number_classes(labels.unique().to_list(), source.labels, given_names(source))
+    ids, class_names, notes = number_classes(
+        labels.unique().to_list(),
+        source.labels,
+        given_names(source),
+        lambda label: _place_of(records, labels, label),
+    )
     rows = plain_files(
         file=files,
         label=labels.replace_strict(ids, return_dtype=pl.Int64),
@@ -45,6 +50,13 @@ def place(records: pl.DataFrame, row: int) -> str:
 def first(mask: pl.Series) -> int | None:
     """Return the first row where `mask` is true, or None."""
     return mask.arg_max() if mask.any() else None
+
+
+def _place_of(records: pl.DataFrame, labels: pl.Series, label: str) -> str:
+    """Return where `label` stands first, with its image."""
+    row = first(labels == label)
+    assert row is not None
+    return f"{place(records, row)} ('{records['path'][row]}')"
 
 
 def _refuse_gaps(records: pl.DataFrame) -> None:
