@@ -80,7 +80,7 @@ def settle(stated: Wishes, weights: Path | None, of_weights: Adoption) -> Settle
         )
     if weights is not None:
         whose = f"of {source}" if source else f"stated in params.yaml, or its default: {weights} carries none"
-        say(f"the preprocessing is the one {whose}: {_said(settled)}")
+        say(f"train: the preprocessing is the one {whose}: {_said(settled)}")
     return Settled(settled, source)
 
 
