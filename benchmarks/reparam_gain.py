@@ -34,6 +34,7 @@ from steps.images.dataset import Images
 from steps.images.sources.samples import fashion_mnist
 from steps.models.normalised import Normalised
 from steps.models.repvgg_plain import RepVggPlain, Stage
+from steps.progress import say
 from steps.reparam.certify import relative_error
 from steps.reparam.fold import fold
 from steps.reports.card import Expansion, Preprocessing
@@ -73,7 +74,7 @@ class Budget(NamedTuple):
     epochs: int
 
 
-SMALL = Budget("benchmarks.reparam_gain:small_body", train=8000, test=5000, epochs=5)
+SMALL = Budget("benchmarks.reparam_gain:small_body", train=5000, test=5000, epochs=4)
 FULL = Budget("repvgg_nano", train=60_000, test=10_000, epochs=15)
 
 
@@ -126,11 +127,15 @@ def _print_table(images: str, budget: Budget, outcomes: list[Outcome]) -> None:
 
 
 def _train_all(images: Path, budget: Budget) -> list[Outcome]:
-    """Return the outcome of every form and seed, in that order; each on one thread, a core to each."""
-    jobs = list(product(FORMS, SEEDS))
+    """Return the outcome of every seed and form, in that order; each on one thread, a core to each."""
+    jobs = list(product(SEEDS, FORMS))
+    outcomes = []
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        outcomes = [pool.submit(_train, images, budget, form, seed) for form, seed in jobs]
-        return [outcome.result() for outcome in outcomes]
+        futures = [pool.submit(_train, images, budget, form, seed) for seed, form in jobs]
+        for (seed, form), future in zip(jobs, futures, strict=True):
+            outcomes.append(future.result())
+            say(f"{images.name}, seed {seed}, {form}: top-1 {outcomes[-1].top1:.4f}")
+    return outcomes
 
 
 def _train(images: Path, budget: Budget, form: str, seed: int) -> Outcome:

@@ -97,14 +97,9 @@ class OnlineBranch(nn.Module):
 
     def forward(self, padded_NCHW: Tensor) -> Tensor:
         """Return what the site's convolution and batch norm return."""
-        output_NOHW = _FoldedConv.apply(
-            self.folding,
-            apply_margins(padded_NCHW, self.margins),
-            self.bias,
-            self.weight,
-            *self.parts.parameters(),
-        )
-        normed: Tensor = self.norm(output_NOHW)
+        input_NCHW = apply_margins(padded_NCHW, self.margins)
+        parts = self.parts.parameters()
+        normed: Tensor = self.norm(_FoldedConv.apply(self.folding, input_NCHW, self.bias, self.weight, *parts))
         return normed
 
     @torch.no_grad()

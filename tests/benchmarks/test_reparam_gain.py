@@ -1,0 +1,54 @@
+"""A small sample of the benchmark of gains: every form trains, folds and is judged; tar or folder, all the same."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.reparam_gain import FORMS, MAX_FOLD_ERROR, Budget, _read_images, _store, _train
+
+TINY = Budget("benchmarks.reparam_gain:small_body", train=24, test=12, epochs=1)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Return a folder of 36 JPEG files of 3 colours, 8 of each to train on."""
+    draw = np.random.default_rng(0)
+    for split, number in (("train", 8), ("test", 4)):
+        for colour, name in enumerate(("blue", "green", "red")):
+            (tmp_path / "set" / split / name).mkdir(parents=True)
+            for index in range(number):
+                pixels = draw.integers(0, 100, (16, 16, 3), np.uint8)
+                pixels[:, :, colour] += 150
+                Image.fromarray(pixels).save(tmp_path / "set" / split / name / f"{index}.jpg")
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_trained_folded_and_judged(tmp_path: Path, images: Path, form: str) -> None:
+    _store(tmp_path / "stored", *_read_images(images))
+    first, again = (_train(tmp_path / "stored", TINY, form, seed=1) for _ in range(2))
+    assert first == again
+    assert first.form == form and 0 <= first.top1 <= 1
+    assert first.fold_error <= MAX_FOLD_ERROR
+    assert (first.fold_error > 0) == (form != "plain"), "a form that folds to the bit was not wide"
+
+
+def test_a_tar_is_read_as_its_folder_is(tmp_path: Path, images: Path) -> None:
+    with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as tar:
+        for file in sorted(images.glob("*/*/*"), reverse=True):
+            entry = tarfile.TarInfo(str(file.relative_to(images)))
+            entry.size = file.stat().st_size
+            tar.addfile(entry, io.BytesIO(file.read_bytes()))
+    (pixels, labels, train), (others, other_labels, other_train) = map(
+        _read_images, (images, tmp_path / "set.tar.gz")
+    )
+    assert train == other_train == 24 and pixels.shape == (36, 16, 16, 3)
+    assert labels[:train].tolist() == sorted([0, 1, 2] * 8) == other_labels[:train].tolist()
+    for label in range(3):  # files of one class may come in another order
+        assert {image.tobytes() for image in pixels[labels == label]} == {
+            image.tobytes() for image in others[other_labels == label]
+        }
