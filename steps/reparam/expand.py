@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -16,7 +16,7 @@ from steps.reparam.branches import (
     KernelBranch,
     branches_for,
 )
-from steps.reparam.geometry import Geometry, geometry_of, pad_once
+from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once
 from steps.reparam.kernels import Affine
 from steps.reparam.norms import Held, NewNorm, Norm, NormTail, copy_norm, hold, norm_like
 from steps.reparam.online import OnlineBranch, make_online, silence_parts
@@ -34,6 +34,7 @@ class SitePlan:
     norm: str | None = None
     branches: tuple[str, ...] = ()
     skipped: str | None = None
+    zeros: Margins | None = None  # that a padding of its own adds to the example
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,18 @@ class MultiBranchConv(nn.Module):
     """The sum of branches, in the place of a convolution and its batch norm."""
 
     def __init__(
-        self, site: str, conv: nn.Conv2d, norm: Norm, names: tuple[str, ...], mode: Mode = "branch"
+        self,
+        site: str,
+        conv: nn.Conv2d,
+        norm: Norm,
+        names: tuple[str, ...],
+        mode: Mode = "branch",
+        zeros: Margins | None = None,
     ) -> None:
         super().__init__()
         self.site = site
         self.conv: Held = hold(conv)
-        self.geometry: Geometry = geometry_of(conv)
+        self.geometry: Geometry = geometry_of(conv, zeros)
         branches = MODES[mode].make(self.geometry, norm_like(norm), _numbered(names))
         self.branches = nn.ModuleDict(branches)
 
@@ -137,7 +144,8 @@ def plan_expansion(
             if norm is None or lone is not None:
                 sites.append(SitePlan(name, skipped=lone or "it is the whole network"))
             else:
-                sites.append(_plan_site(model, name, norm, conv, block, where))
+                planned = _plan_site(model, name, norm, conv, block, where)
+                sites.append(replace(planned, zeros=pairing.zeros_of.get(name)))
     return ExpansionPlan(block, tuple(sites))
 
 
@@ -154,7 +162,8 @@ def expand(
     With `mode="branch"` every branch is a convolution with a batch norm; with "online" the kernels are summed
     before one convolution. With `init="exact"` the network computes the same function as before, in training
     and in eval mode: each new branch's gamma, or scale, starts at zero. With "standard" the new branches start
-    at full strength, as the papers train. New weights are drawn from torch's global generator.
+    at full strength, as the papers train. New weights are drawn from torch's global generator. Where the padding
+    of a convolution follows from the size of its input, the branches pad as it did on the example.
     """
     if mode not in get_args(Mode):
         raise BadInput(f"'{mode}' is no mode of expand; there are {', '.join(get_args(Mode))}.")
@@ -197,7 +206,7 @@ def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> No
     assert site.norm is not None
     conv, norm = model.get_submodule(site.site), model.get_submodule(site.norm)
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
-    block = MultiBranchConv(site.site, conv, norm, site.branches, mode)
+    block = MultiBranchConv(site.site, conv, norm, site.branches, mode, site.zeros)
     block.to(conv.weight.device, conv.weight.dtype).train(model.training)
     first = next(iter(block.branches.values()))
     assert isinstance(first, KernelBranch | OnlineBranch)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,9 +35,12 @@ class Geometry:
         return self.pads if self.pad_mode == "zeros" else (0, 0, 0, 0)
 
 
-def geometry_of(conv: nn.Conv2d) -> Geometry:
-    """Return the geometry of a convolution, padding given as numbers or as 'same' or 'valid'."""
-    left, right, top, bottom = conv._reversed_padding_repeated_twice
+def geometry_of(conv: nn.Conv2d, zeros_seen: Margins | None = None) -> Geometry:
+    """Return the geometry of a convolution, padding given as numbers or as 'same' or 'valid'.
+
+    `zeros_seen` are the margins of zeros that a convolution with a padding of its own was seen to add.
+    """
+    left, right, top, bottom = zeros_seen or conv._reversed_padding_repeated_twice
     return Geometry(
         in_channels=conv.in_channels,
         out_channels=conv.out_channels,
@@ -45,8 +49,28 @@ def geometry_of(conv: nn.Conv2d) -> Geometry:
         dilation=_pair(conv.dilation),
         groups=conv.groups,
         pads=(left, right, top, bottom),
-        pad_mode=conv.padding_mode,
+        pad_mode="zeros" if zeros_seen else conv.padding_mode,
     )
+
+
+def same_margins(conv: nn.Conv2d, input_NCHW: Tensor, output_NCHW: Tensor) -> Margins | None:
+    """Return the zeros that a convolution with a padding of its own adds to an input of this size, or None.
+
+    The rule is TensorFlow's SAME (timm's Conv2dSame and its kin): as many as the output's size needs, the odd one
+    after. Whether this convolution does that is seen in its output.
+    """
+    sizes = zip(input_NCHW.shape[2:], output_NCHW.shape[2:], strict=True)
+    rows, columns = (
+        max(0, (after - 1) * stride + (kernel - 1) * dilation + 1 - before)
+        for (before, after), stride, kernel, dilation in zip(
+            sizes, conv.stride, conv.kernel_size, conv.dilation, strict=True
+        )
+    )
+    margins = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+    padded_NCHW = F.pad(input_NCHW, margins)
+    given = F.conv2d(padded_NCHW, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
+    seen = given.shape == output_NCHW.shape and bool(torch.allclose(given, output_NCHW, rtol=1e-4, atol=1e-4))
+    return margins if seen else None
 
 
 def pad_once(input_NCHW: Tensor, geometry: Geometry) -> Tensor:

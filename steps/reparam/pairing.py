@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
+from steps.reparam.geometry import Margins, same_margins
 from steps.reparam.norms import PLAIN_NORMS, TAIL, apply_norm, apply_tail
 
 SIZES = (32, 64, 128, 224, 299, 384, 512)
@@ -21,13 +22,15 @@ SIZES = (32, 64, 128, 224, 299, 384, 512)
 class Pairing:
     """Every convolution and every batch norm is in a pair or has a reason why it is not.
 
-    A convolution with rules of its own (timm's Conv2dSame) may be in a pair, so that its norm can go, and have a
-    reason, so that it is not expanded.
+    A convolution with rules of its own may be in a pair, so that its norm can go, and have a reason, so that it is
+    not expanded. One whose only rule is to pad with zeros by its input's size (timm's Conv2dSame) stands in
+    `zeros_of`, with what it added to the example: its branches add the same, so they want images of that size.
     """
 
     norm_of: dict[str, str]
     lone_convs: dict[str, str]
     lone_norms: dict[str, str]
+    zeros_of: dict[str, Margins] = field(default_factory=dict)
 
 
 @dataclass
@@ -42,6 +45,7 @@ class _Seen:
     other_uses: dict[str, str] = field(default_factory=dict)  # conv -> what else reads its output
     wrong_norms: dict[str, str] = field(default_factory=dict)
     wrong_convs: set[str] = field(default_factory=set)
+    zeros_of: dict[str, Margins] = field(default_factory=dict)
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -80,7 +84,7 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
         reason = _conv_obstacle(watched, name, seen) or lone_norms.get(norm or "")
         if norm is not None and reason is None:
             taken[name] = norm
-            if type(conv := model.get_submodule(name)) is not nn.Conv2d:
+            if type(conv := model.get_submodule(name)) is not nn.Conv2d and name not in seen.zeros_of:
                 lone_convs[name] = (
                     f"unsupported kernel: {type(conv).__name__} is a convolution with rules of its own"
                 )
@@ -88,7 +92,7 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
             lone_convs[name] = reason or "no batch norm takes its output"
             if norm is not None:
                 lone_norms.setdefault(norm, f"its convolution {name}: {reason}")
-    return Pairing(taken, lone_convs, lone_norms)
+    return Pairing(taken, lone_convs, lone_norms, seen.zeros_of)
 
 
 def _named(model: nn.Module, kind: type[nn.Module]) -> list[str]:
@@ -140,13 +144,21 @@ def _forward(model: nn.Module, example_NCHW: Tensor) -> _Seen:
 
 def _note_conv(seen: _Seen, name: str) -> Any:
     def note(conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if type(conv) is not nn.Conv2d:  # before the output is watched: these look at it too
+            _note_rules(seen, name, conv, inputs[0], output)
         seen.calls[name] = seen.calls.get(name, 0) + 1
         seen.conv_of_tensor[id(output)] = name
         seen.alive.append(output)
-        if type(conv) is not nn.Conv2d and not _takes_a_norm(conv, inputs[0]):
-            seen.wrong_convs.add(name)
 
     return note
+
+
+def _note_rules(seen: _Seen, name: str, conv: nn.Conv2d, input_NCHW: Tensor, output_NCHW: Tensor) -> None:
+    """Note what a convolution of another class does that a plain one does not."""
+    if not _takes_a_norm(conv, input_NCHW):
+        seen.wrong_convs.add(name)
+    elif margins := same_margins(conv, input_NCHW, output_NCHW):
+        seen.zeros_of[name] = margins
 
 
 def _takes_a_norm(conv: nn.Conv2d, input_NCHW: Tensor) -> bool:
