@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from steps.errors import BadInput
 from steps.reparam.copies import copied
 from steps.reparam.geometry import geometry_of
+from steps.reparam.norms import TAIL
 from steps.reparam.pairing import example_image
 from steps.reparam.probe import Block, largest_error, probe, probe_linear
 from steps.reparam.trace import Trace, traced
@@ -89,13 +90,12 @@ def fold_library_blocks(model: nn.Module, example_NCHW: Tensor | None = None) ->
     owners = _owners(wide, plain, trace)
     for site in _sites(plain, before, owners, trace):
         _set_by_probing(wide, plain, site, trace)
-    for block in [*blocks, ""]:
+    for block in blocks:
         error = _difference(wide, plain, block, trace)
         if not error <= SAME:
             raise BadInput(
-                f"fold: the form that its library gives {block or 'the network'} "
-                f"({type(wide.get_submodule(block)).__name__}) is another function: it differs by {error:.2g} "
-                f"of the largest output."
+                f"fold: the form that its library gives {block} ({type(wide.get_submodule(block)).__name__}) "
+                f"is another function: it differs by {error:.2g} of the largest output."
             )
     folded = library_form(model)
     folded.load_state_dict(plain.state_dict(), strict=True)
@@ -109,8 +109,23 @@ def _folds_itself(module: nn.Module) -> bool:
 def _let_it_fold_itself(model: nn.Module) -> None:
     from timm.models import reparameterize_model  # two seconds of imports that other networks do without
 
+    for block in library_blocks(model):
+        _desynchronise(model.get_submodule(block))
     with torch.no_grad():
         reparameterize_model(model, inplace=True)
+
+
+def _desynchronise(block: nn.Module) -> None:
+    """Make the synchronised norms of a block usual ones, the same in eval mode: its own method takes no others."""
+    for name, norm in list(block.named_modules()):
+        if isinstance(norm, nn.SyncBatchNorm) and not _has_live_tail(norm):
+            usual = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine)
+            usual.to(norm.running_mean).load_state_dict(norm.state_dict(), strict=True)
+            block.set_submodule(name, usual.train(norm.training))
+
+
+def _has_live_tail(norm: nn.Module) -> bool:
+    return any(type(getattr(norm, name, nn.Identity())) is not nn.Identity for name in TAIL)
 
 
 @contextmanager
@@ -212,7 +227,7 @@ def _of_vectors(part: Block, dimensions: int) -> Block:
 
 
 def _difference(wide: nn.Module, plain: nn.Module, block: str, trace: Trace) -> float:
-    """Return how far the block (the whole network: "") is from what it was, on random numbers."""
+    """Return how far the block is from what it was, on random numbers."""
     if block not in trace.inputs:
         return 0.0  # the pass did not reach it
     generator = torch.Generator().manual_seed(0)

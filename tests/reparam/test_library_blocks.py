@@ -1,8 +1,11 @@
 """Networks with blocks of their own take their library's inference form, in float64, with nothing dropped."""
 
+from collections.abc import Callable
+
 import pytest
 import timm
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from timm.models import byobnet, reparameterize_model
 from torch import Tensor, nn
 
@@ -107,6 +110,15 @@ def test_numbers_are_rounded_once_to_the_precision_they_had(dtype: torch.dtype) 
     for key, value in fold(model).state_dict().items():
         wanted = exact[key].to(dtype) if value.is_floating_point() else exact[key]
         assert torch.equal(value, wanted), key
+
+
+@pytest.mark.parametrize("synchronise", [nn.SyncBatchNorm.convert_sync_batchnorm, convert_sync_batchnorm])
+def test_blocks_with_synchronised_norms_fold(synchronise: Callable[[nn.Module], nn.Module]) -> None:
+    model, image = synchronise(library()), torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+    with torch.no_grad():
+        error = relative_error(model(image), fold(model)(image))
+    assert error is not None and error <= 1e-12
 
 
 def test_a_network_without_such_blocks_is_left_alone() -> None:
