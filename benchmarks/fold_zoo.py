@@ -42,6 +42,7 @@ from steps.reparam.pairing import SIZES
 BOUND = 1e-9  # relative, float64: what whole networks of hundreds of layers leave of 1e-12 a site
 LARGEST = 60_000_000
 CLASSES = 10
+BATCH = 8  # at 64 px many end in one pixel: the statistics of two images would magnify rounding a thousandfold
 KEPT = Path(".foldline/fold_zoo")
 
 
@@ -102,7 +103,8 @@ def _through(name: str, block: str) -> Result:
     if isinstance(found, str):
         return Result(name, block, skipped=found)
     network, size = found
-    image_NCHW = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    batch_NCHW = torch.randn(BATCH, 3, size, size, generator=torch.Generator().manual_seed(1))
+    image_NCHW = batch_NCHW[:2].double()
     own = library_blocks(network)
     try:
         sites = len(expand(network, block, init="standard", example_NCHW=image_NCHW).expanded)
@@ -110,7 +112,7 @@ def _through(name: str, block: str) -> Result:
         if not own:
             return Result(name, block, size, skipped=_reason(str(none)))
         sites = 0
-    stopped = _train_a_step(network, image_NCHW.float())
+    stopped = _train_a_step(network, batch_NCHW)
     if stopped:
         return Result(name, block, size, sites, len(own), skipped=stopped)
     plain = fold(network, image_NCHW)
@@ -156,26 +158,28 @@ def _built(name: str) -> tuple[nn.Module, int] | str:
     )
 
 
-def _train_a_step(network: nn.Module, image_NCHW: Tensor) -> str:
-    """Take one step of gradient descent; return why it cannot be taken, or nothing.
+def _train_a_step(network: nn.Module, batch_NCHW: Tensor) -> str:
+    """Take one step of gradient descent, leave the network in eval mode; return why it cannot be taken, or "".
 
-    The norms take over the batch's statistics whole: a tenth of them, as after one usual step, lets a network
-    of hundreds of branches grow beyond all numbers in eval mode.
+    The norms then take over the batch's statistics whole: a tenth of them, as after one usual step, lets a
+    network of hundreds of branches grow beyond all numbers in eval mode.
     """
     network.train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    try:
+        outputs = [output for output in tree_leaves(network(batch_NCHW)) if isinstance(output, Tensor)]
+        torch.stack([output.square().mean() for output in outputs]).sum().backward()  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as fault:
+        return f"cannot train at this size, {' '.join(str(fault).split())[:100]}"
+    optimizer.step()
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             module.momentum = 1.0
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
-    try:
-        outputs = tree_leaves(network(image_NCHW))
-        torch.stack([output.square().mean() for output in outputs if isinstance(output, Tensor)]).sum().backward()  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError) as fault:
-        return f"cannot train at this size: {' '.join(str(fault).split())[:100]}"
-    optimizer.step()
-    network.double().eval()
     with torch.no_grad():
-        finite = all(bool(output.isfinite().all()) for output in tree_leaves(network(image_NCHW.double())))
+        for _ in range(2):  # a DBB border is made of the statistics before the pass
+            network(batch_NCHW)
+        found = tree_leaves(network.double().eval()(batch_NCHW.double()))
+    finite = all(bool(output.isfinite().all()) for output in found if isinstance(output, Tensor))
     return "" if finite else "its own outputs are not finite"
 
 

@@ -7,7 +7,7 @@ from steps.errors import BadInput
 from steps.reparam.copies import copied
 from steps.reparam.expand import MultiBranchConv
 from steps.reparam.kernels import follow_by_norm
-from steps.reparam.library_blocks import fold_library_blocks
+from steps.reparam.library_fold import fold_library_blocks
 from steps.reparam.norms import NormTail, scale_shift, set_to_shift
 from steps.reparam.pairing import pair_convs_with_norms
 

@@ -1,17 +1,20 @@
 """Networks with blocks of their own take their library's inference form, in float64, with nothing dropped."""
 
+from collections.abc import Callable
+
 import pytest
 import timm
 import torch
+from timm.layers.norm_act import convert_sync_batchnorm
 from timm.models import byobnet, reparameterize_model
 from torch import Tensor, nn
 
 from steps.errors import BadInput
-from steps.reparam import library_blocks as room
 from steps.reparam.certify import WHOLE, Precision, certify, exceeds, relative_error
 from steps.reparam.expand import expand
 from steps.reparam.fold import absorb_norms, fold, norms_left
 from steps.reparam.library_blocks import library_blocks, library_form
+from steps.reparam.library_fold import fold_library_blocks
 from tests.reparam.mutants import library, library_network
 from tests.reparam.networks import SmallNet, randomise
 
@@ -109,10 +112,52 @@ def test_numbers_are_rounded_once_to_the_precision_they_had(dtype: torch.dtype) 
         assert torch.equal(value, wanted), key
 
 
+@pytest.mark.parametrize("synchronise", [nn.SyncBatchNorm.convert_sync_batchnorm, convert_sync_batchnorm])
+def test_blocks_with_synchronised_norms_fold(synchronise: Callable[[nn.Module], nn.Module]) -> None:
+    model, image = synchronise(library()), torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+    with torch.no_grad():
+        error = relative_error(model(image), fold(model)(image))
+    assert error is not None and error <= 1e-12
+
+
+def test_a_method_that_only_has_the_name_is_not_called() -> None:
+    class Pyramid(SmallNet):
+        def fuse(self, fine: Tensor, coarse: Tensor) -> Tensor:
+            return fine + coarse
+
+    model = nn.Sequential(Pyramid(), nn.Identity()).eval()
+    assert library_blocks(model) == [] and library_form(model) is model
+
+
+def test_a_users_own_block_folds_by_its_own_method() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = (nn.Sequential(nn.Conv2d(3, 4, k), nn.BatchNorm2d(4)) for k in (3, 1))
+            self.act = nn.SiLU()
+            self.plain: nn.Conv2d | None = None
+
+        def forward(self, image: Tensor) -> Tensor:
+            if self.plain is not None:
+                return self.act(self.plain(image))  # type: ignore[no-any-return]
+            return self.act(self.one(image) + self.other(image[:, :, 1:-1, 1:-1]))  # type: ignore[no-any-return]
+
+        def switch_to_deploy(self) -> None:
+            self.plain = nn.Conv2d(3, 4, 3)  # its numbers are found by probing
+            del self.one, self.other
+
+    model = randomise(nn.Sequential(Twice(), nn.Conv2d(4, 4, 1))).double()
+    image = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    plain = fold(model)
+    error = relative_error(model(image), plain(image))
+    assert error is not None and error <= 1e-12 and norms(plain) == []
+
+
 def test_a_network_without_such_blocks_is_left_alone() -> None:
     model = SmallNet().eval()
     assert library_blocks(model) == [] and library_form(model) is model
-    assert room.fold_library_blocks(model) is model
+    assert fold_library_blocks(model) is model
 
 
 def norms(model: nn.Module) -> list[nn.Module]:
