@@ -1,10 +1,12 @@
 """`ingest:` where the images are and how their labels are written down."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from steps.params.base import Section
+
+Column = Annotated[str | int | None, Field(description="a column's name, or its number from 0")]
 
 
 class Columns(Section):
@@ -14,11 +16,11 @@ class Columns(Section):
     path and label, and source, group and split where it has columns of these names.
     """
 
-    path: str | int | None = None
-    label: str | int | None = None
-    source: str | int | None = None
-    group: str | int | None = None
-    split: str | int | None = None
+    path: Column = None
+    label: Column = None
+    source: Column = None
+    group: Column = None
+    split: Column = None
 
 
 class IngestParams(Section):

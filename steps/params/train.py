@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from steps.params.base import Count, Fraction, Positive, Section
 
@@ -50,6 +50,14 @@ class PreprocessParams(Section):
     mean: tuple[Fraction, Fraction, Fraction] = (0.485, 0.456, 0.406)
     std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
 
+    @field_validator("resize")
+    @classmethod
+    def _fills_the_crop(cls, resize: int | None, info: ValidationInfo) -> int | None:
+        size = info.data.get("size", 0)
+        if resize is not None and resize < size:
+            raise ValueError(f"should be at least size ({size}): black would fill the rest of the crop")
+        return resize
+
 
 class TrainParams(Section):
     """`weights` is a safetensors or torch file; with `epochs: 0` it goes through the line as it is."""
@@ -71,6 +79,14 @@ class TrainParams(Section):
     augment: AugmentParams = AugmentParams()
     best_by: Literal["top1", "macro_recall"] = "top1"
     probes: Annotated[int, Field(ge=1, le=256)] = 16
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _reaches_the_learning_rate(cls, warmup_epochs: float, info: ValidationInfo) -> float:
+        epochs = info.data.get("epochs", 0)
+        if epochs and warmup_epochs > epochs:
+            raise ValueError(f"should be at most epochs ({epochs}): the learning rate would never reach lr")
+        return warmup_epochs
 
     @property
     def init(self) -> Literal["exact", "standard"]:
