@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,16 @@ def test_no_output_is_kept_from_one_run_to_the_next() -> None:
 
 def test_params_yaml_is_complete_and_typed() -> None:
     load_params(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize("target", ["run", "server", "worker", "deploy"])
+def test_make_brings_back_the_folder_of_prefects_database(tmp_path: Path, target: str) -> None:
+    for name in (".venv/.synced", "requirements.lock", "containers/uv.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    command = ["make", "-n", "-f", str(ROOT / "Makefile"), target]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "mkdir -p .foldline" in done.stdout.split("prefect")[0].split("flows.")[0]
 
 
 @pytest.mark.parametrize("step", STEPS)
