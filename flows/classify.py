@@ -17,6 +17,7 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
 
@@ -105,15 +106,18 @@ def _run(stages: list[str]) -> tuple[list[str], State[None] | None]:
 
 
 def _told(failed: State[None]) -> State[None]:
-    """Say why where `--watch` shows it: it ends with the state and knows its name alone.
-
-    A worker's process would log a traceback through Prefect for each failed state: here it would tell nothing.
-    """
-    logging.getLogger("prefect.engine").addFilter(lambda record: failed.name == "Failed" or not record.exc_info)
+    """Say why, where `--watch` shows it before the state, of which it knows the name alone."""
     get_run_logger().error("%s", failed.message)
     for handler in logging.getLogger("prefect.flow_runs").handlers:
         handler.flush()
+    for name in ("prefect.flow_runs", "prefect.engine"):
+        logging.getLogger(name).addFilter(_says_something)
     return failed
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    """Tell a traceback of a fault from the one that a worker's process logs, twice, for each failed state."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
 
 
 @contextmanager
