@@ -31,7 +31,7 @@ endef
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.synced ## install what requirements.lock lists, into .venv
+setup: $(VENV)/.synced .foldline ## install what requirements.lock lists, into .venv
 
 # The stamp is as new as the lock file that was installed: done once, and again when the lock changes.
 # UV_COMPILE_BYTECODE: compiling once here saves ten seconds of each import of Great Expectations later.
@@ -39,8 +39,10 @@ $(VENV)/.synced: requirements.lock containers/uv.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r containers/uv.txt
 	@$(AS_PIP_DOES) UV_COMPILE_BYTECODE=1 VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --require-hashes requirements.lock
-	@mkdir -p .foldline
 	@touch $@
+
+.foldline: # of the server's database, which cannot be opened where this is missing
+	@mkdir -p $@
 
 # For the oldest 3.11, so that every 3.11 finds what it needs. The file's own pins are kept: delete it to renew them.
 lock: ## write requirements.lock from pyproject.toml

@@ -17,11 +17,13 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.exceptions import FailedRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed
 
 from flows import graph, summary
-from flows.overrides import set_params
+from flows.engines import must_be_buildable
+from flows.overrides import overridden
 from flows.server import start_temporary_server
 from flows.stages import BAD_INPUT, REFUSED, run_stage
 from steps.errors import BadInput
@@ -44,10 +46,10 @@ def classify(
         try:
             stages = _prepared(overrides or {}, since, until)
         except BadInput as fault:
-            return Failed(name="BadInput", message=str(fault))
+            return _told(Failed(name="BadInput", message=str(fault)))
         reached, failed = _run(stages)
         summary.publish(reached, failed.message if failed else None)
-    return failed or Completed(message=summary.headline(reached, None))
+    return _told(failed) if failed else Completed(message=summary.headline(reached, None))
 
 
 def main() -> int:
@@ -55,7 +57,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flows.classify", description=classify.__doc__)
     parser.add_argument("--since", metavar="STAGE", help="leave out what this stage needs")
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
-    parser.add_argument("--overrides", metavar="JSON", type=json.loads, help='such as {"train": {"epochs": 3}}')
+    parser.add_argument("--overrides", metavar="JSON", type=_nested, help='such as {"train": {"epochs": 3}}')
     arguments = vars(parser.parse_args())
     given = "PREFECT_API_URL" in os.environ
     summary.TABLE.unlink(missing_ok=True)
@@ -68,12 +70,25 @@ def main() -> int:
     return 0 if state.is_completed() else EXIT_CODES.get(state.name or "", 1)
 
 
+def _nested(text: str) -> dict[str, Any]:
+    """Return the JSON object that the text is."""
+    try:
+        value = json.loads(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(f"{fault}: it should be JSON, nested as params.yaml is") from fault
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text} should be an object, nested as params.yaml is")
+    return value
+
+
 def _prepared(overrides: dict[str, Any], since: str | None, until: str | None) -> list[str]:
-    """Check and write the params, remove leftovers, and return the stages to run."""
+    """Check and write the params, remove leftovers and return the stages to run; raise BadInput and do neither."""
     logger = get_run_logger()
-    for key in set_params(PARAMS, overrides):
-        logger.info("params.yaml: %s is set by this run", key)
-    stages = graph.plan(since, until)
+    with overridden(PARAMS, overrides) as changes:
+        stages = graph.plan(since, until)
+        must_be_buildable(stages)
+    for key, change in changes.items():
+        logger.info("params.yaml: %s is set by this run: %s", key, change)
     for leftover in graph.prune():
         logger.info("removed %s: no stage writes it any more", leftover)
     return stages
@@ -88,6 +103,21 @@ def _run(stages: list[str]) -> tuple[list[str], State[None] | None]:
         if state.is_failed():
             return reached, Failed(name=state.name, message=state.message)
     return reached, None
+
+
+def _told(failed: State[None]) -> State[None]:
+    """Say why, where `--watch` shows it before the state, of which it knows the name alone."""
+    get_run_logger().error("%s", failed.message)
+    for handler in logging.getLogger("prefect.flow_runs").handlers:
+        handler.flush()
+    for name in ("prefect.flow_runs", "prefect.engine"):
+        logging.getLogger(name).addFilter(_says_something)
+    return failed
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    """Tell a traceback of a fault from the one that a worker's process logs, twice, for each failed state."""
+    return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
 
 
 @contextmanager

@@ -4,10 +4,13 @@ Stages go by DVC's addresses (`train`, `evaluate@export`, `data/raw.dvc`); a gro
 Each function opens the repository anew (some 20 ms): what a stage run in another process changed is then seen.
 """
 
-import os
+import re
 from pathlib import Path
+from typing import Any
 
+from dvc.dependency import Dependency
 from dvc.dvcfile import LOCK_FILE, PROJECT_FILE
+from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import Stage
@@ -17,6 +20,8 @@ from steps.errors import NOT_IN_GIT, BadInput, did_you_mean
 from steps.reports.base import read_refusal
 
 REPORTS = ("report.json", "certificate.json", "verdict.json")  # what a step calls its report, in its folder
+PARAMS_FILE = "params.yaml"
+KEY = re.compile(r"\$\{([\w.]+)\}")  # how dvc.yaml takes a value from it
 SHARED_FOLDERS = (Path("data/build"), Path("data/evaluate"))  # one stage an engine writes here
 
 
@@ -24,10 +29,13 @@ def plan(since: str | None = None, until: str | None = None) -> list[str]:
     """Return the stages to run, in the order of `dvc repro`.
 
     `until` leaves only that stage and what it needs; `since` leaves out what that stage needs, which must
-    then be there already.
+    then be there already. So must be what no stage writes, such as the images.
     """
     with Repo(_wait_for_lock=True) as repo:
-        graph = get_active_graph(repo.index.graph)
+        try:
+            graph = get_active_graph(repo.index.graph)
+        except DvcException as fault:
+            raise BadInput(f"dvc finds no order of the stages: {' '.join(str(fault).split())}") from fault
         order: list[Stage] = plan_repro(graph)
     wanted = set(order)
     if until is not None:
@@ -37,8 +45,9 @@ def plan(since: str | None = None, until: str | None = None) -> list[str]:
         skipped = set(plan_repro(graph, first)) - set(first)
         wanted -= skipped
         _must_be_there(since, skipped, wanted)
-    _must_have_sources([stage for stage in order if stage in wanted], order)
-    return [stage.addressing for stage in order if stage in wanted]
+    stages = [stage for stage in order if stage in wanted]
+    _outside_must_be_there(repo, stages)
+    return [stage.addressing for stage in stages]
 
 
 def is_unchanged(address: str) -> bool:
@@ -90,12 +99,12 @@ def _named(name: str, order: list[Stage]) -> list[Stage]:
 
 def _must_be_there(since: str, skipped: set[Stage], wanted: set[Stage]) -> None:
     """Refuse to start in the middle where an output of an earlier stage is missing."""
-    read = {dep.fs_path for stage in wanted for dep in stage.deps}
+    read = [dep.fs_path for stage in wanted for dep in stage.deps]
     missing = [
         f"{out} (of {stage.addressing})"
         for stage in sorted(skipped, key=lambda stage: str(stage.addressing))
         for out in stage.outs
-        if not out.exists and any(Path(dep).is_relative_to(out.fs_path) for dep in read)
+        if not out.exists and any(_overlap(dep, out.fs_path) for dep in read)
     ]
     if missing:
         raise BadInput(
@@ -103,17 +112,41 @@ def _must_be_there(since: str, skipped: set[Stage], wanted: set[Stage]) -> None:
         )
 
 
-def _must_have_sources(wanted: list[Stage], order: list[Stage]) -> None:
-    """Refuse to start where what no stage makes is missing: DVC would clear the outputs before it notices."""
-    made = [Path(out.fs_path) for stage in order if stage.cmd for out in stage.outs]
-    for stage in wanted:
-        read = [] if stage.is_import else stage.deps if stage.cmd else stage.outs
-        for path in (Path(source.fs_path) for source in read if source.protocol == "local"):
-            is_made = any(path.is_relative_to(out) or out.is_relative_to(path) for out in made)
-            if not is_made and not path.exists():
-                raise BadInput(
-                    f"{stage.addressing} needs {os.path.relpath(path)}, which is not there. {NOT_IN_GIT}"
-                )
+def _outside_must_be_there(repo: Repo, stages: list[Stage]) -> None:
+    """Refuse to start where something that no stage writes is missing: dvc would fail, but not at once."""
+    made = [out.fs_path for stage in repo.index.stages if stage.cmd or stage.is_import for out in stage.outs]
+    needed = [(dep, stage) for stage in stages for dep in stage.deps]
+    missing: dict[str, str] = {}
+    for dep, stage in needed:
+        is_missing = type(dep) is Dependency and dep.protocol == "local" and not Path(dep.fs_path).exists()
+        if is_missing and not any(_overlap(dep.fs_path, out) for out in made):
+            missing.setdefault(dep.fs_path, _missing_input(repo, dep, stage))
+    if missing:
+        raise BadInput("\n".join(missing.values()))
+
+
+def _missing_input(repo: Repo, dep: Dependency, stage: Stage) -> str:
+    """Return the sentence, which begins with the key of params.yaml where the path stands there."""
+    root = Path(repo.root_dir)
+    params = load_yaml(root / PARAMS_FILE)
+    keys = dict.fromkeys(KEY.findall((root / PROJECT_FILE).read_text()))
+    named = [key for key in keys if (value := _value(params, key)) and Path(dep.fs_path) == root / value]
+    said = f"{dep.def_path} is not there; {stage.addressing} reads it, and no stage writes it."
+    if named:
+        return f"{named[0]}: {said} Put it there, or name a path that is. {NOT_IN_GIT}"
+    return f"{said} Bring it back: git or `dvc pull` may have it."
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Tell whether one of the paths is the other, or lies in it."""
+    return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)
+
+
+def _value(params: Any, key: str) -> str | None:
+    """Return the text that stands at the dotted key, or None."""
+    for part in key.split("."):
+        params = params.get(part) if isinstance(params, dict) else None
+    return params if isinstance(params, str) else None
 
 
 def _leftovers(folder: Path, outs: set[Path]) -> list[Path]:

@@ -1,7 +1,10 @@
 """A run's own values, checked and then written into params.yaml, where every other reader finds them."""
 
 import io
+import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +16,31 @@ from steps.errors import BadInput
 from steps.params import load_params
 from steps.reports.base import write_whole
 
+Changes = dict[str, str]  # dotted key -> "old -> new"
 
-def set_params(path: Path, overrides: dict[str, Any]) -> list[str]:
-    """Write `overrides`, nested as in params.yaml, into it; return the keys that changed.
+
+@contextmanager
+def overridden(path: Path, overrides: dict[str, Any]) -> Iterator[Changes]:
+    """Set the params and let the caller check what follows from them: if that raises, they are as they were."""
+    before = path.read_bytes() if path.is_file() else b""
+    changes = set_params(path, overrides)
+    try:
+        yield changes
+    except BaseException:
+        if changes:
+            write_whole(path, before)
+        raise
+
+
+def set_params(path: Path, overrides: dict[str, Any]) -> Changes:
+    """Write `overrides`, nested as in params.yaml, into it; return what changed.
 
     The file is checked whole, overridden or not, before anything is written: raises BadInput with every fault.
     Comments, order and the text of values that stay are kept.
     """
+    load_params(path)
     if not overrides:
-        load_params(path)
-        return []
+        return {}
     yaml = _round_trip()
     content = yaml.load(path.read_text())
     changed = _merge(content, overrides, prefix="")
@@ -44,15 +62,16 @@ def _check(path: Path, text: str) -> None:
             raise BadInput(str(fault).replace(str(candidate), f"{path} with the run's overrides")) from fault
 
 
-def _merge(content: Any, overrides: dict[str, Any], prefix: str) -> list[str]:
-    """Put each override in its place and return the dotted keys of those that differed."""
-    changed = []
+def _merge(content: Any, overrides: dict[str, Any], prefix: str) -> Changes:
+    """Put each override in its place and return those that differed."""
+    changed: Changes = {}
     for key, value in overrides.items():
         if isinstance(value, dict) and isinstance(content.get(key), dict):
-            changed += _merge(content[key], value, f"{prefix}{key}.")
+            changed |= _merge(content[key], value, f"{prefix}{key}.")
         elif key not in content or content[key] != value:
+            old = json.dumps(content[key], default=str) if key in content else "its default"
+            changed[f"{prefix}{key}"] = f"{old} -> {json.dumps(value)}"
             content[key] = _in_the_style_of(content.get(key), value)
-            changed.append(f"{prefix}{key}")
     return changed
 
 

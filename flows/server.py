@@ -5,12 +5,16 @@ import subprocess
 from typing import Any
 
 from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import get_current_settings
 
 GUARD = 'read -r _; kill -KILL "$1"'  # nothing is ever written: the line ends when the writer does
 
 
 def start_temporary_server() -> None:
     """Start the server that Prefect would start by itself, under guard; Prefect finds it, and stops it at exit."""
+    get_current_settings().home.mkdir(
+        parents=True, exist_ok=True
+    )  # the database's folder: Prefect makes no parents
     _GuardedServer().start()
 
 

@@ -76,13 +76,19 @@ def _state(stage: str, code: int, lines: list[str]) -> State[None]:
         return Failed(name="Refused", message=f"{stage}: {graph.refusal(stage) or _sentence(lines)}")
     if step_code == BAD_INPUT:
         return Failed(name="BadInput", message=f"{stage}: {_sentence(lines)}")
-    return Failed(message=f"{stage} crashed ({_how(code, step_code)}); its log says where.")
+    said = f": {_error(lines)}" if step_code is None and _error(lines) else ""
+    return Failed(message=f"{stage} crashed ({_how(code, step_code)}{said}); its log says where.")
 
 
 def _step_code(lines: list[str]) -> int | None:
     """Return the exit code of the step's command as dvc reports it, or None where dvc itself failed."""
     found = (EXITED.search(line) for line in reversed(lines) if line.startswith("ERROR:"))
     return next((int(match[1]) for match in found if match), None)
+
+
+def _error(lines: list[str]) -> str:
+    """Return dvc's own last word."""
+    return next((line.removeprefix("ERROR:").strip() for line in reversed(lines) if line.startswith("ERROR:")), "")
 
 
 def _sentence(lines: list[str]) -> str:

@@ -49,7 +49,9 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
         not_run = _answers(out, precision, card, seed)
     except (CannotBuild, MissingPackage, WrongFile) as fault:
         _empty(out)
-        raise Refused(f"{engine}: {fault}", report=BuildReport(engine=engine)) from fault
+        way_out = ", or remove it from `engines`" if isinstance(fault, MissingPackage) else ""
+        said = f"{engine}: {str(fault).rstrip('.')}{way_out}."
+        raise Refused(said, report=BuildReport(engine=engine)) from fault
     report = BuildReport(engine=engine, size_bytes=model_bytes(out, card), builder_log=made.log, not_run=not_run)
     report.write(out / "report.json")
 

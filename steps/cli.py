@@ -44,15 +44,20 @@ def merge_into_folder(written: Path, out: Path) -> None:
     written.rmdir()
 
 
-def run_step(step: Callable[..., None], publish: Publish = replace_folder, report: str = "report.json") -> None:
+def run_step(
+    step: Callable[..., None], publish: Publish = replace_folder, report: str = "report.json", index: str = ""
+) -> None:
     """Run `step` from the command line and exit: 0 done, 1 crashed, 2 wrong flags or params, 3 refused.
 
-    `report` is the file in `out` that says so when the step refuses; "{flag}" in it stands for a flag's value.
+    130, as shells have it, where a person pressed Ctrl-C. `report` is the file in `out` that says so when the
+    step refuses; "{flag}" in it stands for a flag's value. `index` stands in its place when the step is done,
+    for a step that has no report then: a folder with neither was not written by the step, and is left alone.
     """
     try:
         _die_with_parent()
         flags = _parse(step)
         params = load_params(Path(flags.pop("params_file")))
+        _leave_alone_what_is_not_ours(flags, report, index)
         _run(step, flags, params, publish, report.format(**flags))
     except StepError as error:
         say(f"{step.__name__}: {error}")
@@ -76,6 +81,26 @@ def _run(step: Callable[..., None], flags: dict[str, Any], params: Params, publi
             publish(written, out)
             raise
         publish(written, out)
+
+
+def _leave_alone_what_is_not_ours(flags: dict[str, Any], report: str, index: str) -> None:
+    """Raise BadInput unless `out` is new, empty, or what an earlier run of the step wrote.
+
+    In a folder that runs share, such as evaluate's, the report of any of them will do.
+    """
+    out: Path = flags["out"]
+    if out.name in ("", ".."):
+        raise BadInput(f"--out {out} is no folder to replace; name the folder itself, such as data/NAME.")
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out {out} is a file, which would be replaced; name a folder.")
+    written = [report.format(**dict.fromkeys(flags, "*")), *filter(None, [index])]
+    half = report.format(**flags).replace(".json", ".*") if "{" in report else ""  # moved there, and then killed
+    foreign = [path for path in out.glob("*") if not (half and path.match(half))]
+    if foreign and not any(any(out.glob(name)) for name in written):
+        raise BadInput(
+            f"--out {out} holds files and no {' or '.join(written)}, so this step did not write it and will not "
+            "replace it; remove it yourself, or name another folder."
+        )
 
 
 def _parse(step: Callable[..., None]) -> dict[str, Any]:

@@ -92,4 +92,4 @@ def _labels(card: Card) -> str:
 
 
 if __name__ == "__main__":
-    run_step(release)
+    run_step(release, index=INDEX)

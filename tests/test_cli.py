@@ -26,6 +26,7 @@ STEP = """
         (out / "half").write_text("half")
         {body}
         (out / "whole").write_text(str(seed))
+        (out / "report.json").write_text("{}")
 
     run_step(fuse)
 """
@@ -36,6 +37,7 @@ def workspace(tmp_path: Path) -> Path:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     (tmp_path / "data/fuse").mkdir(parents=True)
     (tmp_path / "data/fuse/old").write_text("of the last run")
+    (tmp_path / "data/fuse/report.json").write_text("{}")
     return tmp_path
 
 
@@ -66,27 +68,93 @@ def files(folder: Path) -> set[str]:
 
 def test_a_step_that_is_done_replaces_the_folder_of_the_last_run(workspace: Path) -> None:
     assert run(workspace, "pass") == (0, "")
-    assert files(workspace / "data/fuse") == {"half", "whole"}
+    assert files(workspace / "data/fuse") == {"half", "whole", "report.json"}
     assert files(workspace / "data") == {"fuse"}
 
 
 def test_a_crash_leaves_the_last_output_alone_and_no_half_of_the_new(workspace: Path) -> None:
     code, said = run(workspace, "1 / 0")
     assert code == 1 and "ZeroDivisionError" in said
-    assert files(workspace / "data/fuse") == {"old"}
+    assert files(workspace / "data/fuse") == {"old", "report.json"}
     assert files(workspace / "data") == {"fuse"}
 
 
 def test_bad_input_is_one_line_and_exit_2(workspace: Path) -> None:
     code, said = run(workspace, "raise BadInput('m is no model; give a folder.')")
     assert (code, said) == (2, "fuse: m is no model; give a folder.\n")
-    assert files(workspace / "data/fuse") == {"old"}
+    assert files(workspace / "data/fuse") == {"old", "report.json"}
 
 
 def test_a_refusal_writes_its_sentence_into_the_report_and_exits_3(workspace: Path) -> None:
     code, said = run(workspace, "raise Refused('error 0.1 at site a exceeds 1e-5.')")
     assert (code, said) == (3, "fuse: error 0.1 at site a exceeds 1e-5.\n")
     assert read_refusal(workspace / "data/fuse/report.json") == "error 0.1 at site a exceeds 1e-5."
+
+
+@pytest.mark.parametrize("out", [".", "..", "data/..", "/"])
+def test_a_folder_without_a_name_is_no_output(workspace: Path, out: str) -> None:
+    code, said = run(workspace, "pass", "--model", "m", "--out", out)
+    assert code == 2 and f"--out {out} is no folder to replace" in said
+
+
+def test_a_folder_that_the_step_did_not_write_is_left_alone(workspace: Path) -> None:
+    precious = workspace / "precious"
+    precious.mkdir()
+    (precious / "photo.png").write_text("of a person")
+    (precious / "report.pdf").write_text("of a person")
+    code, said = run(workspace, "pass", "--model", "m", "--out", "precious")
+    assert code == 2 and "--out precious holds files and no report.json" in said
+    assert run(workspace, "pass", "--model", "m", "--out", "precious/photo.png")[0] == 2
+    assert files(precious) == {"photo.png", "report.pdf"} and (precious / "photo.png").read_text() == "of a person"
+
+
+def test_an_empty_folder_and_one_that_says_no_are_replaced(workspace: Path) -> None:
+    (workspace / "data/other").mkdir()
+    flags = ("--model", "m", "--out", "data/other")
+    assert run(workspace, "raise Refused('no.')", *flags)[0] == 3
+    assert run(workspace, "pass", *flags) == (0, "")
+    assert files(workspace / "data/other") == {"half", "whole", "report.json"}
+
+
+SHARED = ', publish=__import__("steps.cli").cli.merge_into_folder, report="{model}.json")'
+
+
+@pytest.mark.parametrize(
+    ("there", "code"),
+    [
+        ([], 0),
+        (["m.whole"], 0),
+        (["other.whole", "other.json"], 0),
+        (["photo.png"], 2),
+        (["photo.png", "m.whole"], 2),
+    ],
+)
+def test_a_shared_folder_must_hold_the_report_of_one_of_the_runs(
+    workspace: Path, there: list[str], code: int
+) -> None:
+    write_step(workspace, "pass")
+    script = workspace / "step.py"
+    script.write_text(script.read_text().replace("run_step(fuse)", f"run_step(fuse{SHARED}"))
+    (workspace / "data/shared").mkdir()
+    for name in there:
+        (workspace / "data/shared" / name).write_text("")
+    ran = subprocess.run(
+        [sys.executable, "step.py", "--model", "m", "--out", "data/shared"],
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert ran.returncode == code
+    assert set(there) <= files(workspace / "data/shared")
+
+
+def test_ctrl_c_is_one_line_and_exit_130(workspace: Path) -> None:
+    process = start(workspace, "time.sleep(60)")
+    wait_for(workspace / "data/.fuse.tmp/half")
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and said.startswith("fuse: interrupted; nothing was half written.")
+    assert files(workspace / "data") == {"fuse"}
 
 
 @pytest.mark.parametrize("flags", [("--model", "m"), ("--model", "m", "--out", "o", "--other", "x")])
@@ -101,7 +169,7 @@ def test_an_unknown_key_is_exit_2_and_names_the_near_one(workspace: Path) -> Non
     code, said = run(workspace, "pass")
     assert code == 2
     assert "fuse.max_eror_fp32: unknown key. Did you mean 'max_error_fp32'?" in said
-    assert files(workspace / "data/fuse") == {"old"}
+    assert files(workspace / "data/fuse") == {"old", "report.json"}
 
 
 def test_all_faults_of_params_are_reported_at_once(workspace: Path) -> None:
@@ -116,7 +184,7 @@ def test_a_killed_step_leaves_nothing_under_the_final_name_and_running_again_fin
     wait_for(workspace / "data/.fuse.tmp/half")
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert files(workspace / "data/fuse") == {"old"}
+    assert files(workspace / "data/fuse") == {"old", "report.json"}
     assert run(workspace, "pass")[0] == 0
     assert files(workspace / "data") == {"fuse"}
 
@@ -150,7 +218,7 @@ def test_a_step_whose_parent_ended_before_it_looked_writes_nothing(
 ) -> None:
     monkeypatch.setenv("STEPS_PARENT", str(os.getppid()))  # of this process, not of what it starts
     assert run(workspace, "pass") == (1, "")
-    assert files(workspace / "data/fuse") == {"old"}
+    assert files(workspace / "data/fuse") == {"old", "report.json"}
     monkeypatch.setenv("STEPS_PARENT", str(os.getpid()))
     assert run(workspace, "pass") == (0, "")
 

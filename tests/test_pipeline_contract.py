@@ -1,15 +1,17 @@
 """One name everywhere: a step's name is its module, stage, section, folder, image entry and test."""
 
+import ast
 import importlib
 import inspect
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from steps.cli import replace_folder
+from steps.cli import run_step
 from steps.params import SHARED_KEYS, Params, load_params
 
 ROOT = Path(__file__).parent.parent
@@ -100,7 +102,34 @@ def test_params_yaml_is_complete_and_typed() -> None:
     load_params(ROOT / "params.yaml")
 
 
-def test_only_evaluate_shares_its_folder() -> None:
-    sharing = [step for step in STEPS if "publish=" in (ROOT / f"steps/{step}.py").read_text()]
-    assert sharing == ["evaluate"]
-    assert replace_folder.__doc__
+@pytest.mark.parametrize("target", ["run", "server", "worker", "deploy"])
+def test_make_brings_back_the_folder_of_prefects_database(tmp_path: Path, target: str) -> None:
+    for name in (".venv/.synced", "requirements.lock", "containers/uv.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    command = ["make", "-n", "-f", str(ROOT / "Makefile"), target]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "mkdir -p .foldline" in done.stdout.split("prefect")[0].split("flows.")[0]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_only_evaluate_shares_its_folder(step: str) -> None:
+    tree = ast.parse((ROOT / f"steps/{step}.py").read_text())
+    publish = publisher(calls_of(tree, "run_step")[0])
+    own = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == publish]
+    if own:  # it does more than to replace the folder
+        assert calls_of(own[0], "replace_folder") and not calls_of(own[0], "merge_into_folder")
+    else:
+        assert publish == ("merge_into_folder" if step == "evaluate" else "replace_folder")
+
+
+def calls_of(tree: ast.AST, name: str) -> list[ast.Call]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == name]
+
+
+def publisher(call: ast.Call) -> str:
+    """Return the name of the function that `run_step(step, publish)` is given, or of its default."""
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    publish = call.args[1] if len(call.args) > 1 else given.get("publish")
+    default: str = inspect.signature(run_step).parameters["publish"].default.__name__
+    return ast.unparse(publish) if publish else default

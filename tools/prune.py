@@ -4,13 +4,23 @@ The flow does the same by itself. DVC would take the files for part of data/buil
 """
 
 import sys
+from pathlib import Path
 
 from flows.graph import prune
+from steps.errors import BadInput
+from steps.params import load_params
 from steps.progress import say
+
+PARAMS = Path("params.yaml")
 
 
 def main() -> int:
-    """Prune, and name each thing that went."""
+    """Prune, and name each thing that went; return 0, or 2 where params.yaml has faults."""
+    try:
+        load_params(PARAMS)  # DVC reads the engines from it
+    except BadInput as fault:
+        say(f"prune: {fault}")
+        return BadInput.exit_code
     removed = prune()
     for name in removed:
         say(f"removed {name}")

@@ -13,4 +13,4 @@ Count = Annotated[int, Field(ge=0)]
 class Section(BaseModel):
     """A section of params.yaml; a key that is not listed here is an error, not a default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -6,6 +6,8 @@ from pydantic import BeforeValidator, Field
 
 from steps.params.base import Section
 
+Column = Annotated[str | int | None, Field(description="a column's name, or its number from 0")]
+
 
 def _column(value: object) -> object:
     """Return what can be a column; -1 and true are numbers to Python, and would be taken for columns silently."""

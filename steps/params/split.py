@@ -1,8 +1,8 @@
 """`split:` how images are dealt out to train, val and test."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from steps.params.base import Count, Section, Share
 
@@ -22,8 +22,10 @@ class SplitParams(Section):
     max_leaked: Count = 0
     max_untested_classes: Count = 0
 
-    @model_validator(mode="after")
-    def _leaves_something_to_train_on(self) -> Self:
-        if self.val + self.test >= 1:
-            raise ValueError(f"val ({self.val}) and test ({self.test}) leave nothing to train on")
-        return self
+    @field_validator("test")
+    @classmethod
+    def _leaves_something_to_train_on(cls, test: float, info: ValidationInfo) -> float:
+        val = info.data.get("val", 0.0)
+        if val + test >= 1:
+            raise ValueError(f"val ({val}) and test ({test}) leave nothing to train on")
+        return test

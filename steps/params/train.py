@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from steps.params.base import Count, Fraction, Positive, Section
 from steps.reports.card import Interpolation
@@ -65,6 +65,14 @@ class PreprocessParams(Section):
     std: tuple[Positive, Positive, Positive] | None = None
     of_weights: Literal["adopt", "override"] = "adopt"
 
+    @field_validator("resize")
+    @classmethod
+    def _fills_the_crop(cls, resize: int | None, info: ValidationInfo) -> int | None:
+        size = info.data.get("size") or 0
+        if resize is not None and resize < size:
+            raise ValueError(f"should be at least size ({size}): black would fill the rest of the crop")
+        return resize
+
 
 class TrainParams(Section):
     """`weights` is a safetensors, torch or .pdparams file, or a Paddle folder with one file a variable.
@@ -100,6 +108,14 @@ class TrainParams(Section):
         if parts[:2] != ("data", "weights") or len(parts) < 3 or ".." in parts:
             raise ValueError(f"'{weights}' is not under data/weights, which DVC watches; put it, or a link, there")
         return weights
+
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _reaches_the_learning_rate(cls, warmup_epochs: float, info: ValidationInfo) -> float:
+        epochs = info.data.get("epochs", 0)
+        if epochs and warmup_epochs > epochs:
+            raise ValueError(f"should be at most epochs ({epochs}): the learning rate would never reach lr")
+        return warmup_epochs
 
     @property
     def init(self) -> Literal["exact", "standard"]:

@@ -87,7 +87,9 @@ def test_a_graph_that_the_parser_does_not_take_is_refused_with_its_reason(root: 
 
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="the package tensorrt is installed")
 def test_tensorrt_without_its_package_says_how_to_get_it(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"tensorrt-fp16: the package tensorrt .*make tensorrt"):
+    with pytest.raises(
+        Refused, match=r"tensorrt-fp16: the package tensorrt .*make tensorrt.*, or remove it from `engines`\.$"
+    ):
         built(root, "tensorrt-fp16", tmp_path)
 
 

@@ -1,5 +1,9 @@
 """The flow does what `dvc repro` does, and says what it did: cached, refused, crashed and tried again."""
 
+import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import TaskRunSort
 
 from flows import graph, stages
-from flows.classify import classify
+from flows.classify import classify, main
 from tests.flows.toy import Line
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -95,3 +99,54 @@ def test_wrong_params_end_the_run_before_anything_runs_or_is_written(line: Line)
     assert state.name == "BadInput" and "train.lrr: unknown key. Did you mean 'lr'?" in str(state.message)
     assert "split.val" in str(state.message)
     assert (line.root / "params.yaml").read_bytes() == before and line.ran() == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"overrides": {"ingest": {"source": "data/raww"}}}, "ingest.source: data/raww is not there"),
+        ({"overrides": {"train": {"lr": 0.07}}, "since": "fuze"}, "dvc.yaml has no stage 'fuze'"),
+    ],
+)
+def test_nothing_is_written_or_run_when_anything_is_wrong(
+    line: Line, parameters: dict[str, Any], said: str
+) -> None:
+    before = (line.root / "params.yaml").read_bytes()
+    state = run(**parameters)
+    assert state.name == "BadInput" and said in str(state.message)
+    assert (line.root / "params.yaml").read_bytes() == before and line.ran() == []
+
+
+def test_a_run_says_what_it_sets_and_what_stood_there(done: Line, caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("prefect.flow_runs")
+    log.addHandler(caplog.handler)
+    try:
+        run(overrides={"gate": {"max_top1_drop": 0.02}}, until="ingest")
+    finally:
+        log.removeHandler(caplog.handler)
+    assert "params.yaml: gate.max_top1_drop is set by this run: 0.01 -> 0.02" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["3", "[1]", '{"train": ', "train.lr=3"])
+def test_overrides_that_are_no_object_are_exit_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["classify", "--overrides", text])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "argument --overrides: " in said and "nested as params.yaml is" in said
+
+
+@pytest.mark.slow
+def test_a_run_needs_no_folder_of_an_earlier_one(line: Line) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.classify", "--overrides", '{"ingest": {"source": "data/raww"}}'],
+        cwd=line.root,
+        env={**os.environ, "PREFECT_HOME": str(line.root / ".foldline/prefect")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "FAIL  ingest.source: data/raww is not there" in done.stdout and not done.stderr.count("Traceback")

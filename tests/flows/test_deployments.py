@@ -89,19 +89,20 @@ class Service:
         found = re.search(r"UUID: (\S+)", done.stdout)
         assert found, done.stdout + done.stderr
         with temporary_settings({PREFECT_API_URL: self.url}), get_client(sync_client=True) as client:
-            return done.returncode, Run(client, UUID(found[1]))
+            return done.returncode, Run(client, UUID(found[1]), done.stdout)
 
 
 class Run:
-    """A flow run as the server has it: its state, those of its stages, and its artifacts."""
+    """A flow run as the server has it: its state, those of its stages, its artifacts; and what was shown of it."""
 
-    def __init__(self, client: SyncPrefectClient, run: UUID) -> None:
+    def __init__(self, client: SyncPrefectClient, run: UUID, shown: str) -> None:
         of_this = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
         tasks = client.read_task_runs(flow_run_filter=of_this, limit=100, sort=TaskRunSort.EXPECTED_START_TIME_ASC)
         made_here = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run]))
         state = client.read_flow_run(run).state
         assert state
         self.state: State[object] = state
+        self.shown = " ".join(shown.split())  # the lines are cut to the terminal's width
         self.stages = {task.name: task.state_name for task in tasks}
         self.artifacts = {
             artifact.key: artifact.data for artifact in client.read_artifacts(artifact_filter=made_here)
@@ -150,6 +151,8 @@ def test_a_refusal_is_exit_code_1_with_the_steps_own_sentence(service: Service) 
     assert (run.state.name, run.stages["split"]) == ("Refused", "Refused")
     assert re.match(r"split: class 'blue' has 20 images; .*split\.min_per_class", str(run.state.message))
     assert str(run.state.message) in str(run.artifacts["verdict"])
+    assert str(run.state.message) in run.shown
+    assert "Traceback" not in (service.folder.parent / "worker.txt").read_text()
 
 
 def end_group(process: "subprocess.Popen[bytes]") -> None:

@@ -37,20 +37,43 @@ def test_a_plan_is_a_part_of_the_order(
 def test_a_plan_that_begins_in_the_middle_says_what_it_misses(line: Line) -> None:
     with pytest.raises(BadInput, match=r"needs data/split \(of split\)\. Run the whole line"):
         graph.plan(since="build")
+    with pytest.raises(BadInput, match=r"needs data/evaluate/onnxruntime-fp32\.parquet .*Run the whole line"):
+        graph.plan(since="gate")  # which reads the folder that holds the outputs of others
     assert graph.plan(since="ingest") and line.ran() == []
 
 
-@pytest.mark.parametrize("tracked_by_dvc", [False, True])
-def test_a_plan_without_its_source_says_what_a_clone_does_not_bring(done: Line, tracked_by_dvc: bool) -> None:
-    if tracked_by_dvc:
-        done.dvc("add", "source")
-        done.dvc("repro")
-    before = done.outputs()
-    (done.root / "source").unlink()
-    with pytest.raises(BadInput, match=r"needs source, which is not there\. A fresh clone does not .* `dvc pull`"):
+def test_a_plan_says_which_key_names_a_path_that_is_not_there(line: Line) -> None:
+    line.source("data/raww")
+    said = r"^ingest\.source: data/raww is not there; ingest reads it, and no stage writes it\. Put it there"
+    with pytest.raises(BadInput, match=said):
         graph.plan()
-    assert graph.plan(since="build") == ALL[2:]  # nothing of it reads the source
-    assert done.outputs() == before
+    line.source("source")
+    (line.root / "step").unlink()
+    with pytest.raises(BadInput, match=r"^step is not there; ingest reads it"):
+        graph.plan(until="ingest")
+
+
+def test_what_a_plan_leaves_out_may_be_missing(done: Line) -> None:
+    (done.root / "source").unlink()
+    assert graph.plan(since="split") == ALL[1:]
+
+
+def test_images_that_dvc_tracks_and_did_not_fetch_are_missing(line: Line) -> None:
+    (line.root / "raw").mkdir()
+    line.write("raw/image", "pixels")
+    line.dvc("add", "-q", "raw")
+    line.source("raw")
+    assert graph.plan(until="ingest") == ["raw.dvc", "ingest"]
+    (line.root / "raw/image").unlink()
+    (line.root / "raw").rmdir()
+    with pytest.raises(BadInput, match=r"ingest\.source: raw is not there; ingest reads it"):
+        graph.plan()
+
+
+def test_images_among_the_outputs_are_no_plan(line: Line) -> None:
+    line.source("data/gate")
+    with pytest.raises(BadInput, match="dvc finds no order of the stages"):
+        graph.plan()
 
 
 @pytest.mark.usefixtures("line")

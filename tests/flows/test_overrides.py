@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.overrides import set_params
+from flows.overrides import overridden, set_params
 from steps.errors import BadInput
 from steps.params import load_params
 from steps.params.fuse import FuseParams
@@ -36,13 +36,13 @@ def changed_lines(params: Path) -> dict[str, str]:
     ],
 )
 def test_only_the_line_of_the_value_changes(params: Path, overrides: dict[str, Any], key: str, line: str) -> None:
-    assert set_params(params, overrides) == [key]
+    assert list(set_params(params, overrides)) == [key]
     assert list(changed_lines(params)) == [line]
 
 
 def test_a_list_keeps_its_line_and_its_comment(params: Path) -> None:
     overrides = {"engines": ["onnxruntime-fp32", "openvino-int8"]}
-    assert set_params(params, overrides) == ["engines"]
+    assert list(set_params(params, overrides)) == ["engines"]
     (line,) = changed_lines(params)
     assert line.startswith("engines: [onnxruntime-fp32, openvino-int8] ")
     assert line.endswith("# <backend>-<precision>")
@@ -50,12 +50,12 @@ def test_a_list_keeps_its_line_and_its_comment(params: Path) -> None:
 
 def test_null_is_written_as_the_word(params: Path) -> None:
     set_params(params, {"train": {"weights": "w.safetensors"}})
-    assert set_params(params, {"train": {"weights": None}}) == ["train.weights"]
+    assert list(set_params(params, {"train": {"weights": None}})) == ["train.weights"]
     assert changed_lines(params) == {}
 
 
 def test_a_key_that_had_its_default_is_added_to_its_section(params: Path) -> None:
-    assert set_params(params, {"train": {"momentum": 0.8}}) == ["train.momentum"]
+    assert set_params(params, {"train": {"momentum": 0.8}}) == {"train.momentum": "its default -> 0.8"}
     before = yaml.safe_load((ROOT / "params.yaml").read_text())
     before["train"]["momentum"] = 0.8
     assert yaml.safe_load(params.read_text()) == before
@@ -70,7 +70,7 @@ def test_a_small_number_is_read_again_as_a_number(params: Path) -> None:
 @pytest.mark.parametrize("overrides", [{}, {"seed": 0}, {"train": {}}, {"train": {"augment": {"shift": 2}}}])
 def test_a_value_that_stands_there_already_leaves_the_file_alone(params: Path, overrides: dict[str, Any]) -> None:
     before = params.stat()
-    assert set_params(params, overrides) == []
+    assert set_params(params, overrides) == {}
     after = params.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -97,3 +97,42 @@ def test_a_fault_that_stood_there_before_is_found_without_overrides_too(params: 
     params.write_text(params.read_text().replace("seed: 0", "seed: -1"))
     with pytest.raises(BadInput, match="seed: "):
         set_params(params, {})
+
+
+def test_old_values_are_told_beside_the_new_ones(params: Path) -> None:
+    overrides = {"train": {"lr": 0.05, "weights": "w.safetensors"}, "gate": {"required": ["export"]}}
+    assert set_params(params, overrides) == {
+        "train.lr": "0.1 -> 0.05",
+        "train.weights": 'null -> "w.safetensors"',
+        "gate.required": '["fuse", "export", "onnxruntime-fp32"] -> ["export"]',
+    }
+
+
+def test_params_are_as_they_were_when_what_follows_from_them_is_wrong(params: Path) -> None:
+    before = params.read_bytes()
+    with pytest.raises(BadInput, match="no such stage"), overridden(params, {"seed": 7}):
+        _find_a_fault(params, before)
+    assert params.read_bytes() == before
+    with overridden(params, {"seed": 7}) as changes:
+        assert changes == {"seed": "0 -> 7"}
+    assert list(changed_lines(params)) == ["seed: 7"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train: {lr: 0.1", "is no YAML: line 1"),
+        ("train:\n  lr: 0.1\n  lr: 0.2\n", "line 3: the key 'lr'"),
+        ("", "fault"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_sentence(params: Path, text: str, said: str) -> None:
+    params.write_text(text)
+    with pytest.raises(BadInput, match=said):
+        set_params(params, {"train": {"lr": 0.07}})
+    assert params.read_text() == text
+
+
+def _find_a_fault(params: Path, before: bytes) -> None:
+    assert params.read_bytes() != before
+    raise BadInput("no such stage")

@@ -46,8 +46,10 @@ def failed_with(code: int) -> str:
             255,
             ["it exited with 3", "ERROR: no space left"],
             "Failed",
-            "ingest crashed (dvc exited with 255)",
+            "ingest crashed (dvc exited with 255: no space left); its log says where.",
         ),
+        (255, [*BEGIN, failed_with(127)], "Failed", "ingest crashed (the step exited with 127)"),
+        (255, [*BEGIN, failed_with(193)], "Failed", "ingest crashed (the step exited with 193)"),
         (-9, BEGIN, "Failed", "ingest crashed (dvc was ended by SIGKILL)"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ LINE = """
 stages:
   ingest:
     cmd: ./step ingest data/ingest
-    deps: [source, step]
+    deps: ["${ingest.source}", step]
     outs: [data/ingest]
   split:
     cmd: ./step split data/split
@@ -88,6 +89,10 @@ class Line:
         listed = [f"engines: [{', '.join(names)}]" if line.startswith("engines:") else line for line in lines]
         self.write("params.yaml", "\n".join(listed) + "\n")
 
+    def source(self, path: str) -> None:
+        params = (self.root / "params.yaml").read_text()
+        self.write("params.yaml", re.sub(r"source: \S+", f"source: {path}", params))
+
     def copy(self, root: Path) -> "Line":
         """Return the same line, as far as it has run, in another folder."""
         shutil.copytree(self.root, root)
@@ -109,7 +114,8 @@ class Line:
 def make_line(root: Path) -> Line:
     root.mkdir(parents=True, exist_ok=True)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    shutil.copy(ROOT / "params.yaml", root)
+    params = (ROOT / "params.yaml").read_text()
+    (root / "params.yaml").write_text(re.sub(r"source: \S+", "source: source", params))
     line = Line(root)
     line.write("dvc.yaml", LINE)
     line.write(".gitignore", "/data/\n")

@@ -1,5 +1,6 @@
 """params.yaml is read whole, or refused with every fault, its key and what would be right."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ({"sead": 1}, "sead: unknown key. Did you mean 'seed'?"),
         ({"validate.max_unreadible": 1}, "validate.max_unreadible: unknown key. Did you mean 'max_unreadable'?"),
         ({"train.augment.flop": 1}, "train.augment.flop: unknown key. Did you mean 'flip'?"),
-        ({"class_num": 1}, "class_num"),
+        ({"class_num": 1}, "class_num: should be a whole number from 2, or auto, not 1"),
         ({"engines": []}, "engines: "),
         ({"engines": ["onnxruntime-fp32"] * 2}, "engines: an engine is listed twice"),
         ({"engines": ["onnxruntime-fp32", "a;b"]}, "engines: "),
@@ -55,13 +56,69 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
             "gate.required: no form is called 'openvino-fp33'. Did you mean",
         ),
         ({"build.batch.opt": 100}, "build.batch: min (1) <= opt (100) <= max (64) must hold"),
-        ({"train": None}, "train: "),
+        ({"train": None}, "train: should be a section, with keys of its own, not null"),
+        (
+            {"ingest.lists": {"valid": "v.txt"}},
+            "ingest.lists.valid: should be 'all', 'train', 'val' or 'test', not",
+        ),
+        ({"ingest.lists": {"val": 3}}, "ingest.lists.val: should be text, not 3"),
+        (
+            {"ingest.columns": {"path": True}},
+            "ingest.columns.path: should be a column's name, or its number from 0",
+        ),
+        (
+            {"train.preprocess.mean": [0.5, 2, 0.5]},
+            "train.preprocess.mean.1: should be less than or equal to 1, not 2",
+        ),
+        ({"split.val": 0.5, "split.test": 0.5}, "split.test: val (0.5) and test (0.5) leave nothing to train on"),
     ],
 )
 def test_a_fault_is_named_with_its_key(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput) as fault:
         load_params(write(tmp_path, changes))
     assert f"\n  {said}" in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": 2**70}, "seed: should be less than 9223372036854775808, not"),
+        ({"seed": True}, "seed: should be a whole number, not true"),
+        ({"train.epochs": "3"}, 'train.epochs: should be a whole number, not "3"'),
+        ({"train.lr": True}, "train.lr: should be a number, not true"),
+        ({"train.lr": math.inf}, "train.lr: should be a finite number"),
+        ({"train.lr": math.nan}, "train.lr: should be "),
+        ({"train.warmup_epochs": math.inf}, "train.warmup_epochs: should be a finite number"),
+        ({"train.warmup_epochs": 17}, "train.warmup_epochs: should be at most epochs (16)"),
+        ({"fuse.max_error_fp32": math.inf}, "fuse.max_error_fp32: should be a finite number"),
+        ({"train.preprocess.resize": 16}, "train.preprocess.resize: should be at least size (32)"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=r"has 1 fault\(s\)") as fault:
+        load_params(write(tmp_path, changes))
+    assert f"\n  {said}" in str(fault.value)
+
+
+def test_values_at_the_bounds_are_let_in(tmp_path: Path) -> None:
+    changes = {"seed": 2**63 - 1, "train.lr": 1, "train.warmup_epochs": 16, "train.preprocess.resize": 32}
+    load_params(write(tmp_path, changes))
+    load_params(write(tmp_path, {"train.epochs": 0, "train.weights": "w.safetensors", "train.expand": {}}))
+
+
+@pytest.mark.parametrize("value", ["0.5", "5.0e-1", "5e-1", "+5e-1"])
+def test_a_number_may_be_written_in_each_way_that_yaml_has(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text().replace("lr: 0.1\n", f"lr: {value}\n"))
+    train = load_params(path).section("train")
+    assert isinstance(train, TrainParams) and train.lr == 0.5
+
+
+def test_faults_between_keys_are_told_with_the_others(tmp_path: Path) -> None:
+    changes = {"seed": -1, "split.test": 0.9, "split.max_leaked": -1, "gate.required": ["export", "openvino-int8"]}
+    with pytest.raises(BadInput, match=r"has 4 fault\(s\)") as fault:
+        load_params(write(tmp_path, changes))
+    assert all(f"\n  {key}: " in str(fault.value) for key in changes)
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
@@ -85,6 +142,11 @@ def test_a_section_that_is_missing_is_named(tmp_path: Path) -> None:
     [
         ("seed: [0", "is no YAML"),
         ("seed: \x00", "is no YAML"),
+        ("seed: 0\nclass_num: [", r"is no YAML: line 2: "),
+        ("seed: 0\nseed: 1", r"is no YAML: line 2: the key 'seed' is there already, in line 1; remove one"),
+        ("train:\n  lr: 0.1\n  lr: 0.2", r"is no YAML: line 3: the key 'lr' is there already, in line 2"),
+        ("train: &all\n  lr: *all", r"is no YAML: Circular"),
+        ("? 2026-01-01\n: 0", r"is no YAML: "),
         ("", "has 1 fault"),
         ("- seed", "has 1 fault"),
     ],
