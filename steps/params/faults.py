@@ -64,7 +64,8 @@ def _place(location: Location, whole: type[Section]) -> tuple[Location, FieldInf
     field: FieldInfo | None = None
     for depth, part in enumerate(location):
         if section is None:
-            inside = field is not None and get_origin(field.annotation) in (dict, tuple)
+            kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+            inside = any(get_origin(kind) in (dict, tuple) for kind in kinds)
             return location[: depth + inside], field
         field = _fields(section).get(str(part))
         section = _section_of(field)

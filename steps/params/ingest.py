@@ -2,22 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from steps.params.base import Section
 
-Column = Annotated[str | int | None, Field(description="a column's name, or its number from 0")]
-
-
-def _column(value: object) -> object:
-    """Return what can be a column; -1 and true are numbers to Python, and would be taken for columns silently."""
-    is_number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if not (value is None or isinstance(value, str) or is_number):
-        raise ValueError(f"{value!r} is no column: write its name, or its number from 0")
-    return value
-
-
-Column = Annotated[str | int | None, BeforeValidator(_column)]
+# Strict, as every section is: to Python true and -1 are numbers too, and would be taken for columns silently.
+Number = Annotated[int, Field(ge=0)]
+Column = Annotated[str | Number | None, Field(description="a column's name, or its number from 0")]
 
 
 class Columns(Section):

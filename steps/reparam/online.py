@@ -235,13 +235,15 @@ def _centre(geometry: Geometry) -> Place:
     return _centre_row(geometry)[0], _centre_column(geometry)[1]
 
 
-# The scales are the authors', over that of their own kernel (0.25); row, column and identity they do not have.
+# Each kernel starts as strong as the convolution's own, as branches with norms do. nn.Conv2d draws kernels whose
+# output has a third of the input's power, where the identity's has all of it.
+AS_DRAWN = 3**-0.5
 PARTS: dict[str, PartType] = {
     "full": PartType(_weight(lambda geometry: geometry.kernel), _own, _whole, 1.0),
-    "point": PartType(_weight(lambda _: POINT), _own, _centre, 4.0),
+    "point": PartType(_weight(lambda _: POINT), _own, _centre, 1.0),
     "row": PartType(_weight(lambda geometry: (1, geometry.kernel[1])), _own, _centre_row, 1.0),
     "column": PartType(_weight(lambda geometry: (geometry.kernel[0], 1)), _own, _centre_column, 1.0),
-    "identity": PartType(_no_weight, _dirac, _centre, 1.0),
-    "point_full": PartType(_point_and_weight, _pair, _whole, 2.0),
+    "identity": PartType(_no_weight, _dirac, _centre, AS_DRAWN),
+    "point_full": PartType(_point_and_weight, _pair, _whole, 1.0),
     "point_average": PartType(_weight(lambda _: POINT), _average, _whole, 1.0),
 }

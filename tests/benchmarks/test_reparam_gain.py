@@ -1,4 +1,4 @@
-"""A small sample of the benchmark of gains: every form trains, folds and is judged, from a tar or a folder."""
+"""A small sample of the benchmark of gains: every form trains, folds and is judged; a tar is read as a folder."""
 
 import io
 import tarfile

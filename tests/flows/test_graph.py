@@ -37,7 +37,7 @@ def test_a_plan_is_a_part_of_the_order(
 def test_a_plan_that_begins_in_the_middle_says_what_it_misses(line: Line) -> None:
     with pytest.raises(BadInput, match=r"needs data/split \(of split\)\. Run the whole line"):
         graph.plan(since="build")
-    with pytest.raises(BadInput, match=r"needs data/evaluate/onnxruntime-fp32\.parquet .*Run the whole line"):
+    with pytest.raises(BadInput, match=r"needs data/evaluate/onnxruntime-fp32\.json .*Run the whole line"):
         graph.plan(since="gate")  # which reads the folder that holds the outputs of others
     assert graph.plan(since="ingest") and line.ran() == []
 

@@ -29,7 +29,11 @@ def changed_lines(params: Path) -> dict[str, str]:
     ("overrides", "key", "line"),
     [
         ({"train": {"epochs": 3}}, "train.epochs", "  epochs: 3"),
-        ({"train": {"weights": "w.safetensors"}}, "train.weights", "  weights: w.safetensors"),
+        (
+            {"train": {"weights": "data/weights/w.safetensors"}},
+            "train.weights",
+            "  weights: data/weights/w.safetensors",
+        ),
         ({"train": {"augment": {"flip": 0.5}}}, "train.augment.flip", "  augment: {shift: 2, flip: 0.5}"),
         ({"gate": {"required": ["export"]}}, "gate.required", "  required: [export]"),
         ({"seed": 7}, "seed", "seed: 7"),
@@ -49,7 +53,7 @@ def test_a_list_keeps_its_line_and_its_comment(params: Path) -> None:
 
 
 def test_null_is_written_as_the_word(params: Path) -> None:
-    set_params(params, {"train": {"weights": "w.safetensors"}})
+    set_params(params, {"train": {"weights": "data/weights/w.safetensors"}})
     assert list(set_params(params, {"train": {"weights": None}})) == ["train.weights"]
     assert changed_lines(params) == {}
 
@@ -100,10 +104,10 @@ def test_a_fault_that_stood_there_before_is_found_without_overrides_too(params: 
 
 
 def test_old_values_are_told_beside_the_new_ones(params: Path) -> None:
-    overrides = {"train": {"lr": 0.05, "weights": "w.safetensors"}, "gate": {"required": ["export"]}}
+    overrides = {"train": {"lr": 0.05, "weights": "data/weights/w.safetensors"}, "gate": {"required": ["export"]}}
     assert set_params(params, overrides) == {
         "train.lr": "0.1 -> 0.05",
-        "train.weights": 'null -> "w.safetensors"',
+        "train.weights": 'null -> "data/weights/w.safetensors"',
         "gate.required": '["fuse", "export", "onnxruntime-fp32"] -> ["export"]',
     }
 

@@ -1,5 +1,6 @@
 """Columns of lists and tables: a name, or a number from 0, and nothing that only looks like one."""
 
+import json
 from typing import Any
 
 import pytest
@@ -16,5 +17,5 @@ def test_a_column_is_a_name_or_a_number(column: Any) -> None:
 @pytest.mark.parametrize("column", [-1, True, False, 1.0])
 @pytest.mark.parametrize("field", Columns.model_fields)
 def test_a_negative_number_or_a_truth_value_is_no_column(field: str, column: Any) -> None:
-    with pytest.raises(ValidationError, match=f"1 validation error(.|\n)*{column!r} is no column"):
-        Columns.model_validate({field: column})
+    with pytest.raises(ValidationError, match=field):
+        Columns.model_validate_json(json.dumps({field: column}), strict=True)  # as params.yaml is read

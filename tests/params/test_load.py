@@ -103,7 +103,9 @@ def test_a_value_that_cannot_work_is_refused(tmp_path: Path, changes: dict[str, 
 def test_values_at_the_bounds_are_let_in(tmp_path: Path) -> None:
     changes = {"seed": 2**63 - 1, "train.lr": 1, "train.warmup_epochs": 16, "train.preprocess.resize": 32}
     load_params(write(tmp_path, changes))
-    load_params(write(tmp_path, {"train.epochs": 0, "train.weights": "w.safetensors", "train.expand": {}}))
+    load_params(
+        write(tmp_path, {"train.epochs": 0, "train.weights": "data/weights/w.safetensors", "train.expand": {}})
+    )
 
 
 @pytest.mark.parametrize("value", ["0.5", "5.0e-1", "5e-1", "+5e-1"])

@@ -168,7 +168,7 @@ def test_a_norm_goes_into_a_convolution_that_only_pads_by_its_own_rule(bias: boo
     assert error is not None and error <= 1e-12
     assert norms_left(absorbed) == {}
     plan = plan_expansion(SmallNet(), "repvgg"), plan_expansion(net, "repvgg")
-    assert [len(entry.expanded) for entry in plan] == [2, 1]  # but no branch beside it could follow its rule
+    assert [len(entry.expanded) for entry in plan] == [2, 2]  # TensorFlow's SAME: its branches pad so too
 
 
 def test_a_network_that_was_run_with_gradients_and_keeps_what_it_computed_folds() -> None:
