@@ -54,7 +54,7 @@ def test_a_second_run_runs_nothing(clone: Path) -> None:
 
 def test_the_figures_are_there_for_dvc(clone: Path) -> None:
     shown = dvc(clone, "metrics", "show")
-    assert shown.returncode == 0 and "data/evaluate/export.json" in shown.stdout.replace(os.sep, "/")
+    assert shown.returncode == 0 and "data/evaluate/export.metrics.json" in shown.stdout.replace(os.sep, "/")
     plotted = dvc(clone, "plots", "show", "--out", "plots")
     assert plotted.returncode == 0 and (clone / "plots/index.html").is_file()
 

@@ -209,7 +209,7 @@ BAD = {
     "repvgg_nano --block repvg": "'repvg' is no block.*Did you mean 'repvgg'",
     "timm:vit_tiny_patch16_224 --size 32 --block acb": "finds no site for 'acb'",
     "torchvision:vgg11 --size 8": "vgg11 takes no image of 8 pixels",
-    "torchvision:vit_b_32 --size 33": "vit_b_32 takes no image of 33 pixels",
+    "torchvision:vit_b_32 --size 33": "vit_b_32 cannot be made for images of 33 pixels",
     "repvgg_nano --size 9999999": "repvgg_nano takes no image of 9999999 pixels",
     "repvgg_nano --json tools": "tools is a folder",
     "repvgg_nano --size 32 --rounds 1 --json README.md/cost.json": "a file cannot be written",
