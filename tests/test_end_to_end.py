@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from steps.errors import Refused
 from steps.evaluate import evaluate
 from steps.gate import gate
+from steps.models.architectures import create
+from steps.models.files import load_model
 from steps.params import load_params
 from steps.params.gate import GateParams
+from steps.reparam.fold import fold
 from steps.reports.verdict import Verdict
 from tests.backends.tiny import swap_channels
 from tests.clone import draw_images, dvc, fresh_clone, set_params
@@ -87,3 +91,24 @@ def test_channels_swapped_in_one_forms_preprocessing_are_refused(
     assert isinstance(terms, GateParams)
     with pytest.raises(Refused, match=r"^export: \w+ .*\(gate\.\w+\)"):
         gate(terms, ENGINES, evidence, tmp_path / "gate")
+
+
+@pytest.mark.slow
+def test_a_finished_model_goes_through_the_line_and_is_released_and_its_file_is_watched(
+    clone: Path, tmp_path: Path
+) -> None:
+    line = shutil.copytree(clone, tmp_path / "line", symlinks=True)
+    trained, _ = load_model(line / "data/train/model")
+    finished = line / "data/weights/finished.pt"
+    torch.save(fold(trained).state_dict(), finished)
+    set_params(line, train={"epochs": 0, "weights": "data/weights/finished.pt"})
+    done = dvc(line, "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    before = Verdict.read(clone / "data/gate/verdict.json")
+    after = Verdict.read(line / "data/gate/verdict.json")
+    assert after.judgement == "pass"
+    assert [form.top1 for form in after.forms] == [form.top1 for form in before.forms]
+    assert (line / "data/release/predict.py").is_file()
+    untrained = create("repvgg_nano", 3, 32)
+    torch.save(untrained.state_dict(), finished)
+    assert "data/weights" in dvc(line, "status").stdout
