@@ -1,6 +1,5 @@
-"""Train, from the files of ingest and split to a model that describes itself; killed, refused, with weights."""
+"""Train, from the files of ingest and split to a model that describes itself; cut off, killed, refused."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -9,21 +8,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
 import yaml
-from PIL import Image
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 import steps.train
 import steps.training.loop
 from steps.errors import BadInput, Refused
 from steps.fuse import fuse
-from steps.images.manifest import SCHEMA, write_manifest
-from steps.models.architectures import create
+from steps.images.manifest import write_manifest
 from steps.models.files import load_classifier, load_probes
 from steps.params.fuse import FuseParams
 from steps.params.train import TrainParams
@@ -31,65 +26,18 @@ from steps.reparam.branches import BLOCKS
 from steps.reparam.online import OnlineBranch
 from steps.reports.base import read_refusal
 from steps.reports.card import Card, Expansion
-from steps.reports.classes import Classes
-from steps.reports.ingest import IngestReport
 from steps.reports.train import TrainReport
 from steps.train import train
 from steps.training.checkpoint import discard_finished
 from steps.training.feed import Feed
+from tests.training.trainings import PARAMS, changed, contents, make_workspace, run
 
 ROOT = Path(__file__).parent.parent
-PARAMS = TrainParams(
-    arch="repvgg_nano",
-    preprocess={"size": 16},
-    epochs=2,
-    batch_size=8,
-    lr=0.05,
-    sampler="balanced",
-    probes=3,
-)
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with what ingest and split would have written for 60 small images of 3 classes."""
-    monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)  # tiny images: threads would only wait for each other
-    draw = np.random.default_rng(0)
-    ingest, split = tmp_path / "ingest", tmp_path / "split"
-    ingest.mkdir()
-    rows = []
-    for number in range(60):
-        label, name = number % 3, f"{number:02}.png"
-        pixels = draw.integers(0, 150, (16, 16, 3), np.uint8)
-        pixels[:, :, label] += 100
-        Image.fromarray(pixels).save(ingest / name)
-        content = (ingest / name).read_bytes()
-        dealt = "test" if number >= 48 else "val" if number >= 36 else "train"
-        rows.append((name, len(content), label, dealt, hashlib.sha256(content).hexdigest()))
-    manifest = pl.DataFrame(rows, ["name", "length", "label", "split", "checksum"], orient="row")
-    manifest = manifest.with_columns(file="name", offset=0)
-    absent = [pl.lit(None).alias(column) for column in SCHEMA if column not in manifest.columns]
-    split.mkdir()
-    write_manifest(manifest.with_columns(absent), split / "manifest.parquet")
-    Classes(names={0: "red", 1: "green", 2: "blue"}).write(ingest / "classes.json")
-    IngestReport().write(ingest / "report.json")
-    return tmp_path
-
-
-def run(workspace: Path, params: TrainParams = PARAMS, out: str = "out", seed: int = 0) -> Path:
-    folder = workspace / out
-    folder.mkdir()
-    train(params, seed, "auto", workspace / "ingest", workspace / "split", folder)
-    return folder
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def changed(**values: object) -> TrainParams:
-    return TrainParams.model_validate(PARAMS.model_dump() | values)
+    return make_workspace(tmp_path, monkeypatch)
 
 
 def test_the_model_describes_itself_and_gives_the_figures_of_the_report(workspace: Path) -> None:
@@ -233,122 +181,6 @@ def test_a_split_without_val_is_bad_input(workspace: Path) -> None:
     write_manifest(manifest.filter(pl.col("split") != "val"), workspace / "split/manifest.parquet")
     with pytest.raises(BadInput, match=r"36 images to train on and 0 in val"):
         run(workspace)
-
-
-@pytest.fixture
-def weights(workspace: Path) -> Path:
-    torch.manual_seed(7)
-    network = create("repvgg_nano", 3, 16)
-    path = workspace / "data/weights/weights.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(network.state_dict(), path)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("block", "mode"), [("none", "branch"), ("repvgg", "branch"), ("acb", "branch"), ("dbb", "online")]
-)
-def test_without_epochs_a_finished_model_goes_through_as_the_same_function(
-    workspace: Path, weights: Path, block: str, mode: str
-) -> None:
-    params = changed(epochs=0, weights=str(weights.relative_to(workspace)), expand={"block": block, "mode": mode})
-    out = run(workspace, params)
-    network, card = load_classifier(out / "model")
-    plain = create("repvgg_nano", 3, 16).eval()
-    plain.load_state_dict(load_file(weights))
-    probes_NHWC_u8 = torch.from_numpy(load_probes(out / "model").images_NHWC_u8)
-    expected = plain(network.normalise(probes_NHWC_u8))
-    assert torch.allclose(network(probes_NHWC_u8), expected, rtol=1e-5, atol=1e-6)
-    assert (card.expansion is None) == (block == "none")
-    history = pl.read_csv(out / "history.csv")
-    assert history.get_column("epoch").to_list() == [0]
-    assert history.get_column("val_loss").is_finite().all()
-    report = TrainReport.read(out / "report.json")
-    assert report.weights is not None
-    assert report.weights.coverage == 1
-
-
-def test_the_weights_own_preprocessing_is_trained_with_written_and_reported(
-    workspace: Path, weights: Path
-) -> None:
-    theirs = {"size": 24, "resize": 28, "mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
-    weights.with_suffix(".yaml").write_text(yaml.safe_dump(theirs))
-    with pytest.raises(Refused, match=r"train\.preprocess\.size is 16, but .*weights\.yaml says 24"):
-        run(workspace, changed(weights=str(weights.relative_to(workspace))), out="refused")
-    out = run(workspace, changed(weights=str(weights.relative_to(workspace)), preprocess={}, epochs=0))
-    _, card = load_classifier(out / "model")
-    how = card.preprocessing
-    assert (how.size, how.resize, how.mean, how.std) == (24, 28, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2))
-    assert load_probes(out / "model").images_NHWC_u8.shape == (3, 24, 24, 3)
-    report = TrainReport.read(out / "report.json")
-    assert report.preprocessing_from is not None and report.preprocessing_from.endswith("weights.yaml")
-
-
-def test_a_size_that_the_network_does_not_take_is_bad_input(workspace: Path) -> None:
-    with pytest.raises(
-        BadInput, match=r"vgg16_cifar does not take images of 16 pixels \(train\.preprocess\.size\)"
-    ):
-        run(workspace, changed(arch="vgg16_cifar"))
-
-
-def test_a_head_that_nobody_would_train_is_refused(workspace: Path, weights: Path) -> None:
-    (workspace / "out").mkdir()
-    params = changed(epochs=0, weights=str(weights.relative_to(workspace)))
-    with pytest.raises(Refused, match=r"no last layer for these classes.*Give epochs"):
-        train(params, 0, 5, workspace / "ingest", workspace / "split", workspace / "out")
-
-
-def test_a_finished_model_that_lacks_a_tensor_is_refused(workspace: Path, weights: Path) -> None:
-    tensors = load_file(weights)
-    del tensors["body.stem.0.norm.running_var"]
-    save_file(tensors, weights)
-    with pytest.raises(Refused, match=r"lacks 1 of the network's tensors \(body\.stem\.0\.norm\.running_var\)"):
-        run(workspace, changed(epochs=0, weights=str(weights.relative_to(workspace))))
-
-
-def test_a_bottleneck_is_trained_reported_and_written(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = run(workspace, changed(bottleneck=2, epochs=1))
-    report = TrainReport.read(out / "report.json")
-    assert report.head_parameters == (128 * 2 + 2) + (2 * 3 + 3)
-    assert report.head_parameters_without_bottleneck == 128 * 3 + 3
-    assert "without its bottleneck the last layer would have 387 parameters" in capsys.readouterr().err
-    network, card = load_classifier(out / "model")
-    assert card.bottleneck == 2
-    assert network(torch.zeros(1, 16, 16, 3, dtype=torch.uint8)).shape == (1, 3)
-
-
-def test_a_vision_transformer_on_few_images_is_trained_with_a_warning(
-    workspace: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = run(workspace, changed(arch="timm:vit_tiny_patch16_224", expand={"block": "none"}, epochs=1))
-    (warning,) = TrainReport.read(out / "report.json").warnings
-    assert "36 images are few for it" in warning
-    assert warning in capsys.readouterr().err
-
-
-def test_training_begins_from_the_weights(workspace: Path, weights: Path) -> None:
-    fresh = contents(run(workspace, out="fresh"))
-    tuned = contents(run(workspace, changed(weights=str(weights.relative_to(workspace))), out="tuned"))
-    assert tuned["history.csv"] != fresh["history.csv"]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"epochs": 0}, "epochs is 0 and weights is null"),
-        ({"weights": "elsewhere/w.pt"}, "is not under data/weights, which DVC watches"),
-        ({"weights": "data/weights/../../w.pt"}, "is not under data/weights, which DVC watches"),
-        (
-            {"epochs": 0, "weights": "data/weights/w.pt", "expand": {"init": "standard"}},
-            "standard would spoil the weights",
-        ),
-        ({"expand": {"block": "none", "mode": "online"}}, "mode online folds a block's branches"),
-        ({"loss": {"name": "focal", "label_smoothing": 0.1}}, "label_smoothing is for cross_entropy"),
-    ],
-)
-def test_params_that_make_no_sense_are_refused_before_anything_runs(change: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        changed(**change)
 
 
 def start(workspace: Path, params: TrainParams) -> "subprocess.Popen[bytes]":
