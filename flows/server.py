@@ -12,9 +12,8 @@ GUARD = 'read -r _; kill -KILL "$1"'  # nothing is ever written: the line ends w
 
 def start_temporary_server() -> None:
     """Start the server that Prefect would start by itself, under guard; Prefect finds it, and stops it at exit."""
-    get_current_settings().home.mkdir(
-        parents=True, exist_ok=True
-    )  # the database's folder: Prefect makes no parents
+    # the database's folder: Prefect makes no parents
+    get_current_settings().home.mkdir(parents=True, exist_ok=True)
     _GuardedServer().start()
 
 

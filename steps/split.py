@@ -168,7 +168,7 @@ def _refuse_untested(allowed: int, report: SplitReport) -> None:
     """Refuse when the ready-made test has no image of some classes: no form could be shown to work on them."""
     untested = [name for name in report.untested if name not in report.train_only]
     if len(untested) > allowed:
-        named = ", ".join(f"'{name}'" for name in untested[:SHOWN]) + (", ..." if len(untested) > SHOWN else "")
+        named = ", ".join(f"'{name}'" for name in untested[:SHOWN]) + _more(len(untested))
         raise Refused(
             f"{len(untested)} class(es) have no image in the ready-made test: {named}. "
             f"split.max_untested_classes allows {allowed}. Add test images of them, or leave the splitting to "

@@ -81,9 +81,8 @@ def _taps(geometry: Geometry, axis: int) -> _Taps:
         for place in range(first, first + stride)
         if (taps := [tap for tap in range(kernel) if (place + before - tap * dilation) % stride == 0])
     }
-    size = max(
-        first + stride + max(0, reach - zeros_after), before + 1, after + 1
-    )  # a border that reflects needs as much image
+    # a border that reflects needs as much image
+    size = max(first + stride + max(0, reach - zeros_after), before + 1, after + 1)
     return _Taps(size, (first + before) // stride, seen)
 
 

@@ -13,9 +13,8 @@ class Trace:
 
     inputs: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
-    source_of: dict[str, str] = field(
-        default_factory=dict
-    )  # module -> the named one whose output it read; "": none
+    # module -> the named one whose output it read; "": none
+    source_of: dict[str, str] = field(default_factory=dict)
     readers: dict[int, list[str]] = field(default_factory=dict)  # tensor -> the named ones that read it, in order
     makers: dict[int, str] = field(default_factory=dict)  # tensor -> the named one that returned it last
 

@@ -19,10 +19,12 @@ class Classes(JsonFile):
 
         An id that no label uses is called unused_<id>, with a _ behind it where a class is called so already.
         """
-        return tuple(self.names.get(number) or self._free_name(number) for number in range(class_num))
+        taken = set(self.names.values())  # once: there may be 100,000 ids, and as many without a label
+        return tuple(self.names.get(number) or _free_name(number, taken) for number in range(class_num))
 
-    def _free_name(self, number: int) -> str:
-        name, taken = f"unused_{number}", set(self.names.values())
-        while name in taken:
-            name += "_"
-        return name
+
+def _free_name(number: int, taken: set[str]) -> str:
+    name = f"unused_{number}"
+    while name in taken:
+        name += "_"
+    return name
