@@ -1,33 +1,37 @@
 """A temporary Prefect server for a run from the command line, which ends with it, however the run ends."""
 
-import atexit
+import os
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import prefect
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
-GUARD = 'read -r _; kill -KILL "$1"'  # nothing is ever written: the line ends when the writer does
+from flows import child
+
+EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
 
 
 def start_temporary_server() -> None:
-    """Start the server that Prefect would start by itself, under guard; Prefect finds it, and stops it at exit."""
+    """Start the server that Prefect would start by itself, tied to this process; Prefect finds and stops it."""
     # the database's folder: Prefect makes no parents
     get_current_settings().home.mkdir(parents=True, exist_ok=True)
-    _GuardedServer().start()
+    _TiedServer().start()
 
 
-class _GuardedServer(SubprocessASGIServer):
-    """Prefect ends its temporary server at exit, which a killed process never reaches; the guard sees it gone."""
+class _TiedServer(SubprocessASGIServer):
+    """Prefect ends its temporary server at exit, which a killed process never reaches; this one notices."""
 
     def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
-        server = super()._run_uvicorn_command()
-        command = ["sh", "-c", GUARD, "guard", str(server.pid)]
-        guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-        atexit.register(_dismiss, guard)  # called after Prefect's own, which is registered after this one
-        return server
-
-
-def _dismiss(guard: "subprocess.Popen[bytes]") -> None:
-    guard.kill()
-    guard.communicate()
+        tied = [sys.executable, "-P", child.__file__, str(os.getpid()), "SIGKILL"]
+        uvicorn = ["uvicorn", "--app-dir", str(Path(prefect.__file__).parent.parent), "--factory"]
+        served = ["prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(self.port)]
+        settings = get_current_settings().to_environment_variables(exclude_unset=True)
+        return subprocess.Popen(
+            [*tied, *uvicorn, *served, "--log-level", "error", "--lifespan", "on"],
+            env={**os.environ, **EPHEMERAL, **settings},
+            start_new_session=True,
+        )

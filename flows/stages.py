@@ -117,7 +117,8 @@ def _started(arguments: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
     *thread* that started it ends, and this one stays until the child is gone). Whatever dvc leaves running when
     it is killed itself would write beside its successor, so it goes too.
     """
-    command = [sys.executable, "-P", str(Path(child.__file__)), str(os.getpid()), "--wait-for-lock", *arguments]
+    tied = [sys.executable, "-P", str(Path(child.__file__)), str(os.getpid()), "SIGTERM"]
+    command = [*tied, "dvc", "--wait-for-lock", *arguments]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

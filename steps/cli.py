@@ -178,8 +178,11 @@ def _set_aside(out: Path) -> None:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to end this process when its parent ends: a killed dvc must leave no orphan that writes."""
+    """Ask Linux to kill this process when its parent ends: a killed dvc must leave no orphan that writes.
+
+    Not by SIGTERM, which whoever started dvc may have set to be ignored, for all that it starts.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != int(os.environ.get("STEPS_PARENT", os.getppid())):
             sys.exit(1)  # it ended while this process was importing its packages

@@ -18,10 +18,14 @@ POLL_SECONDS = 0.005
 
 
 def start_dvc(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """Start dvc in `folder`; what it and its steps say goes into said.txt beside it."""
+    """Start dvc in `folder`; what it and its steps say goes into said.txt beside it.
+
+    Its shell is the plain one, as where nobody logged in: it stays between dvc and a command that does not `exec`.
+    """
     command = [sys.executable, "-m", "dvc", *arguments]
+    there = {**environment(), "SHELL": "/bin/sh"}
     with said_in(folder).open("w") as said:
-        return subprocess.Popen(command, cwd=folder, env=environment(), stdout=said, stderr=said, text=True)
+        return subprocess.Popen(command, cwd=folder, env=there, stdout=said, stderr=said, text=True)
 
 
 def said_in(folder: Path) -> Path:

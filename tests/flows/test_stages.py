@@ -120,7 +120,7 @@ def test_dvc_ends_with_the_step_when_the_process_of_the_flow_is_killed(line: Lin
 
 def test_a_child_whose_parent_ended_before_it_looked_runs_nothing(line: Line) -> None:
     of_another = str(os.getppid())
-    command = [sys.executable, "-P", str(Path(child.__file__)), of_another, "repro"]
+    command = [sys.executable, "-P", str(Path(child.__file__)), of_another, "SIGTERM", "dvc", "repro"]
     assert subprocess.run(command, check=False).returncode == 1
     assert line.ran() == []
 
