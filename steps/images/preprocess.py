@@ -4,6 +4,7 @@ Only Pillow and numpy, so that a release's predict.py can carry the same lines.
 """
 
 import io
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -36,10 +37,13 @@ def decode_rgb(content: bytes) -> Image.Image:
 
 
 def preprocess(image: Image.Image, how: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Return the network's input, HWC uint8: short side to `how.resize`, centre crop to `how.size`."""
+    """Return the network's input, HWC uint8: short side to `how.resize`, centre crop to `how.size`.
+
+    The long side is rounded half to even, of the exact quotient: integers give the same in every language.
+    """
     image = _middle(image)
-    scale = how.resize / min(image.size)
-    width, height = (max(how.resize, round(side * scale)) for side in image.size)
+    short = min(image.size)
+    width, height = (max(how.resize, round(Fraction(side * how.resize, short))) for side in image.size)
     if (width, height) != image.size:
         image = image.resize((width, height), FILTERS[how.interpolation])
     left, top = (width - how.size) // 2, (height - how.size) // 2
