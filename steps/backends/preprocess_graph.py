@@ -1,9 +1,9 @@
 """Resize and crop as ONNX nodes, before a model that takes images at the network's size.
 
-The reference is steps/images/preprocess.py, which is Pillow's antialiased resize: along the width, then along the
-height, each rounded to 8 bits. A pass is a matrix product, with one row for each pixel that the centre crop keeps:
-the filter (a triangle, or Keys' cubic with a = -1/2) around the pixel's place in the image, as wide as the scale,
-cut off at the image's end, its sum 1. Sizes and places are computed in integers from the image's shape.
+The reference is steps/images/preprocess.py: Pillow's antialiased resize along the width, then along the height,
+each rounded to 8 bits. A pass is a matrix product, with one row for each pixel that the centre crop keeps: the
+filter (a triangle, or Keys' cubic with a = -1/2) around the pixel's place in the image, as wide as the scale, cut
+off at the image's end, its sum 1. Sizes and places are computed in integers from the image's shape.
 
 Levels stay levels (0 to 255) until both passes are done, and the model normalises as it always does: so they can
 be rounded as Pillow rounds, and are exact in TensorFloat-32. All is float32, whatever the precision of the model.
