@@ -29,6 +29,10 @@ from steps.reports.artifact import PROBES, read_verified_card, write_card
 from steps.reports.build import BuildReport
 from steps.reports.card import Card
 
+# What `build.preprocess: auto` is for the backends that take resize and crop as part of their graph: a GPU has the
+# time for it, and on a CPU Pillow is the faster. The others take images at the network's size.
+AUTO = {"onnxruntime": "host", "openvino": "host", "tensorrt": "graph", "tensorrt-rtx": "graph"}
+
 
 def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path, split: Path, out: Path) -> None:
     """Write the engine's files, card.json and report.json; int8 is calibrated on training images.
@@ -39,13 +43,13 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
     """
     backend, precision = parse_engine(engine)
     batch = BatchRange(params.batch.min, params.batch.opt, params.batch.max)
-    target = Target(backend, precision, batch, params.compute_capabilities)
     exported = read_verified_card(model)
     try:
+        target = Target(backend, precision, batch, params.compute_capabilities, _max_side(params, backend))
         calibration = _calibration(params, seed, exported, images, split) if precision == "int8" else None
         made = build_engine(target, model, out, calibration)
         shutil.copyfile(model / PROBES, out / PROBES)
-        card = write_card(out, _card(exported, engine, backend, precision, made))
+        card = write_card(out, _card(exported, engine, target, made))
         not_run = _answers(out, precision, card, seed)
     except (CannotBuild, MissingPackage, WrongFile) as fault:
         _empty(out)
@@ -64,13 +68,29 @@ def _calibration(params: BuildParams, seed: int, card: Card, images: Path, split
     return load_all(train[drawn], image_root(images), card.preprocessing)
 
 
-def _card(exported: Card, engine: str, backend: str, precision: Precision, made: Built) -> Card:
+def _max_side(params: BuildParams, backend: str) -> int | None:
+    """Return the largest side of images that the engine is to resize itself, or None where its caller does."""
+    where = _auto(params, backend) if params.preprocess == "auto" else params.preprocess
+    if where == "graph" and backend not in AUTO:
+        raise CannotBuild(f"build.preprocess is graph, and {backend} has no engine that resizes; set auto or host")
+    return params.max_side if where == "graph" else None
+
+
+def _auto(params: BuildParams, backend: str) -> str:
+    """Return where to resize: TensorRT for RTX has no float32 matrix products for compute capability 7.5."""
+    unable = backend == "tensorrt-rtx" and "7.5" in params.compute_capabilities
+    return "host" if unable else AUTO.get(backend, "host")
+
+
+def _card(exported: Card, engine: str, target: Target, made: Built) -> Card:
     """Return the engine's card: the exported model's, with what building changed."""
     return exported.model_copy(
         update={
             "form": engine,
-            "backend": backend,
-            "precision": precision,
+            "backend": target.backend,
+            "precision": target.precision,
+            "takes": "sized" if target.max_side is None else "any",
+            "max_side": target.max_side,
             "made_from": exported.artifact,
             "versions": {**exported.versions, **made.versions},
             "device": made.device,

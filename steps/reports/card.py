@@ -8,13 +8,15 @@ from steps.reports.base import JsonFile
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Interpolation = Literal["bilinear", "bicubic"]
+Takes = Literal["sized", "any"]  # images at the network's size; or of any size, which the engine resizes and crops
 
 
 class Preprocessing(JsonFile):
     """From a decoded RGB image to the network's input; the normalisation is inside every model form.
 
-    The short side is resized to `resize` pixels (PIL, antialiased), the centre cropped to `size` x `size`,
-    and the network itself computes (x - 255 mean) / (255 std) per channel, in RGB order.
+    The short side is resized to `resize` pixels (PIL, antialiased, along the width and then along the height), the
+    centre cropped to `size` x `size`, and the network itself computes (x - 255 mean) / (255 std) per channel, in
+    RGB order. Lengths are rounded half to even, the crop begins at the whole pixel before its place.
     """
 
     size: int
@@ -51,6 +53,8 @@ class Card(JsonFile):
     class_num: int
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
+    takes: Takes = "sized"
+    max_side: int | None = None  # of an engine that takes any size: pixels of the longest side that it serves
     precision: Precision = "fp32"
     bottleneck: int | None = None  # features between the network's own and the last layer
     expansion: Expansion | None = None
