@@ -104,9 +104,15 @@ def test_a_release_holds_what_passed_and_says_what_did_not(line: Path) -> None:
     assert files == {
         *(f"{folder}/{name}" for folder in artifacts for name in ("model.onnx", "card.json", "probes.npz")),
         *(
+            "README.md",
+            "cpp/CMakeLists.txt",
+            "cpp/classify.cpp",
+            "cpp/image.hpp",
+            "cpp/release.hpp",
             "labels.txt",
             "ledger.parquet",
             "predict.py",
+            "preprocessing.txt",
             "verdict.json",
             "verdict.md",
             "release.json",
@@ -115,6 +121,7 @@ def test_a_release_holds_what_passed_and_says_what_did_not(line: Path) -> None:
     }
     assert set(index.files) == files - {"release.json", "SHA256SUMS"}
     assert Path("data/release/labels.txt").read_text().splitlines() == list(NAMES)
+    assert Path("data/release/preprocessing.txt").read_text() == "size 16\nresize 16\ninterpolation bilinear\n"
     assert line.is_dir()
 
 

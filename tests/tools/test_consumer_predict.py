@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from steps.images import preprocess as ours
-from steps.release import CONSUMER
+from steps.release import CONSUMERS
 from steps.reports.card import Preprocessing
 
 
 @pytest.fixture(scope="module")
 def theirs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("released_predict", CONSUMER)
+    spec = importlib.util.spec_from_file_location("released_predict", CONSUMERS / "predict.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
