@@ -8,6 +8,7 @@ import numpy as np
 
 from steps.backends.contract import BatchRange, Built, CannotBuild, Images, Order, Runner
 from steps.backends.precision import write_graph
+from steps.backends.preprocess_graph import prepend_preprocessing
 from steps.backends.runner import backend_module
 from steps.backends.sanity import fault_of
 from steps.backends.table import Precision
@@ -24,6 +25,7 @@ class Target:
     precision: Precision
     batch: BatchRange
     compute_capabilities: tuple[str, ...]
+    max_side: int | None = None  # pixels; resize and crop go into the engine. None: they are left to its caller
 
 
 def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Images | None) -> Built:
@@ -33,7 +35,10 @@ def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Im
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / EXPORTED
         write_graph(model / EXPORTED, graph, target.precision, calibration_NHWC_u8)
-        order = Order(target.backend, graph, out, card.class_names, target.batch, target.compute_capabilities)
+        if target.max_side is not None:
+            prepend_preprocessing(graph, card.preprocessing, target.max_side)
+        capabilities = target.compute_capabilities
+        order = Order(target.backend, graph, out, card.class_names, target.batch, capabilities, target.max_side)
         return module.build(order)
 
 
