@@ -18,9 +18,11 @@ from steps.errors import BadInput
 from steps.images.preprocess import decode_rgb
 from steps.reports.release import write_sums
 from tests.backends.tiny import NAMES, ROOT
-from tests.released import Released, make_release, picture
+from tests.released import SIZES, Released, make_release, picture
 from tools import predict as tool
-from tools.predict import Unusable, images_of, open_release, predict
+from tools import predict_images
+from tools.predict import open_release, predict
+from tools.predict_images import Unusable, images_of
 from tools.predict_output import Prediction, as_csv, as_json, as_table
 
 FORMS = {"model": "export", "onnxruntime-fp32": "onnxruntime-fp32", "openvino-fp32": "openvino-fp32"}
@@ -116,7 +118,7 @@ def test_a_decoder_that_raises_anything_spoils_one_image_only(
             raise KeyError("no such marker")
         return decode_rgb(read)
 
-    monkeypatch.setattr(tool, "decode_rgb", fragile)
+    monkeypatch.setattr(predict_images, "decode_rgb", fragile)
     code, shown, said = run(odd, sound, "--release", released.folder, "--format", "csv")
     assert code == 2 and str(sound) in shown and str(odd) not in shown and str(odd) in said
 
@@ -154,6 +156,23 @@ def test_a_million_images_are_taken_a_few_at_a_time(released: Released) -> None:
 
     for given, _ in enumerate(islice(predict(endless(), scores, released.card, batch=4), 100)):
         assert taken - given <= 4 * 4
+
+
+def test_an_engine_of_any_size_is_given_the_images_as_they_are_and_none_too_large(released: Released) -> None:
+    card = released.card.model_copy(update={"form": "tensorrt-fp16", "takes": "any", "max_side": 400})
+    seen: list[tuple[int, ...]] = []
+
+    def scores(images_NHWC_u8: Images) -> Logits:
+        seen.extend([images_NHWC_u8.shape[1:3]] * len(images_NHWC_u8))
+        return np.zeros((len(images_NHWC_u8), len(NAMES)), np.float32)
+
+    found = list(predict(released.images, scores, card))
+    assert seen == [(height, width) for width, height in SIZES if max(width, height) <= 400]
+    large = [one for one in found if isinstance(one, Unusable)]
+    assert [one.image for one in found if isinstance(one, Prediction)] == released.images[:-1]
+    assert (
+        len(large) == 1 and "10.png cannot be classified: tensorrt-fp16 takes images of up to 400" in large[0].why
+    )
 
 
 def test_scores_that_are_not_finite_are_no_prediction(released: Released) -> None:

@@ -1,9 +1,8 @@
 // From the bytes of a PPM file to the network's input, with the very numbers of the line's own preprocessing.
 //
 // Pillow's antialiased resize, as its Resample.c does it: a filter as wide as the shrinking asks for, its weights
-// rounded to 22 binary places, along the rows and along the columns, each pass rounded to 8 bits. All of it is
-// integer arithmetic but the weights, which are doubles as in Pillow: the pixels are those of Pillow 13 to the bit.
-// Older ones always begin with the rows, and differ by one level at some pixels of high images.
+// rounded to 22 binary places, first along the rows and then along the columns, each pass rounded to 8 bits.
+// All of it is integer arithmetic but the weights, which are doubles as in Pillow: the pixels are the same to the bit.
 #pragma once
 
 #include <algorithm>
@@ -209,23 +208,22 @@ inline Image cropped(const Image& image, long left, long top, long width, long h
     return result;
 }
 
+// Return `side` resized so that `shortest` becomes `resize`: the exact quotient, rounded half to even.
+inline long resized_side(long side, long shortest, long resize) {
+    const long long product = (long long)side * resize, quotient = product / shortest, twice = 2 * (product % shortest);
+    return long(quotient) + (twice > shortest || (twice == shortest && quotient % 2 == 1));
+}
+
 // Return the network's input, `how.size` x `how.size`. Only the pixels that the crop keeps are computed.
 inline Image preprocessed(const Image& whole, const Preprocessing& how) {
     const long w = std::min(whole.width, MAX_ASPECT * whole.height);
     const long h = std::min(whole.height, MAX_ASPECT * whole.width);
     const Image image = cropped(whole, (whole.width - w) / 2, (whole.height - h) / 2, w, h);
-    const double scale = double(how.resize) / double(std::min(w, h));
-    const long width = std::max(how.resize, long(std::nearbyint(double(w) * scale)));
-    const long height = std::max(how.resize, long(std::nearbyint(double(h) * scale)));
+    const long width = resized_side(w, std::min(w, h), how.resize);
+    const long height = resized_side(h, std::min(w, h), how.resize);
     const long left = (width - how.size) / 2, top = (height - how.size) / 2;
-    const auto rows = [&](const Image& of) {
-        return width != w ? resized_rows(of, width, left, how.size, how.bicubic)
-                          : cropped(of, left, 0, how.size, of.height);
-    };
-    const auto columns = [&](const Image& of) {
-        return height != h ? resized_columns(of, height, top, how.size, how.bicubic)
-                           : cropped(of, 0, top, of.width, how.size);
-    };
-    const bool columns_first = h > height && h - height > 2 * (w - width);  // Pillow 13's choice, to the pixel
-    return columns_first ? rows(columns(image)) : columns(rows(image));
+    const Image flat = width != w ? resized_rows(image, width, left, how.size, how.bicubic)
+                                  : cropped(image, left, 0, how.size, h);
+    return height != h ? resized_columns(flat, height, top, how.size, how.bicubic)
+                       : cropped(flat, 0, top, how.size, how.size);
 }
