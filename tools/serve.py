@@ -37,20 +37,57 @@ QUEUE_MICROSECONDS = 200  # how long an image may wait for company
 Graph = tuple[str, str]  # the names of its input and its output
 
 
+def _most_images(card: Card, asked: int | None) -> int:
+    least, _, most = card.device.batch or (1, 0, 0)
+    if least > 1:
+        raise BadInput(
+            f"{card.form} takes at least {least} images at once, and a server cannot promise so many; build it "
+            "with build.batch.min: 1."
+        )
+    if most and asked and asked > most:
+        raise BadInput(f"--max-batch {asked}: {card.form} takes at most {most} images at once.")
+    return asked or most or MOST_IMAGES
+
+
+def _gathered(config: dict[str, Any], card: Card, asked: int | None) -> dict[str, Any]:
+    """Let Triton gather single requests to batches; it adds the batch to `dims` itself."""
+    most = _most_images(card, asked)
+    best = [min(card.device.batch[1], most)] if card.device.batch else []
+    batching = {"preferred_batch_size": best, "max_queue_delay_microseconds": QUEUE_MICROSECONDS}
+    return {**config, "max_batch_size": most, "dynamic_batching": batching}
+
+
+def _as_they_come(config: dict[str, Any], card: Card, asked: int | None) -> dict[str, Any]:
+    """Run each request as it is: with a max_batch_size, Triton's OpenVINO takes batches of that very size only."""
+    if asked is not None:
+        raise BadInput(
+            f"--max-batch {asked}: for {card.form} Triton would take batches of that very size only; leave it "
+            "out, and any number of images may come in a request."
+        )
+    for tensor in (config["input"][0], config["output"][0]):
+        tensor["dims"] = [-1, *tensor["dims"]]
+    return {**config, "max_batch_size": 0}
+
+
 @dataclass(frozen=True)
 class Server:
-    """How Triton runs a backend's engines: the keys that say so, the files it reads, and how it counts threads."""
+    """How Triton runs a backend's engines: keys that say so, files, where, how batches and threads are set."""
 
     keys: dict[str, str]
     files: tuple[str, ...]
     kind: str
+    batches: Callable[[dict[str, Any], Card, int | None], dict[str, Any]]
     threads: str | None = None
 
 
 SERVERS: dict[str, Server] = {
-    "onnxruntime": Server({"platform": "onnxruntime_onnx"}, ("model.onnx",), "KIND_CPU", "intra_op_thread_count"),
-    "openvino": Server({"backend": "openvino"}, ("model.xml", "model.bin"), "KIND_CPU", "INFERENCE_NUM_THREADS"),
-    "tensorrt": Server({"platform": "tensorrt_plan"}, ("model.engine",), "KIND_GPU"),
+    "onnxruntime": Server(
+        {"platform": "onnxruntime_onnx"}, ("model.onnx",), "KIND_CPU", _gathered, "intra_op_thread_count"
+    ),
+    "openvino": Server(
+        {"backend": "openvino"}, ("model.xml", "model.bin"), "KIND_CPU", _as_they_come, "INFERENCE_NUM_THREADS"
+    ),
+    "tensorrt": Server({"platform": "tensorrt_plan"}, ("model.engine",), "KIND_GPU", _gathered),
 }
 
 
@@ -92,39 +129,23 @@ def serve(release: Path, out: Path, wanted: Wanted) -> Path:
 
 
 def _config(name: str, card: Card, server: Server, wanted: Wanted, graph: Graph) -> dict[str, Any]:
-    """Return the model's configuration; `dims` are without the batch, which Triton adds."""
-    most = _most_images(card, wanted.max_batch)
+    """Return the model's configuration."""
     side = {"sized": card.preprocessing.size, "any": -1}[card.takes]
     source = {"name": graph[0], "data_type": "TYPE_UINT8", "dims": [side, side, 3]}
     scores = {"name": graph[1], "data_type": "TYPE_FP32", "dims": [card.class_num], "label_filename": "labels.txt"}
-    best = [min(card.device.batch[1], most)] if card.device.batch else []
     config: dict[str, Any] = {
         "name": name,
         **server.keys,
         "default_model_filename": server.files[0],
-        "max_batch_size": most,
         "input": [source],
         "output": [scores],
-        "dynamic_batching": {"preferred_batch_size": best, "max_queue_delay_microseconds": QUEUE_MICROSECONDS},
         "instance_group": [{"count": wanted.instances, "kind": server.kind}],
     }
     if wanted.threads is not None:
         if server.threads is None:
             raise BadInput(f"--threads: {card.form} runs on a GPU, which has no threads to count.")
         config["parameters"] = {server.threads: {"string_value": str(wanted.threads)}}
-    return config
-
-
-def _most_images(card: Card, asked: int | None) -> int:
-    least, _, most = card.device.batch or (1, 0, 0)
-    if least > 1:
-        raise BadInput(
-            f"{card.form} takes at least {least} images at once, and a server cannot promise so many; build it "
-            "with build.batch.min: 1."
-        )
-    if most and asked and asked > most:
-        raise BadInput(f"--max-batch {asked}: {card.form} takes at most {most} images at once.")
-    return asked or most or MOST_IMAGES
+    return server.batches(config, card, wanted.max_batch)
 
 
 def _graph(model: Path) -> Graph:

@@ -60,8 +60,14 @@ def client_page(name: str, card: Card, config: dict[str, Any]) -> str:
         f"{card.form} of a {card.arch} with {card.class_num} classes; `release.json` tells of what release.\n",
         {"sized": SIZED, "any": ANY}[card.takes].format(**facts),
         "The answer is one score (logit) a class, as in `labels.txt`; `predict.py` gives their softmax.\n"
-        f"At most {config['max_batch_size']} images a request.\n",
+        f"{_count(config['max_batch_size'])}\n",
         client,
         NOTES[card.backend].format(**device),
     )
     return "\n".join(part for part in parts if part)
+
+
+def _count(most: int) -> str:
+    if most:
+        return f"At most {most} images a request; the server gathers requests to batches."
+    return "A request holds any number of images; `class_count` is right for one, as below."

@@ -21,6 +21,8 @@ from tools.serve_page import client_page
 from tools.triton_config import config_text, read_config
 
 ENGINES = {"model": "onnxruntime_onnx", "onnxruntime-fp32": "onnxruntime_onnx", "openvino-fp32": "openvino"}
+BATCH = {"model": [], "onnxruntime-fp32": [], "openvino-fp32": ["-1"]}  # where it stands in dims, Triton adds none
+IMAGE = ["16", "16", "3"]
 GPU = Device(kind="cuda", compute_capabilities=("8.6",), runtime="tensorrt 10.13", batch=(1, 8, 32))
 
 
@@ -56,12 +58,11 @@ def test_the_repository_describes_the_engine(released: Released, tmp_path: Path,
     assert config["name"] == folder.name
     assert ENGINES[engine] in (config.get("platform"), config.get("backend"))
     assert config["input"] == [
-        {"name": "images_NHWC_u8", "data_type": "TYPE_UINT8", "dims": ["16", "16", "3"]},
+        {"name": "images_NHWC_u8", "data_type": "TYPE_UINT8", "dims": BATCH[engine] + IMAGE}
     ]
-    assert config["output"] == [
-        {"name": "logits_NK", "data_type": "TYPE_FP32", "dims": ["4"], "label_filename": "labels.txt"},
-    ]
-    assert config["max_batch_size"] == 64 and "dynamic_batching" in config
+    scores = {"name": "logits_NK", "data_type": "TYPE_FP32", "label_filename": "labels.txt"}
+    assert config["output"] == [{**scores, "dims": [*BATCH[engine], "4"]}]
+    assert (config.get("max_batch_size", 0) == 64) == ("dynamic_batching" in config) == (not BATCH[engine])
     assert config["instance_group"] == [{"count": 1, "kind": "KIND_CPU"}]
     assert (folder / "labels.txt").read_text().splitlines() == list(NAMES)
     version = folder / "1"
@@ -86,11 +87,19 @@ def test_the_names_in_it_are_those_that_the_runtime_knows(released: Released, tm
 
 
 def test_flags_are_written_where_triton_reads_them(released: Released, tmp_path: Path) -> None:
-    wanted = Wanted("openvino-fp32", name="digits_v2", max_batch=16, instances=3, threads=2)
+    wanted = Wanted("onnxruntime-fp32", name="digits_v2", max_batch=16, instances=3, threads=2)
     config = config_of(serve(released.folder, tmp_path / "models", wanted))
     assert config["name"] == "digits_v2" and config["max_batch_size"] == 16
     assert config["instance_group"] == [{"count": 3, "kind": "KIND_CPU"}]
-    assert config["parameters"] == {"INFERENCE_NUM_THREADS": {"string_value": "2"}}
+    assert config["parameters"] == {"intra_op_thread_count": {"string_value": "2"}}
+
+
+def test_openvino_is_given_no_batch_size_that_triton_would_insist_on(released: Released, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="batches of that very size only"):
+        serve(released.folder, tmp_path / "models", Wanted("openvino-fp32", max_batch=16))
+    folder = serve(released.folder, tmp_path / "models", Wanted("openvino-fp32", threads=2))
+    assert config_of(folder)["parameters"] == {"INFERENCE_NUM_THREADS": {"string_value": "2"}}
+    assert "any number of images" in (folder / "README.md").read_text()
 
 
 def test_an_engine_of_a_gpu_is_served_as_it_was_built(copy: Path, tmp_path: Path) -> None:

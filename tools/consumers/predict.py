@@ -3,6 +3,9 @@
 Needs onnxruntime, pillow and numpy, and nothing else. For each image, and each below a folder, it prints the
 most likely classes, one a line: image, class name and score, separated by tabs. The release's checksums are
 verified first. Exit code 0: all images were classified; 2: something could not be read, and a sentence says what.
+
+In a program: `Classifier("path/of/the/release").predict(content)` gives the probability of each of `class_names`
+for the bytes of an image file.
 """
 
 import argparse
@@ -11,7 +14,7 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -38,17 +41,24 @@ class Unusable(Exception):
 class Classifier:
     """The release's model; `predict` maps an encoded image to the probability of each of `class_names`."""
 
-    def __init__(self, release: Path = RELEASE) -> None:
+    def __init__(self, release: "str | Path" = RELEASE) -> None:
+        release = Path(release)
         verify(release)
         card = json.loads((release / CARD).read_text())
         self.class_names: list[str] = card["class_names"]
         self.how: dict[str, Any] = card["preprocessing"]
         content = (release / MODEL).read_bytes()
-        self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        except Exception as fault:  # onnxruntime's exceptions share no base
+            raise Unusable(f"onnxruntime {onnxruntime.__version__} cannot run {MODEL}: {fault}") from fault
 
     def predict(self, content: bytes) -> "np.ndarray[Any, np.dtype[np.float64]]":
-        """Return the probability of each class, for the bytes of an image file."""
-        images_NHWC_u8 = preprocess(decode_rgb(content), self.how)[None]
+        """Return the probability of each class, for the bytes of an image file; raises Unusable."""
+        try:
+            images_NHWC_u8 = preprocess(decode_rgb(content), self.how)[None]
+        except Exception as fault:  # what decoders raise on broken files shares no base
+            raise Unusable(f"cannot be read as an image: {fault}") from fault
         name = self.session.get_inputs()[0].name
         logits_K = self.session.run(None, {name: images_NHWC_u8})[0][0].astype(np.float64)
         shares_K = np.exp(logits_K - logits_K.max())
@@ -112,27 +122,33 @@ def classify(classifier: Classifier, path: Path, top: int) -> Iterable[str]:
     """Return a line for each of the `top` most likely classes of one image file."""
     try:
         shares_K = classifier.predict(path.read_bytes())
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as fault:
-        raise Unusable(f"{path} cannot be read as an image: {fault}") from fault
+    except OSError as fault:
+        raise Unusable(f"{path} cannot be read: {fault.strerror}.") from fault
+    except Unusable as fault:
+        raise Unusable(f"{path} {fault}") from fault
     best = np.argsort(-shares_K, kind="stable")[:top]
     return [f"{path}\t{classifier.class_names[number]}\t{shares_K[number]:.6f}" for number in best]
 
 
-def images_of(path: Path) -> list[Path]:
-    """Return the path; for a folder all below it that are called as images of FORMATS are, sorted, none hidden."""
-    if not path.is_dir():
-        return [path]
+def images_of(path: Path) -> "Iterator[Path]":
+    """Yield the path; of a folder all below it that are called as images of FORMATS are, sorted, none hidden."""
     Image.init()
-    extensions = {extension for extension, kind in Image.EXTENSION.items() if kind in FORMATS}
-    below = (found for found in sorted(path.rglob("*")) if found.suffix.lower() in extensions and found.is_file())
-    images = [found for found in below if not any(part.startswith(".") for part in found.relative_to(path).parts)]
-    return images or [path]
+    extensions = tuple(extension for extension, kind in Image.EXTENSION.items() if kind in FORMATS)
+    found, ahead = False, [path]
+    while ahead:  # the names of one folder at a time, however many there are below it
+        here = ahead.pop()
+        if is_folder(here) or (here == path and here.is_dir()):
+            ahead += sorted((one for one in here.iterdir() if not one.name.startswith(".")), reverse=True)
+        elif here == path or (here.name.lower().endswith(extensions) and here.is_file()):
+            found = True
+            yield here
+    if not found:
+        yield path
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether it is a folder that is looked into: a link to one may lead round in a circle."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def main(arguments: "list[str] | None" = None) -> int:
@@ -141,7 +157,10 @@ def main(arguments: "list[str] | None" = None) -> int:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
     parser.add_argument("--top", type=int, default=1, metavar="N", help="classes to print for each image (1)")
     options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")  # what decoders mutter
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file name that is no UTF-8 keeps its bytes
     failed = 0
     try:
         classifier = Classifier()
