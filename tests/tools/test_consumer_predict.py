@@ -96,6 +96,9 @@ def test_every_image_of_a_folder_is_classified_and_an_empty_one_is_said(
     class OfOneClass:
         class_names = ("only",)
 
+        def __init__(self, threads: int) -> None:
+            pass
+
         def predict(self, content: bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
             return np.ones(len(content))
 

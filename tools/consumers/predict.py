@@ -41,15 +41,19 @@ class Unusable(Exception):
 class Classifier:
     """The release's model; `predict` maps an encoded image to the probability of each of `class_names`."""
 
-    def __init__(self, release: "str | Path" = RELEASE) -> None:
+    def __init__(self, release: "str | Path" = RELEASE, threads: int = 0) -> None:
         release = Path(release)
         verify(release)
         card = json.loads((release / CARD).read_text())
         self.class_names: list[str] = card["class_names"]
         self.how: dict[str, Any] = card["preprocessing"]
         content = (release / MODEL).read_bytes()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads  # 0: as many as onnxruntime likes
+        options.log_severity_level = 3  # errors only; they are raised as well
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait sleep
         try:
-            self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as fault:  # onnxruntime's exceptions share no base
             raise Unusable(f"onnxruntime {onnxruntime.__version__} cannot run {MODEL}: {fault}") from fault
 
@@ -156,6 +160,7 @@ def main(arguments: "list[str] | None" = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
     parser.add_argument("--top", type=int, default=1, metavar="N", help="classes to print for each image (1)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the CPU (as onnxruntime likes)")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # what decoders mutter
     warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -163,7 +168,7 @@ def main(arguments: "list[str] | None" = None) -> int:
         sys.stdout.reconfigure(errors="surrogateescape")  # a file name that is no UTF-8 keeps its bytes
     failed = 0
     try:
-        classifier = Classifier()
+        classifier = Classifier(threads=max(0, options.threads))
     except (Unusable, OSError) as fault:
         print(f"predict: {fault}", file=sys.stderr)
         return 2
