@@ -30,6 +30,7 @@ except ModuleNotFoundError as missing:
 RELEASE = Path(__file__).resolve().parent
 CARD, MODEL = "model/card.json", "model/model.onnx"
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+ORIENTATION = 0x0112  # the tag of EXIF that says how an image is turned
 MAX_ASPECT = 50  # of an image that is longer, the middle is used
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -90,14 +91,15 @@ def decode_rgb(content: bytes) -> Image.Image:
     """Return the image upright and in RGB: 16 bits scaled to 8, alpha over white, an animation's first frame."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
         opened.load()
-        upright = ImageOps.exif_transpose(opened)
-    if upright.mode.startswith("I") or upright.mode == "F":
-        wide = np.asarray(upright).astype(np.float64)
-        upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return upright.convert("RGB")
+        turned = ORIENTATION in opened.getexif()
+        upright = ImageOps.exif_transpose(opened) if turned else opened  # else it would be a copy
+        if upright.mode.startswith("I") or upright.mode == "F":
+            wide = np.asarray(upright).astype(np.float64)
+            upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
+        if upright.has_transparency_data:
+            rgba = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return upright.convert("RGB")
 
 
 def preprocess(image: Image.Image, how: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
