@@ -18,7 +18,7 @@ from steps.backends.contract import (
 from steps.backends.engine import Target, build_engine, check_answers
 from steps.backends.runner import open_runner
 from steps.backends.sanity import random_probes
-from steps.backends.table import BACKENDS, Precision, parse_engine
+from steps.backends.table import Precision, parse_engine
 from steps.cli import run_step
 from steps.errors import Refused
 from steps.images.dataset import image_root, load_all
@@ -28,6 +28,10 @@ from steps.progress import say
 from steps.reports.artifact import PROBES, read_verified_card, write_card
 from steps.reports.build import BuildReport
 from steps.reports.card import Card
+
+# What `build.preprocess: auto` is for the backends that take resize and crop as part of their graph: a GPU has the
+# time for it, and on a CPU Pillow is the faster. The others take images at the network's size.
+AUTO = {"onnxruntime": "host", "openvino": "host", "tensorrt": "graph", "tensorrt-rtx": "graph"}
 
 
 def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path, split: Path, out: Path) -> None:
@@ -39,9 +43,9 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
     """
     backend, precision = parse_engine(engine)
     batch = BatchRange(params.batch.min, params.batch.opt, params.batch.max)
-    target = Target(backend, precision, batch, params.compute_capabilities, _max_side(params, backend))
     exported = read_verified_card(model)
     try:
+        target = Target(backend, precision, batch, params.compute_capabilities, _max_side(params, backend))
         calibration = _calibration(params, seed, exported, images, split) if precision == "int8" else None
         made = build_engine(target, model, out, calibration)
         shutil.copyfile(model / PROBES, out / PROBES)
@@ -66,9 +70,16 @@ def _calibration(params: BuildParams, seed: int, card: Card, images: Path, split
 
 def _max_side(params: BuildParams, backend: str) -> int | None:
     """Return the largest side of images that the engine is to resize itself, or None where its caller does."""
-    on_a_gpu = BACKENDS[backend].device == "cuda"
-    in_graph = params.preprocess == "graph" or (params.preprocess == "auto" and on_a_gpu)
-    return params.max_side if in_graph else None
+    where = _auto(params, backend) if params.preprocess == "auto" else params.preprocess
+    if where == "graph" and backend not in AUTO:
+        raise CannotBuild(f"build.preprocess is graph, and {backend} has no engine that resizes; set auto or host")
+    return params.max_side if where == "graph" else None
+
+
+def _auto(params: BuildParams, backend: str) -> str:
+    """Return where to resize: TensorRT for RTX has no float32 matrix products for compute capability 7.5."""
+    unable = backend == "tensorrt-rtx" and "7.5" in params.compute_capabilities
+    return "host" if unable else AUTO.get(backend, "host")
 
 
 def _card(exported: Card, engine: str, target: Target, made: Built) -> Card:

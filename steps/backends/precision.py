@@ -23,6 +23,7 @@ from onnxruntime.quantization import (
 )
 
 from steps.backends.contract import CannotBuild, Images
+from steps.backends.recentre import recentre_pixels
 from steps.backends.table import Precision
 
 HALF = np.finfo(np.float16)
@@ -65,6 +66,7 @@ def _int8(source: Path, target: Path, calibration_NHWC_u8: Images | None) -> Non
     """Weights per output channel, activations per tensor, both symmetric; biases and logits stay in float32."""
     assert calibration_NHWC_u8 is not None, "int8 needs calibration images"
     model = onnx.load(source)
+    recentre_pixels(model.graph)
     (name,) = [given.name for given in model.graph.input]
     with _quiet():
         quantize_static(

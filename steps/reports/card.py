@@ -14,8 +14,9 @@ Takes = Literal["sized", "any"]  # images at the network's size; or of any size,
 class Preprocessing(JsonFile):
     """From a decoded RGB image to the network's input; the normalisation is inside every model form.
 
-    The short side is resized to `resize` pixels (PIL, antialiased), the centre cropped to `size` x `size`,
-    and the network itself computes (x - 255 mean) / (255 std) per channel, in RGB order.
+    The short side is resized to `resize` pixels (PIL, antialiased, along the width and then along the height), the
+    centre cropped to `size` x `size`, and the network itself computes (x - 255 mean) / (255 std) per channel, in
+    RGB order. Lengths are rounded half to even, the crop begins at the whole pixel before its place.
     """
 
     size: int

@@ -12,7 +12,7 @@ from PIL import Image
 from steps.backends.contract import Images, TooLarge
 from steps.backends.runner import open_runner
 from steps.backends.table import BACKENDS, ENGINES, parse_engine
-from steps.build import build
+from steps.build import AUTO, build
 from steps.errors import Refused
 from steps.evaluate import evaluate
 from steps.images.manifest import read_manifest, write_manifest
@@ -28,6 +28,7 @@ GRAPH = BuildParams(preprocess="graph", max_side=MAX_SIDE, batch=BatchProfile(mi
 ON_CPU = [engine for engine in ENGINES if BACKENDS[parse_engine(engine)[0]].device == "cpu"]
 # Of the largest logit, where few pixels are one level (1/64 of a standard deviation) off; in int8 steps are 1/256.
 A_LEVEL = {"fp32": 5e-3, "fp16": 5e-3, "int8": 2e-2}
+HOWS = ("auto", "graph")
 SHAPES = [(31, 50), (100, 17), (16, 16), (3, 128)]
 
 
@@ -115,6 +116,16 @@ def test_a_side_that_no_image_or_no_integer_fits_is_refused_by_its_key(
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_a_backend_that_cannot_resize_is_left_alone_by_auto_and_refused_by_graph(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(AUTO, "openvino")
+    left = built(root, "openvino-fp32", GRAPH.model_copy(update={"preprocess": "auto"}), tmp_path / "auto")
+    assert Card.read(left / "card.json").takes == "sized"
+    with pytest.raises(Refused, match=r"openvino has no engine that resizes; set auto or host"):
+        built(root, "openvino-fp32", GRAPH, tmp_path / "graph")
+
+
 @pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine.startswith("tensorrt-rtx")])
 def test_on_a_gpu_an_engine_takes_any_size_unless_host_is_said(root: Path, engine: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
@@ -124,6 +135,15 @@ def test_on_a_gpu_an_engine_takes_any_size_unless_host_is_said(root: Path, engin
         "auto": ("any", MAX_SIDE),
         "host": ("sized", None),
     }
+
+
+def test_for_a_gpu_without_float32_products_auto_leaves_the_resize_out(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    turing = {how: GRAPH.model_copy(update={"preprocess": how, "compute_capabilities": ("7.5",)}) for how in HOWS}
+    out = built(root, "tensorrt-rtx-fp16", turing["auto"], tmp_path / "auto")
+    assert Card.read(out / "card.json").takes == "sized"
+    with pytest.raises(Refused, match=r"cannot build the engine: .*preprocess/MatMul"):
+        built(root, "tensorrt-rtx-fp16", turing["graph"], tmp_path / "graph")
 
 
 def in_many_sizes(root: Path) -> list[Path]:
