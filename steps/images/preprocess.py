@@ -14,6 +14,7 @@ from steps.reports.card import Preprocessing
 
 # Pillow's other formats are rare, and one of them (EPS) starts another program on the file.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+ORIENTATION = 0x0112  # the tag of EXIF that says how an image is turned
 MAX_ASPECT = 50  # long side to short; of a longer image the middle is used, or resizing it could fill the memory
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -26,14 +27,15 @@ def decode_rgb(content: bytes) -> Image.Image:
     """
     with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
         opened.load()
-        upright = ImageOps.exif_transpose(opened)
-    if upright.mode.startswith("I") or upright.mode == "F":
-        wide = np.asarray(upright).astype(np.float64)
-        upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return upright.convert("RGB")
+        turned = ORIENTATION in opened.getexif()
+        upright = ImageOps.exif_transpose(opened) if turned else opened  # else it would be a copy
+        if upright.mode.startswith("I") or upright.mode == "F":
+            wide = np.asarray(upright).astype(np.float64)
+            upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
+        if upright.has_transparency_data:
+            rgba = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return upright.convert("RGB")
 
 
 def preprocess(image: Image.Image, how: Preprocessing) -> npt.NDArray[np.uint8]:
