@@ -39,7 +39,7 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
     """
     backend, precision = parse_engine(engine)
     batch = BatchRange(params.batch.min, params.batch.opt, params.batch.max)
-    target = Target(backend, precision, batch, params.compute_capabilities)
+    target = Target(backend, precision, batch, params.compute_capabilities, params.threads)
     exported = read_verified_card(model)
     try:
         calibration = _calibration(params, seed, exported, images, split) if precision == "int8" else None

@@ -22,8 +22,12 @@ class BatchProfile(Section):
 
 
 class BuildParams(Section):
-    """`compute_capabilities` are those that a TensorRT for RTX engine is built for, ahead of time."""
+    """`compute_capabilities` are those that a TensorRT for RTX engine is built for, ahead of time.
 
+    `threads` and `batch.opt` stand in the card of each engine, and whoever runs it takes them from there.
+    """
+
+    threads: Annotated[int, Field(ge=1)] | None = None
     batch: BatchProfile = BatchProfile()
     calibration_images: Annotated[int, Field(ge=1)] = 256
     compute_capabilities: tuple[Annotated[str, Field(pattern=r"^\d+\.\d$")], ...] = ("8.6", "8.9", "12.0")
