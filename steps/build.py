@@ -18,7 +18,7 @@ from steps.backends.contract import (
 from steps.backends.engine import Target, build_engine, check_answers
 from steps.backends.runner import open_runner
 from steps.backends.sanity import random_probes
-from steps.backends.table import Precision, parse_engine
+from steps.backends.table import BACKENDS, Precision, parse_engine
 from steps.cli import run_step
 from steps.errors import Refused
 from steps.images.dataset import image_root, load_all
@@ -39,13 +39,15 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
     """
     backend, precision = parse_engine(engine)
     batch = BatchRange(params.batch.min, params.batch.opt, params.batch.max)
-    target = Target(backend, precision, batch, params.compute_capabilities, params.threads)
+    target = Target(
+        backend, precision, batch, params.compute_capabilities, _max_side(params, backend), params.threads
+    )
     exported = read_verified_card(model)
     try:
         calibration = _calibration(params, seed, exported, images, split) if precision == "int8" else None
         made = build_engine(target, model, out, calibration)
         shutil.copyfile(model / PROBES, out / PROBES)
-        card = write_card(out, _card(exported, engine, backend, precision, made))
+        card = write_card(out, _card(exported, engine, target, made))
         not_run = _answers(out, precision, card, seed)
     except (CannotBuild, MissingPackage, WrongFile) as fault:
         _empty(out)
@@ -64,13 +66,22 @@ def _calibration(params: BuildParams, seed: int, card: Card, images: Path, split
     return load_all(train[drawn], image_root(images), card.preprocessing)
 
 
-def _card(exported: Card, engine: str, backend: str, precision: Precision, made: Built) -> Card:
+def _max_side(params: BuildParams, backend: str) -> int | None:
+    """Return the largest side of images that the engine is to resize itself, or None where its caller does."""
+    on_a_gpu = BACKENDS[backend].device == "cuda"
+    in_graph = params.preprocess == "graph" or (params.preprocess == "auto" and on_a_gpu)
+    return params.max_side if in_graph else None
+
+
+def _card(exported: Card, engine: str, target: Target, made: Built) -> Card:
     """Return the engine's card: the exported model's, with what building changed."""
     return exported.model_copy(
         update={
             "form": engine,
-            "backend": backend,
-            "precision": precision,
+            "backend": target.backend,
+            "precision": target.precision,
+            "takes": "sized" if target.max_side is None else "any",
+            "max_side": target.max_side,
             "made_from": exported.artifact,
             "versions": {**exported.versions, **made.versions},
             "device": made.device,

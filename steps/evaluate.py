@@ -4,18 +4,19 @@ Letters: N images, K classes.
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from steps.backends.artifact import model_bytes
-from steps.backends.contract import Deferred, Logits, Runner, WrongFile
+from steps.backends.contract import Deferred, Images, Logits, Runner, TooLarge, WrongFile
 from steps.backends.latency import measure_latency
 from steps.backends.runner import open_runner
 from steps.cli import merge_into_folder, run_step
 from steps.errors import BadInput, Refused
-from steps.images.dataset import batches, image_root
+from steps.images.dataset import batches, batches_as_they_are, image_root
 from steps.images.manifest import read_manifest
 from steps.metrics.recall import macro_recall, predicted, recall_per_class, top1, worst_recall
 from steps.progress import track
@@ -95,14 +96,34 @@ def _difference(card: Card, images: Path) -> str | None:
 
 def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) -> Logits:
     """Return logits_NK of the test images, in the manifest's order."""
-    ready = batches(test, root, card.preprocessing, BATCH)
-    shown = track(ready, f"evaluate {form}", total=-(-test.height // BATCH), unit="batches")
-    logits_NK = np.concatenate([run(images_NHWC_u8) for images_NHWC_u8 in shown])
+    scored = [run(images_NHWC_u8) for images_NHWC_u8 in FEEDS[card.takes](test, root, card)]
+    logits_NK = np.concatenate(scored)
     if logits_NK.shape != (test.height, card.class_num):
         raise BadInput(
             f"{form} gave {logits_NK.shape} scores for {test.height} images of {card.class_num} classes."
         )
     return logits_NK
+
+
+def _sized(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
+    """Yield the images at the network's size."""
+    ready = batches(test, root, card.preprocessing, BATCH)
+    return track(ready, f"evaluate {card.form}", total=-(-test.height // BATCH), unit="batches")
+
+
+def _as_they_are(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
+    """Yield the images as they were decoded, or raise Refused where the engine is not built for one so large."""
+    assert card.max_side is not None, "an engine that takes any size says up to which"
+    larger = test.filter(pl.max_horizontal("width", "height") > card.max_side)
+    if not larger.is_empty():
+        name, width, height = larger.select("name", "width", "height").row(0)
+        what = f"{name}, of {width} x {height} ({larger.height} test images are larger)"
+        raise Refused(str(TooLarge(card.form, what, card.max_side)), FormReport(form=card.form, card=card))
+    ready = batches_as_they_are(test, root, BATCH)
+    return track(ready, f"evaluate {card.form}", total=test.height, unit="batches at most")
+
+
+FEEDS = {"sized": _sized, "any": _as_they_are}
 
 
 def _figures(logits_NK: Logits, test: pl.DataFrame, card: Card) -> dict[str, object]:

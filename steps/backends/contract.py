@@ -41,6 +41,16 @@ class WrongFile(BadInput):
     """The artifact is not what its card says, or not what its backend reads."""
 
 
+class TooLarge(BadInput):
+    """An image with a side beyond what an engine that resizes it was built for."""
+
+    def __init__(self, form: str, what: str, max_side: int) -> None:
+        super().__init__(
+            f"{form} takes images of up to {max_side} pixels a side, and was given {what}; build it with a larger "
+            "build.max_side, or with build.preprocess: host."
+        )
+
+
 @dataclass(frozen=True)
 class BatchRange:
     """The batch sizes that an engine with a fixed profile serves: least, best and most."""
@@ -60,6 +70,7 @@ class Order:
     class_names: tuple[str, ...]
     batch: BatchRange
     compute_capabilities: tuple[str, ...]
+    max_side: int | None = None  # pixels; the graph takes images of any size up to it. None: at the network's size
 
 
 @dataclass(frozen=True)

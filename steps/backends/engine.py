@@ -10,6 +10,7 @@ from steps.backends.build_cache import CACHED, build_or_take
 from steps.backends.contract import BatchRange, Built, CannotBuild, Images, Order, Runner
 from steps.backends.facts import facts_of
 from steps.backends.precision import write_graph
+from steps.backends.preprocess_graph import prepend_preprocessing
 from steps.backends.runner import backend_module
 from steps.backends.sanity import fault_of
 from steps.backends.table import Precision
@@ -27,6 +28,7 @@ class Target:
     precision: Precision
     batch: BatchRange
     compute_capabilities: tuple[str, ...]
+    max_side: int | None = None  # pixels; resize and crop go into the engine. None: they are left to its caller
     threads: int | None = None  # of the CPU, that the engine is to run on
 
 
@@ -37,7 +39,10 @@ def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Im
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / EXPORTED
         write_graph(model / EXPORTED, graph, target.precision, calibration_NHWC_u8)
-        order = Order(target.backend, graph, out, card.class_names, target.batch, target.compute_capabilities)
+        if target.max_side is not None:
+            prepend_preprocessing(graph, card.preprocessing, target.max_side)
+        capabilities = target.compute_capabilities
+        order = Order(target.backend, graph, out, card.class_names, target.batch, capabilities, target.max_side)
         built = build_or_take(order, module.build) if target.backend in CACHED else module.build(order)
         built = replace(built, device=_for_serving(built.device, target))
         facts_of(order, target.precision, built).write(out / FACTS)

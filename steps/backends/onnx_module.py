@@ -35,11 +35,12 @@ class OnnxModule(nn.Module):
         """Return what the graph's output is."""
         values: dict[str, Value] = {"": None, self.source: images_NHWC_u8, **self.numbers}
         values |= {name: getattr(self, buffer) for name, buffer in self.buffer_of.items()}
-        for kind, attributes, inputs, outputs in self.nodes:
-            found = OPERATORS[kind](attributes, *(values[name] for name in inputs))
-            if len(outputs) == 1 or not isinstance(found, tuple):
-                found = (found,)
-            values.update(zip(outputs, found, strict=False))
+        with torch.device(images_NHWC_u8.device):  # where what is made of numbers alone shall be
+            for kind, attributes, inputs, outputs in self.nodes:
+                found = OPERATORS[kind](attributes, *(values[name] for name in inputs))
+                if len(outputs) == 1 or not isinstance(found, tuple):
+                    found = (found,)
+                values.update(zip(outputs, found, strict=False))
         return values[self.result]
 
     def _keep(self, weight: onnx.TensorProto) -> None:

@@ -75,7 +75,7 @@ def divide(a: Value, b: Value) -> Value:
     whole = isinstance(a, (int, torch.SymInt)) and isinstance(b, (int, torch.SymInt))
     if whole:
         return a // b
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and not a.is_floating_point():
+    if isinstance(a, Tensor) and not a.is_floating_point():
         return torch.div(a, b, rounding_mode="trunc")
     return a / b
 
@@ -86,8 +86,13 @@ def cast_to(given: Attributes, x: Value) -> Value:
         raise Unsupported(f"Cast to {onnx.TensorProto.DataType.Name(given['to'])}")
     if isinstance(x, Tensor):
         return x.to(dtype)
-    change = torch.sym_float if dtype.is_floating_point else torch.sym_int
-    return tuple(map(change, x)) if isinstance(x, tuple) else change(x)
+    return tuple(_number_as(dtype, item) for item in x) if isinstance(x, tuple) else _number_as(dtype, x)
+
+
+def _number_as(dtype: torch.dtype, number: Number) -> Number:
+    if isinstance(number, (bool, torch.SymBool)):
+        number = torch.sym_ite(number, 1, 0)
+    return torch.sym_float(number) if dtype.is_floating_point else torch.sym_int(number)
 
 
 def reshape(given: Attributes, x: Value, shape: Value) -> Value:

@@ -47,6 +47,11 @@ def build(order: Order) -> Built:
         model = openvino.Core().read_model(order.graph)
     except RuntimeError as fault:
         raise CannotBuild(f"OpenVINO cannot convert the graph: {_last_line(fault)}") from fault
+    if order.max_side is not None and _holds_bfloat16(model):
+        raise CannotBuild(
+            "OpenVINO computes the resize in bfloat16 too, which has no 256 levels apart; set "
+            "build.preprocess: host, or build openvino-fp32"
+        )
     for position, node in enumerate(model.get_ordered_ops()):
         if GIVEN_NAME.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}_{position}")
@@ -54,6 +59,11 @@ def build(order: Order) -> Built:
     openvino.save_model(model, order.out / MODEL, compress_to_fp16=False)  # the graph holds its precision already
     version = openvino.get_version()
     return Built(Device(kind="cpu", runtime=f"openvino {version}"), {"openvino": version})
+
+
+def _holds_bfloat16(model: openvino.Model) -> bool:
+    constants = (node for node in model.get_ops() if node.get_type_name() == "Constant")
+    return any(node.get_element_type() == openvino.Type.bf16 for node in constants)
 
 
 def _check_class_names(model: openvino.Model, folder: Path, card: Card) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 
 from steps.backends.contract import (
     NO_DRIVER,
-    BatchRange,
     Built,
     CannotBuild,
     CannotRunHere,
@@ -30,6 +29,7 @@ from steps.reports.card import Card, Device
 
 MODEL = "model.engine"
 RTX_MAGIC = b"vtrt"
+BEST_SIDE = 512  # pixels: what an engine that resizes images is tuned for
 RTX_VERSION = slice(24, 28)  # four bytes of an RTX engine's header: 1, 7, 1, 116
 Module = Any  # neither package has type stubs, and a machine has one, both or none of them
 
@@ -65,7 +65,7 @@ def build(order: Order) -> Built:
     capabilities = order.compute_capabilities if ahead_of_time else (this_gpu(),)
     if ahead_of_time:
         _target(trt, config, capabilities, order.backend)
-    _add_profile(builder, network, config, order.batch, logger)
+    _add_profile(builder, network, config, order, logger)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise CannotBuild(f"{order.backend} cannot build the engine: {logger.said()}")
@@ -126,17 +126,22 @@ def _target(trt: Module, config: Any, capabilities: tuple[str, ...], backend: st
         config.set_compute_capability(member, index)
 
 
-def _add_profile(builder: Any, network: Any, config: Any, batch: BatchRange, logger: Any) -> None:
-    """Say which batch sizes the engine serves."""
-    source = network.get_input(0)
-    image = tuple(source.shape)[1:]
+def _add_profile(builder: Any, network: Any, config: Any, order: Order, logger: Any) -> None:
+    """Say which batch sizes the engine serves, and which sides of images, where it takes any."""
+    source, batch = network.get_input(0), order.batch
+    least, best, most = (batch.least, 1), (batch.best, BEST_SIDE), (batch.most, order.max_side or 0)
+    shapes = [_shape(source, count, min(side, most[1])) for count, side in (least, best, most)]
     profile = builder.create_optimization_profile()
-    profile.set_shape(source.name, (batch.least, *image), (batch.best, *image), (batch.most, *image))
+    profile.set_shape(source.name, *shapes)
     if config.add_optimization_profile(profile) < 0:
         raise CannotBuild(
-            f"batches of {batch.least} to {batch.most} images of {image} are no profile for this graph: "
-            f"{logger.said()}"
+            f"images_NHWC of {shapes[0]} to {shapes[-1]} are no profile for this graph: {logger.said()}"
         )
+
+
+def _shape(source: Any, count: int, side: int) -> tuple[int, ...]:
+    """Return the shape of so many images, of this side where the graph leaves the side open."""
+    return (count, *(side if length < 0 else length for length in tuple(source.shape)[1:]))
 
 
 def _device_memory(trt: Module, logger: Any, content: bytes, capabilities: tuple[str, ...]) -> int | None:

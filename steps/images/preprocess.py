@@ -4,6 +4,7 @@ Only Pillow and numpy, so that a release's predict.py can carry the same lines.
 """
 
 import io
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -36,12 +37,17 @@ def decode_rgb(content: bytes) -> Image.Image:
 
 
 def preprocess(image: Image.Image, how: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Return the network's input, HWC uint8: short side to `how.resize`, centre crop to `how.size`."""
+    """Return the network's input, HWC uint8: short side to `how.resize`, centre crop to `how.size`.
+
+    It is resized along its width first, then along its height: left to itself, Pillow 13 chooses by the shape, and
+    earlier ones do not. The long side is the exact quotient, rounded half to even.
+    """
     image = _middle(image)
-    scale = how.resize / min(image.size)
-    width, height = (max(how.resize, round(side * scale)) for side in image.size)
-    if (width, height) != image.size:
-        image = image.resize((width, height), FILTERS[how.interpolation])
+    short = min(image.size)
+    width, height = (max(how.resize, round(Fraction(side * how.resize, short))) for side in image.size)
+    for size in ((width, image.height), (width, height)):
+        if size != image.size:
+            image = image.resize(size, FILTERS[how.interpolation])
     left, top = (width - how.size) // 2, (height - how.size) // 2
     return np.asarray(image.crop((left, top, left + how.size, top + how.size)))
 

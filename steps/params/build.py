@@ -1,6 +1,6 @@
 """`build:` what an engine is built for."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,10 +24,15 @@ class BatchProfile(Section):
 class BuildParams(Section):
     """`compute_capabilities` are those that a TensorRT for RTX engine is built for, ahead of time.
 
+    `preprocess: graph` puts resize and crop into the engine, which then takes images of up to `max_side` pixels a
+    side; `host` leaves them to whoever calls it; `auto` is `graph` on a GPU and `host` on the CPU.
+
     `threads` and `batch.opt` stand in the card of each engine, and whoever runs it takes them from there.
     """
 
     threads: Annotated[int, Field(ge=1)] | None = None
     batch: BatchProfile = BatchProfile()
+    preprocess: Literal["auto", "graph", "host"] = "auto"
+    max_side: Annotated[int, Field(ge=1)] = 2048
     calibration_images: Annotated[int, Field(ge=1)] = 256
     compute_capabilities: tuple[Annotated[str, Field(pattern=r"^\d+\.\d$")], ...] = ("8.6", "8.9", "12.0")

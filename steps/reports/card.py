@@ -8,6 +8,7 @@ from steps.reports.base import JsonFile
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Interpolation = Literal["bilinear", "bicubic"]
+Takes = Literal["sized", "any"]  # images at the network's size; or of any size, which the engine resizes and crops
 
 
 class Preprocessing(JsonFile):
@@ -54,6 +55,8 @@ class Card(JsonFile):
     class_num: int
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
+    takes: Takes = "sized"
+    max_side: int | None = None  # of an engine that takes any size: pixels of the longest side that it serves
     precision: Precision = "fp32"
     bottleneck: int | None = None  # features between the network's own and the last layer
     expansion: Expansion | None = None

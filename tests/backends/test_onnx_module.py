@@ -14,7 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from steps.backends.contract import CannotBuild
 from steps.backends.onnx_module import exported_program, input_of, read_module
 from steps.backends.onnx_operators import OPERATORS
-from tests.backends.tiny import onnx_model, probe_images, reference, weights
+from steps.backends.preprocess_graph import preprocessing_graph
+from steps.reports.card import Interpolation
+from tests.backends.tiny import HOW, onnx_model, probe_images, reference, weights
 
 Array = npt.NDArray[Any]
 SEEDED = np.random.default_rng(0)
@@ -33,6 +35,7 @@ def whole(*numbers: int) -> Array:
 CASES: dict[str, list[Case]] = {
     "Abs": [({}, [ROW])],
     "Add": [({}, [ROW, ROW[:1]])],
+    "And": [({}, [ROW > 0, ROW < 1])],
     "AveragePool": [
         ({"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "count_include_pad": 1}, [IMAGE]),
         ({"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, [IMAGE]),
@@ -51,6 +54,7 @@ CASES: dict[str, list[Case]] = {
     "Div": [({}, [ROW, np.float32(3)])],
     "Dropout": [({}, [ROW])],
     "Elu": [({"alpha": 0.7}, [ROW])],
+    "Equal": [({}, [ROW, ROW[:1]])],
     "Erf": [({}, [ROW])],
     "Exp": [({}, [ROW])],
     "Expand": [({}, [ROW[:1], whole(3, 8)])],
@@ -68,11 +72,15 @@ CASES: dict[str, list[Case]] = {
     ],
     "GlobalAveragePool": [({}, [IMAGE])],
     "GlobalMaxPool": [({}, [IMAGE])],
+    "Greater": [({}, [ROW, ROW[:1]])],
+    "GreaterOrEqual": [({}, [ROW, ROW[:1]])],
     "HardSigmoid": [({}, [ROW]), ({"alpha": 1 / 6, "beta": 0.5}, [ROW])],
     "HardSwish": [({}, [ROW * 4])],
     "Identity": [({}, [ROW])],
     "LayerNormalization": [({"epsilon": 1e-6}, [ROW, ROW[0], ROW[1]])],
     "LeakyRelu": [({"alpha": 0.2}, [ROW])],
+    "Less": [({}, [ROW, np.float32(0)])],
+    "LessOrEqual": [({}, [ROW, np.float32(0)])],
     "MatMul": [({}, [ROW, ROW.T.copy()])],
     "Max": [({}, [ROW, np.float32(0.1)])],
     "MaxPool": [
@@ -158,6 +166,25 @@ def test_a_whole_graph_is_the_same_for_batches_that_tracing_did_not_see(tmp_path
         with torch.inference_mode():
             found_NK = program(torch.from_numpy(images_NHWC_u8)).numpy()
         np.testing.assert_allclose(found_NK, wanted_NK, rtol=0, atol=1e-5 * np.abs(wanted_NK).max())
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_resize_and_crop_in_the_graph_are_computed_alike_for_sizes_that_tracing_did_not_see(
+    interpolation: Interpolation, tmp_path: Path
+) -> None:
+    graph = tmp_path / "model.onnx"
+    onnx.save(preprocessing_graph(HOW.model_copy(update={"interpolation": interpolation}), 20), graph)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    free, shape, dtype = input_of(graph)
+    module = read_module(graph, "aotinductor")
+    program = exported_program(module, torch.zeros(shape, dtype=dtype), free, "aotinductor").module()
+    for height, width in ((31, 50), (100, 17), (16, 16), (3, 128)):
+        images_NHWC_u8 = SEEDED.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+        (wanted_NHWC,) = session.run(None, {session.get_inputs()[0].name: images_NHWC_u8})
+        with torch.inference_mode():
+            found_NHWC = program(torch.from_numpy(images_NHWC_u8)).numpy()
+        off = np.abs(found_NHWC - wanted_NHWC)
+        assert off.max() <= 1 and (off > 0).mean() < 1e-2  # a level, where a sum lies between two of them
 
 
 @pytest.mark.parametrize(

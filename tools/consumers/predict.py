@@ -12,6 +12,7 @@ import json
 import sys
 import warnings
 from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,11 @@ def decode_rgb(content: bytes) -> Image.Image:
 def preprocess(image: Image.Image, how: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """Return the model's input, HWC uint8: short side to `resize`, centre crop to `size`; it normalises itself."""
     size, resize, image = how["size"], how["resize"], middle(image)
-    scale = resize / min(image.size)
-    width, height = (max(resize, round(side * scale)) for side in image.size)
-    if (width, height) != image.size:
-        image = image.resize((width, height), FILTERS[how["interpolation"]])
+    short = min(image.size)
+    width, height = (max(resize, round(Fraction(side * resize, short))) for side in image.size)
+    for sides in ((width, image.height), (width, height)):  # Pillow 13 would choose the order by the shape
+        if sides != image.size:
+            image = image.resize(sides, FILTERS[how["interpolation"]])
     left, top = (width - size) // 2, (height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
