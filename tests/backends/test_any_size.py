@@ -110,7 +110,7 @@ def test_an_image_beyond_the_largest_side_is_refused_with_both_ways_out(root: Pa
 
 
 def test_openvino_builds_none_in_bfloat16_which_would_take_the_resize_along(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="computes the resize in bfloat16 too, .* build.preprocess: host"):
+    with pytest.raises(Refused, match=r"computes the resize in bfloat16 too, .* build\.preprocess: host"):
         built(root, "openvino-bf16", GRAPH, tmp_path / "graph")
     built(root, "openvino-bf16", GRAPH.model_copy(update={"preprocess": "host"}), tmp_path / "host")
 

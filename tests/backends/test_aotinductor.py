@@ -76,8 +76,11 @@ def test_a_compiled_engine_says_what_it_needs_and_answers_as_the_network_does(en
         assert error <= {"fp32": 1e-5, "bf16": 2e-2}[card.precision]
 
 
-def test_without_a_compiler_the_refusal_says_what_to_install(tmp_path: Path) -> None:
+def test_without_a_compiler_the_refusal_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = exported(tmp_path)
+    monkeypatch.setattr("steps.backends.build_cache.FOLDER", tmp_path / "nothing was built yet")
     said = r"aotinductor-fp32: aotinductor compiles C\+\+, .* install g\+\+"
     with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}), pytest.raises(Refused, match=said):
         built(root, "aotinductor-fp32")
