@@ -45,7 +45,8 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
     batch = BatchRange(params.batch.min, params.batch.opt, params.batch.max)
     exported = read_verified_card(model)
     try:
-        target = Target(backend, precision, batch, params.compute_capabilities, _max_side(params, backend))
+        side = _max_side(params, backend)
+        target = Target(backend, precision, batch, params.compute_capabilities, side, params.threads)
         calibration = _calibration(params, seed, exported, images, split) if precision == "int8" else None
         made = build_engine(target, model, out, calibration)
         shutil.copyfile(model / PROBES, out / PROBES)

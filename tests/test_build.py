@@ -129,12 +129,12 @@ def test_every_engine_takes_the_graph_that_export_writes(root: Path) -> None:
     spread = float(np.ptp(wanted_NK, axis=0).max())
     for engine in ENGINES:
         backend, precision = parse_engine(engine)
-        if find_spec(BACKENDS[backend].package) is None:
-            continue  # tests/backends/test_tensorrt.py says what happens then
+        if find_spec(BACKENDS[backend].package) is None or backend.startswith("aotinductor"):
+            continue  # tests/backends/test_tensorrt.py and test_aotinductor.py say what happens then
         out = built(root, engine, model=root / "export/model")
         if BuildReport.read(out / "report.json").not_run is None:
             error = float(np.abs(open_runner(out)[0](images_NHWC_u8) - wanted_NK).max())
-            assert error <= {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.2}[precision] * spread, engine
+            assert error <= {"fp32": 1e-4, "fp16": 2e-2, "bf16": 0.1, "int8": 0.2}[precision] * spread, engine
 
 
 def test_an_unknown_engine_is_wrong_params_and_no_refusal(root: Path) -> None:

@@ -75,11 +75,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Built:
-    """What a builder tells about its engine; `log` holds its warnings, without times."""
+    """What a builder tells about its engine; `log` holds its warnings, without times.
+
+    `device_memory_bytes` is the scratch memory that the engine takes on its device, where that can be asked here.
+    """
 
     device: Device
     versions: dict[str, str]
     log: tuple[str, ...] = ()
+    device_memory_bytes: int | None = None
 
 
 class BackendModule(Protocol):

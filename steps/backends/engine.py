@@ -1,18 +1,21 @@
 """build_engine: from the exported ONNX model to an engine's files, proved to answer where it can run."""
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from steps.backends.build_cache import CACHED, build_or_take
 from steps.backends.contract import BatchRange, Built, CannotBuild, Images, Order, Runner
+from steps.backends.facts import facts_of
 from steps.backends.precision import write_graph
 from steps.backends.preprocess_graph import prepend_preprocessing
 from steps.backends.runner import backend_module
 from steps.backends.sanity import fault_of
 from steps.backends.table import Precision
-from steps.reports.artifact import read_verified_card
+from steps.reports.artifact import FACTS, read_verified_card
+from steps.reports.card import Device
 
 EXPORTED = "model.onnx"
 
@@ -26,10 +29,11 @@ class Target:
     batch: BatchRange
     compute_capabilities: tuple[str, ...]
     max_side: int | None = None  # pixels; resize and crop go into the engine. None: they are left to its caller
+    threads: int | None = None  # of the CPU, that the engine is to run on
 
 
 def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Images | None) -> Built:
-    """Write the engine's files into `out`, or raise CannotBuild or MissingPackage."""
+    """Write the engine's files and engine.json into `out`, or raise CannotBuild or MissingPackage."""
     card = read_verified_card(model)
     module = backend_module(target.backend)
     with tempfile.TemporaryDirectory() as scratch:
@@ -39,7 +43,16 @@ def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Im
             prepend_preprocessing(graph, card.preprocessing, target.max_side)
         capabilities = target.compute_capabilities
         order = Order(target.backend, graph, out, card.class_names, target.batch, capabilities, target.max_side)
-        return module.build(order)
+        built = build_or_take(order, module.build) if target.backend in CACHED else module.build(order)
+        built = replace(built, device=_for_serving(built.device, target))
+        facts_of(order, target.precision, built).write(out / FACTS)
+        return built
+
+
+def _for_serving(device: Device, target: Target) -> Device:
+    """Return what the card says of the machine, with the settings under which the engine is to run there."""
+    threads = target.threads if device.kind == "cpu" else None
+    return device.model_copy(update={"threads": threads, "best_batch": target.batch.best})
 
 
 def check_answers(run: Runner, precision: Precision, *probes_NHWC_u8: Images) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from steps.backends.contract import Built, CannotBuild, Images, Logits, Order, Runner, WrongFile
+from steps.backends.contract import Built, CannotBuild, CannotRunHere, Images, Logits, Order, Runner, WrongFile
 from steps.reports.card import Card, Device
 
 MODEL = "model.xml"
@@ -18,14 +18,17 @@ GIVEN_NAME = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO numbers what has no name, 
 def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
     """Return the runner of folder/model.xml, whose class names must be the card's, in the card's order.
 
-    It computes in float32 (or int8, where the graph says so): left to itself, OpenVINO takes bfloat16
-    on the CPUs that have it, and the engine would not be the one that was judged.
+    It computes in float32 (or int8, where the graph says so) but for a bf16 engine: left to itself, OpenVINO takes
+    bfloat16 on the CPUs that have it, and float32 on others, and the engine would not be the one that was judged.
     """
-    settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+    hint = "bf16" if card.precision == "bf16" else "f32"
+    settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": hint, "EXECUTION_MODE_HINT": "ACCURACY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
         core = openvino.Core()
+        if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise CannotRunHere(f"{card.form} computes in bfloat16, which this CPU lacks; build openvino-fp32.")
         model = core.read_model(folder / MODEL)
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as fault:
@@ -44,6 +47,11 @@ def build(order: Order) -> Built:
         model = openvino.Core().read_model(order.graph)
     except RuntimeError as fault:
         raise CannotBuild(f"OpenVINO cannot convert the graph: {_last_line(fault)}") from fault
+    if order.max_side is not None and _holds_bfloat16(model):
+        raise CannotBuild(
+            "OpenVINO computes the resize in bfloat16 too, which has no 256 levels apart; set "
+            "build.preprocess: host, or build openvino-fp32"
+        )
     for position, node in enumerate(model.get_ordered_ops()):
         if GIVEN_NAME.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}_{position}")
@@ -51,6 +59,11 @@ def build(order: Order) -> Built:
     openvino.save_model(model, order.out / MODEL, compress_to_fp16=False)  # the graph holds its precision already
     version = openvino.get_version()
     return Built(Device(kind="cpu", runtime=f"openvino {version}"), {"openvino": version})
+
+
+def _holds_bfloat16(model: openvino.Model) -> bool:
+    constants = (node for node in model.get_ops() if node.get_type_name() == "Constant")
+    return any(node.get_element_type() == openvino.Type.bf16 for node in constants)
 
 
 def _check_class_names(model: openvino.Model, folder: Path, card: Card) -> None:

@@ -1,6 +1,6 @@
 """From the float32 graph to the one that an engine's precision asks for: precision is what the graph holds.
 
-Both recipes are accepted by ONNX Runtime, OpenVINO and TensorRT's parser, and give the same bytes every time.
+fp16 and int8 are accepted by ONNX Runtime, OpenVINO and TensorRT's parser, and give the same bytes every time.
 """
 
 import logging
@@ -22,12 +22,14 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from steps.backends.bfloat16 import to_bfloat16
 from steps.backends.contract import CannotBuild, Images
 from steps.backends.recentre import recentre_pixels
 from steps.backends.table import Precision
 
 HALF = np.finfo(np.float16)
 LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # the first of them ends the normalisation
+NOT_IN_BFLOAT16 = {"HardSwish", "HardSigmoid"}  # TensorRT's parser takes float32 and float16 there
 CALIBRATION_BATCH = 32
 
 
@@ -62,6 +64,17 @@ def _half(source: Path, target: Path, calibration_NHWC_u8: Images | None) -> Non
     onnx.save(half, target)
 
 
+def _brain(source: Path, target: Path, calibration_NHWC_u8: Images | None) -> None:  # noqa: ARG001
+    """Weights and layers in bfloat16; from the pixels to the first layer, and at both ends, float32."""
+    model = onnx.load(source)
+    _name_nodes(model)
+    left = _left_in_float32(model.graph)
+    left += [node.name for node in model.graph.node if node.op_type in NOT_IN_BFLOAT16]
+    brain = to_bfloat16(model, left)
+    onnx.checker.check_model(brain)
+    onnx.save(brain, target)
+
+
 def _int8(source: Path, target: Path, calibration_NHWC_u8: Images | None) -> None:
     """Weights per output channel, activations per tensor, both symmetric; biases and logits stay in float32."""
     assert calibration_NHWC_u8 is not None, "int8 needs calibration images"
@@ -90,6 +103,7 @@ def _int8(source: Path, target: Path, calibration_NHWC_u8: Images | None) -> Non
 WRITERS: dict[Precision, Callable[[Path, Path, Images | None], None]] = {
     "fp32": _as_it_is,
     "fp16": _half,
+    "bf16": _brain,
     "int8": _int8,
 }
 

@@ -11,13 +11,15 @@ from steps.reports.artifact import read_verified_card
 from steps.reports.card import Card
 
 if TYPE_CHECKING:  # what BACKENDS names, for the import graph and for mypy: each fulfils the contract
-    from steps.backends import onnxruntime, openvino, pytorch, tensorrt
+    from steps.backends import aotinductor, onnxruntime, openvino, pytorch, tensorrt
 
-    _FULFIL: tuple[BackendModule, ...] = (onnxruntime, openvino, pytorch, tensorrt)
+    _FULFIL: tuple[BackendModule, ...] = (aotinductor, onnxruntime, openvino, pytorch, tensorrt)
 
 
 def open_runner(folder: Path, threads: int | None = None) -> tuple[Runner, Card]:
     """Return the artifact's runner and its card, after every file was held against the card.
+
+    On `threads` of the CPU, else on as many as the card says, else on as many as the runtime likes.
 
     Raises BadInput (WrongFile, MissingPackage), or CannotRunHere (no driver, other device, other version).
     """
@@ -27,7 +29,7 @@ def open_runner(folder: Path, threads: int | None = None) -> tuple[Runner, Card]
             f"{folder} wants the backend '{card.backend}', which is not one of {', '.join(BACKENDS)}."
             f"{did_you_mean(card.backend, BACKENDS)}"
         )
-    run = backend_module(card.backend).open_engine(folder, card, threads)
+    run = backend_module(card.backend).open_engine(folder, card, threads or card.device.threads)
     return (run if card.max_side is None else _within(run, card.form, card.max_side)), card
 
 

@@ -24,6 +24,7 @@ from steps.backends.contract import (
     WrongFile,
 )
 from steps.backends.table import BACKENDS
+from steps.backends.this_gpu import this_gpu
 from steps.reports.card import Card, Device
 
 MODEL = "model.engine"
@@ -61,7 +62,7 @@ def build(order: Order) -> Built:
         faults = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
         raise CannotBuild(f"{order.backend} cannot read the graph: {' '.join(faults.split())}")
     config = builder.create_builder_config()
-    capabilities = order.compute_capabilities if ahead_of_time else (_this_gpu(),)
+    capabilities = order.compute_capabilities if ahead_of_time else (this_gpu(),)
     if ahead_of_time:
         _target(trt, config, capabilities, order.backend)
     _add_profile(builder, network, config, order, logger)
@@ -74,7 +75,7 @@ def build(order: Order) -> Built:
     device = Device(
         kind="cuda", compute_capabilities=capabilities, runtime=f"{order.backend} {trt.__version__}", batch=batch
     )
-    return Built(device, version, tuple(logger.warnings))
+    return Built(device, version, tuple(logger.warnings), _device_memory(trt, logger, bytes(engine), capabilities))
 
 
 def collecting_logger(trt: Module) -> Any:
@@ -143,6 +144,15 @@ def _shape(source: Any, count: int, side: int) -> tuple[int, ...]:
     return (count, *(side if length < 0 else length for length in tuple(source.shape)[1:]))
 
 
+def _device_memory(trt: Module, logger: Any, content: bytes, capabilities: tuple[str, ...]) -> int | None:
+    """Return the scratch memory that the engine takes, which only the GPU that it was built for can tell."""
+    if this_gpu() not in capabilities:
+        return None
+    runtime = trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(content)
+    return None if engine is None else int(engine.device_memory_size_v2)
+
+
 def _check_version(trt: Module, file: Path, content: bytes, card: Card) -> None:
     """Raise WrongFile for what is no engine, CannotRunHere for one of another version."""
     if card.backend == "tensorrt-rtx":
@@ -159,7 +169,7 @@ def _check_version(trt: Module, file: Path, content: bytes, card: Card) -> None:
 
 
 def _check_device(card: Card) -> None:
-    here = _this_gpu()
+    here = this_gpu()
     if not here:
         raise CannotRunHere(f"{card.form} runs on a GPU, and {NO_DRIVER}.")
     if here not in card.device.compute_capabilities:
@@ -168,13 +178,6 @@ def _check_device(card: Card) -> None:
             f"{card.form} was built for compute capability {built_for}, and this GPU has {here}; build it on this "
             "machine, or with that capability in build.compute_capabilities."
         )
-
-
-def _this_gpu() -> str:
-    """Return the first GPU's compute capability, such as "8.9", or "" where there is none that works."""
-    import torch  # only where an engine is to be run: torch carries CUDA's memory and streams for us
-
-    return "{}.{}".format(*torch.cuda.get_device_capability(0)) if torch.cuda.is_available() else ""
 
 
 class _CudaRunner:

@@ -26,8 +26,11 @@ class BuildParams(Section):
 
     `preprocess: graph` puts resize and crop into the engine, which then takes images of up to `max_side` pixels a
     side; `host` leaves them to whoever calls it; `auto` is `graph` on a GPU and `host` on the CPU.
+
+    `threads` and `batch.opt` stand in the card of each engine, and whoever runs it takes them from there.
     """
 
+    threads: Annotated[int, Field(ge=1)] | None = None
     batch: BatchProfile = BatchProfile()
     preprocess: Literal["auto", "graph", "host"] = "auto"
     max_side: Annotated[int, Field(ge=1)] = 2048

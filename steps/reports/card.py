@@ -39,8 +39,11 @@ class Device(JsonFile):
 
     kind: Literal["cpu", "cuda"]
     compute_capabilities: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()  # of the CPU that compiled code was made for, such as AVX512
     runtime: str = ""
     batch: tuple[int, int, int] | None = None  # least, best and most images at once; null: any number
+    threads: int | None = None  # of the CPU, that it is to run on; null: as many as the runtime likes
+    best_batch: int | None = None  # how many images at once serve it best
 
 
 class Card(JsonFile):
