@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from steps.backends.contract import Built, Images, Logits, Order, Runner, WrongFile
+from steps.backends.contract import FIXED_BATCH, Built, Images, Logits, Order, Runner, WrongFile
 from steps.reports.card import Card, Device
 
 MODEL = "model.onnx"
@@ -19,6 +19,8 @@ def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
     session = _session(folder / MODEL, threads)
     _check_class_names(session, folder, card)
     (source,) = session.get_inputs()
+    if isinstance(source.shape[0], int):
+        raise WrongFile(FIXED_BATCH.format(file=folder / MODEL, batch=source.shape[0]))
 
     def run(images_NHWC_u8: Images) -> Logits:
         (logits_NK,) = session.run(None, {source.name: np.ascontiguousarray(images_NHWC_u8)})

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from steps.backends.contract import Built, CannotBuild, Images, Logits, Order, Runner, WrongFile
+from steps.backends.contract import FIXED_BATCH, Built, CannotBuild, Images, Logits, Order, Runner, WrongFile
 from steps.reports.card import Card, Device
 
 MODEL = "model.xml"
@@ -31,6 +31,9 @@ def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
     except RuntimeError as fault:
         raise WrongFile(f"OpenVINO cannot read {folder / MODEL}: {_last_line(fault)}") from fault
     _check_class_names(model, folder, card)
+    batch = model.input(0).partial_shape[0]
+    if batch.is_static:
+        raise WrongFile(FIXED_BATCH.format(file=folder / MODEL, batch=batch))
 
     def run(images_NHWC_u8: Images) -> Logits:
         return np.array(compiled(images_NHWC_u8)[0], dtype=np.float32)  # a copy: the next call reuses the buffer
