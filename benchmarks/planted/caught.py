@@ -25,6 +25,7 @@ SENTENCES: dict[str, str] = {
     "valid ONNX": r"is no valid ONNX",
     "checksum": r"has the checksum|is listed in the artifact's card\.json|is not the checksum of its files",
     "strict loading": r"does not fit the .* of its card",
+    "range of float16": r"the tensor .* reaches .* beyond float16's end",
     "answers of build": r"the engine was built, but .*; it must not be used",
     "class names of the images": r"in the images and .* in the model|the images have \d+ classes and the model",
     "class names of the graph": r"the graph and the card are not of one model",

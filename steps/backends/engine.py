@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from steps.backends.contract import BatchRange, Built, CannotBuild, Images, Order, Runner
+from steps.backends.half_range import check_half_range
 from steps.backends.precision import write_graph
 from steps.backends.runner import backend_module
 from steps.backends.sanity import fault_of
@@ -30,6 +31,8 @@ def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Im
     """Write the engine's files into `out`, or raise CannotBuild or MissingPackage."""
     card = read_verified_card(model)
     module = backend_module(target.backend)
+    if target.precision == "fp16":
+        check_half_range(model)
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / EXPORTED
         write_graph(model / EXPORTED, graph, target.precision, calibration_NHWC_u8)

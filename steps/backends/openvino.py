@@ -8,10 +8,12 @@ import numpy as np
 import openvino
 
 from steps.backends.contract import FIXED_BATCH, Built, CannotBuild, Images, Logits, Order, Runner, WrongFile
+from steps.backends.tensors import Intermediate, is_real
 from steps.reports.card import Card, Device
 
 MODEL = "model.xml"
 LABELS = ["model_info", "labels_json"]  # where the IR keeps the class names, in the order of the logits
+NO_TENSOR = ("Parameter", "Constant", "Result")
 GIVEN_NAME = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO numbers what has no name, on through the whole process
 
 
@@ -54,6 +56,24 @@ def build(order: Order) -> Built:
     openvino.save_model(model, order.out / MODEL, compress_to_fp16=False)  # the graph holds its precision already
     version = openvino.get_version()
     return Built(Device(kind="cpu", runtime=f"openvino {version}"), {"openvino": version})
+
+
+def read_tensors(folder: Path, card: Card, images_NHWC_u8: Images) -> list[Intermediate]:  # noqa: ARG001
+    """Return every real tensor that still has its name of the ONNX graph: each becomes an output of the IR."""
+    core = openvino.Core()
+    model = core.read_model(folder / MODEL)
+    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() not in NO_TENSOR]
+    named = [(min(port.get_names()), node, port) for node in nodes for port in node.outputs() if port.get_names()]
+    given = {name for output in model.outputs for name in output.get_names()}
+    model.add_outputs([port for name, _, port in named if name not in given])
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+    results = core.compile_model(model, "CPU", settings)(images_NHWC_u8)
+    arrays = {name: array for port, array in results.items() for name in port.get_names()}
+    return [
+        Intermediate(name, node.get_type_name(), "", np.array(arrays[name], np.float32))
+        for name, node, _ in named
+        if is_real(arrays[name], len(images_NHWC_u8))
+    ]
 
 
 def _check_class_names(model: openvino.Model, folder: Path, card: Card) -> None:
