@@ -31,11 +31,11 @@ def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Im
     """Write the engine's files into `out`, or raise CannotBuild or MissingPackage."""
     card = read_verified_card(model)
     module = backend_module(target.backend)
-    if target.precision == "fp16":
-        check_half_range(model)
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / EXPORTED
         write_graph(model / EXPORTED, graph, target.precision, calibration_NHWC_u8)
+        if target.precision == "fp16":
+            check_half_range(model)
         order = Order(target.backend, graph, out, card.class_names, target.batch, target.compute_capabilities)
         return module.build(order)
 

@@ -1,4 +1,4 @@
-"""A network that float16 cannot hold is refused before an engine is built, also where the CPU would not overflow."""
+"""A network that float16 cannot hold is refused before it is built, also where the CPU would not overflow."""
 
 from pathlib import Path
 
