@@ -77,8 +77,8 @@ class Line:
                 STAGES[step](self, item)
 
     def copy(self, root: Path) -> "Line":
-        """Return the same line in another folder."""
-        shutil.copytree(self.root, root)
+        """Return the same line in another folder, where no step remembers what it once read."""
+        shutil.copytree(self.root, root, ignore=shutil.ignore_patterns(".foldline"))
         return Line(root, self.engines, self.gate)
 
     @property
