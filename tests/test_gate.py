@@ -77,7 +77,8 @@ def test_a_planted_fault_is_refused_by_the_check_that_is_for_it(forms: Forms, na
 def test_the_sentence_names_form_metric_value_bound_and_key(forms: Forms) -> None:
     forms.plant(ENGINE, logits_NK=forms.with_lost(34))
     assert refusal(forms, required=("export", ENGINE)) == (
-        f"{ENGINE}: top1_drop 0.034 (at most 0.0448 at 95 %) exceeds 0.01 (gate.max_top1_drop)"
+        f"{ENGINE}: top1_drop 0.034 (at most 0.0448 at 95 %) exceeds 0.01 (gate.max_top1_drop). "
+        f"Where it begins: python -m tools.localise {ENGINE}"
     )
 
 

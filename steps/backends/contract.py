@@ -18,6 +18,9 @@ Images = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 Runner = Callable[[Images], Logits]  # images_NHWC_u8 -> logits_NK float32, row i for image i, for any N >= 1
 
+FIXED_BATCH = (
+    "{file} takes batches of {batch} alone: it was traced for as many images. Export it with a dynamic batch."
+)
 NO_DRIVER = "there is no NVIDIA GPU with a working driver on this machine"
 
 

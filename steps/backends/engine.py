@@ -9,6 +9,7 @@ import numpy as np
 from steps.backends.build_cache import CACHED, build_or_take
 from steps.backends.contract import BatchRange, Built, CannotBuild, Images, Order, Runner
 from steps.backends.facts import facts_of
+from steps.backends.half_range import check_half_range
 from steps.backends.precision import write_graph
 from steps.backends.preprocess_graph import prepend_preprocessing
 from steps.backends.runner import backend_module
@@ -39,6 +40,8 @@ def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Im
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / EXPORTED
         write_graph(model / EXPORTED, graph, target.precision, calibration_NHWC_u8)
+        if target.precision == "fp16":
+            check_half_range(model)
         if target.max_side is not None:
             prepend_preprocessing(graph, card.preprocessing, target.max_side)
         capabilities = target.compute_capabilities
