@@ -41,9 +41,9 @@ def table(report: BenchReport) -> list[tuple[str, ...]]:
 def notes(report: BenchReport) -> list[str]:
     """Return what has to be said beside the table."""
     said = [
-        f"{report.image_size} px, from uint8 images to scores, on {report.cpu} ({report.cpus} CPUs). "
-        "The forms took turns, each in a process of its own, whose peak memory holds Python and the runtime "
-        "too. MB are 10^6 bytes."
+        f"{report.image_size} px, from uint8 images to scores, on {report.cpu} ({report.cpus} CPUs). The forms "
+        "took turns, each in a process of its own, whose peak memory holds Python and the runtime too. MB are "
+        "10^6 bytes."
     ]
     waited = max(
         (row.p50 * row.threads / (row.cpu_per_image * row.batch) for row in report.rows if row.threads == 1),
