@@ -35,7 +35,7 @@ LATENCIES = Path(".foldline/latency")
 
 
 def evaluate(form: str, model: Path, images: Path, split: Path, out: Path) -> None:
-    """Write FORM.parquet (id, label, scores: see steps.reports.scores; ordered by id), FORM.json, FORM.metrics.json.
+    """Write FORM.parquet (ordered by id; see steps.reports.scores), FORM.json and FORM.metrics.json.
 
     A form that this machine cannot run, and a champion that cannot be compared, are deferred: FORM.json says
     why, and FORM.parquet has no rows. Refuses a model whose class names are not those of the images, or of its
@@ -97,15 +97,16 @@ def _difference(card: Card, images: Path) -> str | None:
 
 
 def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) -> Keeper:
-    """Return what is kept of the scores of the test images, in the manifest's order; no more than a batch is whole."""
+    """Return what is kept of the scores of the test images, in the manifest's order, taken batch by batch."""
     ready = kept_batches(test, root, card.preprocessing, BATCH)
     shown = track(ready, f"evaluate {form}", total=-(-test.height // BATCH), unit="batches")
     kept, images = Keeper(card.class_num), 0
     for images_NHWC_u8 in shown:
         logits_NK = run(images_NHWC_u8)
         if logits_NK.shape != (len(images_NHWC_u8), card.class_num):
+            number = len(images_NHWC_u8)
             raise BadInput(
-                f"{form} gave {logits_NK.shape} scores for {len(images_NHWC_u8)} images of {card.class_num} classes."
+                f"{form} gave {logits_NK.shape} scores for {number} images of {card.class_num} classes."
             )
         kept.add(logits_NK)
         images += len(images_NHWC_u8)

@@ -23,9 +23,9 @@ def kept_batches(
 ) -> Iterator[Images]:
     """Yield images_NHWC_u8 of at most `size` images, in the manifest's order, decoded where no form has done it.
 
-    What is kept is named after the images' checksums, their order, the preprocessing and its code (`cache_key`), and
-    used only while its bytes are those that were written: the gate's evidence rests on them. A set of images beyond
-    the cache's bound is decoded anew. Raises BadInput where an image cannot be decoded.
+    What is kept is named after the images' checksums, their order, the preprocessing and its code (`cache_key`),
+    and used only while its bytes are those that were written: the gate's evidence rests on them. A set of images
+    beyond the cache's bound is decoded anew. Raises BadInput where an image cannot be decoded.
     """
     reader = _verified(manifest, root, how, folder)
     begins = range(0, manifest.height, size)

@@ -18,6 +18,12 @@ class GateParams(Section):
     max_recall_drop: Fraction = 0.05  # of any one class
     min_agreement: Fraction = 0.99
     max_score_difference: Fraction = 0.05  # of the softmax, in all but one of a hundred images
+    max_largest_score_difference: Fraction = 0.9  # in any image
+    max_divergence: Annotated[float, Field(ge=0)] = 0.02  # mean Kullback-Leibler divergence, in nats
+    max_calibration_increase: Fraction = 0.02
+    classes: Literal["list", "strict"] = (
+        "list"  # what a class with too few test images to say does: block, if strict
+    )
     min_top1: Fraction = 0.0
     min_worst_recall: Fraction = 0.0
     champion: Literal["compare", "skip"] = "compare"  # with the release in production, where there is one

@@ -1,10 +1,10 @@
 """data/evaluate/FORM.parquet: what is kept of a form's scores, written by evaluate and read by the gate.
 
 Letters: N images, K classes, M scores that are kept of each image.
-Up to WHOLE classes all scores are kept: id, label, scores (float32 logits, in the order of the classes). Beyond, an
-image keeps its HIGHEST highest scores, the highest first, with `classes`, their class ids; `logsumexp` over all K
-scores, NaN where one of them is not finite (such scores are kept before any other); and `lowest`, the smallest of
-all K. A score that was not kept lies between `lowest` and the last that was.
+Up to WHOLE classes all scores are kept: id, label, scores (float32 logits, in the order of the classes). Beyond,
+an image keeps its HIGHEST highest scores, the highest first, with `classes`, their class ids; `logsumexp` over all
+K scores, NaN where one of them is not finite (such scores are kept before any other); and `lowest`, the smallest
+of all K. A score that was not kept lies between `lowest` and the last that was.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of N images: `logits_NM` in the order of the classes, or in that of `classes_NM`, highest first."""
+    """The scores of N images: in the order of the classes, or, highest first, in that of `classes_NM`."""
 
     class_num: int
     logits_NM: Logits
@@ -43,7 +43,8 @@ class Scores:
         """Return the class with the highest score of each image; of equal scores the lowest class id."""
         if self.classes_NM is not None:
             return self.classes_NM[:, 0].astype(np.int64)
-        return self.logits_NM.argmax(axis=1).astype(np.int64)
+        first_N: Ints = self.logits_NM.argmax(axis=1).astype(np.int64)
+        return first_N
 
     @property
     def confidence_N(self) -> Floats:
@@ -129,7 +130,7 @@ def write_scores(path: Path, ids: pl.Series, labels: pl.Series, scores: Scores |
 
 
 def read_scores(path: Path, class_num: int) -> tuple[pl.Series, Ints, Scores]:
-    """Return ids, labels_N and scores; raises BadInput where the file is not what evaluate writes for K classes."""
+    """Return ids, labels_N and scores; raises BadInput where the file is not what evaluate writes."""
     try:
         table = pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as fault:
@@ -143,14 +144,15 @@ def read_scores(path: Path, class_num: int) -> tuple[pl.Series, Ints, Scores]:
     labels = table["label"]
     if not labels.dtype.is_integer() or labels.null_count():
         raise BadInput(f"{path} has labels that are no class ids; evaluate it again.")
-    logits_NM = _matrix(table["scores"], pl.Float32(), class_num if whole else HIGHEST, path)
+    width = class_num if whole else HIGHEST
+    logits_NM = _matrix(table["scores"], pl.Float32(), width, path).astype(np.float32, copy=False)
     return table["id"], labels.to_numpy().astype(np.int64), _scores(table, logits_NM, class_num, path)
 
 
 def _scores(table: pl.DataFrame, logits_NM: Logits, class_num: int, path: Path) -> Scores:
     if class_num <= WHOLE:
         return Scores(class_num, logits_NM, logsumexp(logits_NM), logits_NM.min(axis=1))
-    classes_NM = _matrix(table["classes"], pl.Int32(), HIGHEST, path)
+    classes_NM = _matrix(table["classes"], pl.Int32(), HIGHEST, path).astype(np.int32, copy=False)
     sums_N = table["logsumexp"].cast(pl.Float64).fill_null(np.nan).to_numpy()
     lowest_N = table["lowest"].cast(pl.Float32).fill_null(np.nan).to_numpy()
     scores = Scores(class_num, logits_NM, sums_N, lowest_N, classes_NM)
@@ -182,7 +184,7 @@ def _fault_of(scores: Scores) -> str | None:
 
 
 def _highest(logits_NK: Logits) -> Ints:
-    """Return classes_NM of the highest scores, highest first, equals by class id; what is not finite comes first."""
+    """Return classes_NM of the highest scores, equals by class id; what is not finite comes first."""
     key_NK = np.where(np.isfinite(logits_NK), logits_NK, np.float32(np.inf))
     found_NM = np.argpartition(key_NK, -HIGHEST, axis=1)[:, -HIGHEST:]
     best_N = key_NK.argmax(axis=1)  # the first of equals, which a partition may leave out
@@ -193,12 +195,12 @@ def _highest(logits_NK: Logits) -> Ints:
     return np.take_along_axis(found_NM, by_score_NM, axis=1)
 
 
-def _lists(matrix_NM: npt.NDArray[np.generic], number: pl.DataType) -> pl.Series:
+def _lists(matrix_NM: npt.NDArray[np.number], number: pl.DataType) -> pl.Series:
     """Return the rows of a matrix as lists, without a Python object for each."""
     return pl.Series(np.ascontiguousarray(matrix_NM)).cast(pl.List(number))
 
 
-def _matrix(column: pl.Series, number: pl.DataType, width: int, path: Path) -> npt.NDArray[np.generic]:
+def _matrix(column: pl.Series, number: pl.DataType, width: int, path: Path) -> npt.NDArray[np.number]:
     """Return a column of lists as one array; a number that is missing becomes NaN, which is found later."""
     if isinstance(column.dtype, pl.Array):
         column = column.arr.to_list()
@@ -210,4 +212,5 @@ def _matrix(column: pl.Series, number: pl.DataType, width: int, path: Path) -> n
     flat = column.explode()
     if flat.null_count() and not number.is_float():
         raise BadInput(f"{path} holds {column.name} that are missing; evaluate it again.")
-    return flat.to_numpy().reshape(-1, width)
+    numbers: npt.NDArray[np.number] = flat.to_numpy()
+    return numbers.reshape(-1, width)
