@@ -10,8 +10,8 @@ from steps.params.base import Fraction, Section
 class GateParams(Section):
     """Drops are fractions (0.01 is one point), compared on the same test images, paired with `train`.
 
-    What bounds the scores lets an honest engine of any precision pass: on digits, an int8 engine that gives 99 % of
-    the images the same class leaves a largest difference of 0.07 and 0.0004 nats, float16 a twentieth of it.
+    What bounds the scores lets an honest engine of any precision pass: on digits, an int8 engine that gives 99 %
+    of the images the same class leaves a largest difference of 0.07 and 0.0004 nats, float16 a twentieth of it.
 
     The forms in `required` decide; an engine that is not among them ships if it passes and is withheld if not.
     """
@@ -21,7 +21,7 @@ class GateParams(Section):
     max_recall_drop: Fraction = 0.05  # of any one class
     min_agreement: Fraction = 0.99
     max_score_difference: Fraction = 0.05  # of the softmax, in all but one of a hundred images
-    # A tie that falls the other way moves the softmax by a half; from sure of one class to sure of another is none.
+    # A tie that falls the other way moves the softmax by a half; from sure of one to sure of another is none.
     max_largest_score_difference: Fraction = 0.9  # in any image
     # Every image off by max_score_difference gives .005 (a tie) to .015 nats; one in 100 gone wrong gives .05.
     max_divergence: Annotated[float, Field(ge=0)] = 0.02  # mean Kullback-Leibler divergence, in nats
