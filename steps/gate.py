@@ -27,9 +27,8 @@ def gate(params: GateParams, engines: tuple[str, ...], evaluate: Path, out: Path
     """
     _check_names(params.required, engines)
     limits = {key: getattr(params, key) for key in PAIRED | FLOORS | AGAINST_CHAMPION}
-    verdict = _with_command(
-        judge(evaluate, Terms(engines, params.required, limits, params.confidence, params.champion))
-    )
+    terms = Terms(engines, params.required, limits, params.confidence, params.champion, params.classes)
+    verdict = _with_command(judge(evaluate, terms))
     write_whole(out / "verdict.md", page(verdict).encode())
     say(f"verdict: {verdict.judgement.upper()}\n{table(verdict, _latencies(engines))}")
     if verdict.refused is not None:

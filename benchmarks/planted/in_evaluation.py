@@ -155,6 +155,7 @@ WRITTEN: dict[str, Mutant] = {
         lambda scores: scores.with_columns(scores=_rolled(pl.col("scores"))), "top1_drop"
     ),
     "figures of another run": _said("evidence", "its figures say", top1=0.99),
+    "another worst recall than the scores'": _said("evidence", "gives a worst_recall", worst_recall=0.99),
     "fewer images than scores": _said("images", "its figures are of", images=600),
     "a report of another form": _said("evidence", "is of the form", form="export"),
     "evaluate refused and nobody looked": _said("evidence", "evaluate refused it", refused="the classes differ"),

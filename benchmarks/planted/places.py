@@ -4,6 +4,7 @@ Each place is a context in which the line is driven; with `unchanged` for its ch
 line takes the very same path.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
@@ -16,7 +17,8 @@ from safetensors.torch import load, save
 
 from benchmarks.planted.line import Line
 from steps.backends.contract import Built, Images, Logits, Order
-from steps.metrics.recall import macro_recall, predicted, recall_per_class, top1, worst_recall
+from steps.images.kept import FOLDER
+from steps.metrics.recall import predicted, summary
 from steps.reparam.copies import copied
 from steps.reports.artifact import CARD, write_card
 from steps.reports.card import Card
@@ -98,9 +100,13 @@ def _in_calibration(_: Line, __: str, change: Change) -> Planting:
     return _replaced("steps.build.load_all", lambda load_all: lambda *given: change(load_all(*given)))
 
 
-def _in_preprocessing(_: Line, __: str, change: Change) -> Planting:
-    """From a decoded image to the network's input, while one form is evaluated."""
-    return _replaced("steps.images.dataset.preprocess", change)
+@contextmanager
+def _in_preprocessing(_: Line, __: str, change: Change) -> Iterator[None]:
+    """From a decoded image to the network's input, while one form is evaluated, which finds no images kept."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    with _replaced("steps.images.dataset.preprocess", change):
+        yield
+    shutil.rmtree(FOLDER, ignore_errors=True)  # what was kept now is the fault's
 
 
 def _in_test_list(_: Line, __: str, change: Change) -> Planting:
@@ -159,13 +165,7 @@ def _in_scores(line: Line, form: str, change: Change) -> Iterator[None]:
     report = FormReport.read(path.with_suffix(".json"))
     labels_N, predicted_N = scores["label"].to_numpy(), predicted(_logits(scores))
     assert report.card is not None
-    recall_K = recall_per_class(predicted_N, labels_N, report.card.class_num)
-    figures = {
-        "images": scores.height,
-        "top1": top1(predicted_N, labels_N),
-        "macro_recall": macro_recall(recall_K),
-        "worst_recall": worst_recall(recall_K)[0],
-    }
+    figures = {"images": scores.height, **summary(predicted_N, labels_N, report.card.class_num)}
     report.model_copy(update=figures).write(path.with_suffix(".json"))
     yield
 

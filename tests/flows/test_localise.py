@@ -1,6 +1,7 @@
 """A refused gate is explained by localising, and stays what it is whatever becomes of the explanation."""
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -32,10 +33,13 @@ def install(line: Line, code: int) -> None:
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
     logger = logging.getLogger("prefect.flow_runs")
+    monkeypatch.setattr(logger, "disabled", False)  # whatever other tests' packages made of it
+    caplog.set_level(logging.INFO, logger.name)
     logger.addHandler(caplog.handler)
-    return caplog
+    yield caplog
+    logger.removeHandler(caplog.handler)
 
 
 def test_the_refused_form_is_localised_and_the_log_says_where_it_drifts(

@@ -20,6 +20,8 @@ from steps.params.fuse import FuseParams
 from steps.parity.localise_page import page
 from steps.reports.artifact import CARD, write_card
 from steps.reports.card import Card
+from steps.reports.evaluate import FormReport
+from steps.reports.scores import keep, write_scores
 from tests.backends.tiny import NAMES, onnx_model, probe_images, weights, write_exported, write_images
 from tests.models.artifacts import write_trained
 from tools.localise import localise, main
@@ -137,10 +139,10 @@ def test_the_images_shown_are_those_whose_scores_differ_most(root: Path) -> None
     for form, wrong in (("export", 0), (ENGINE, 6)):
         scores = np.zeros((len(names), len(NAMES)), np.float32)
         scores[wrong, 2] = wrong
-        columns = {"id": names, "label": [0] * len(names), "scores": pl.Series(list(scores))}
-        pl.DataFrame(columns).cast({"scores": pl.List(pl.Float32)}).write_parquet(
-            root / f"data/evaluate/{form}.parquet"
-        )
+        labels = pl.Series([0] * len(names))
+        write_scores(root / f"data/evaluate/{form}.parquet", pl.Series(names), labels, keep(scores))
+        card = Card.read(root / "data/export/model" / CARD)
+        FormReport(form=form, card=card).write(root / f"data/evaluate/{form}.json")
     found = localise(ENGINE, root / "data", 3)
     assert found.worst[0].name == names[6]
     assert found.worst[0].of_form[0][0] == 2
