@@ -36,7 +36,7 @@ def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
 def folded_site(block: MultiBranchConv, tail: NormTail) -> tuple[nn.Module, nn.Module]:
     """Return the plain convolution and norm that take the places of a block and its tail."""
     weight_OIKK, bias_O = block.folded()
-    main = next(iter(block.parts().values())).norm
+    main = block.last_norm
     like = next(block.parameters())
     conv = block.conv.revived(like.device, like.dtype)
     norm = tail.norm.revived(like.device, like.dtype)
