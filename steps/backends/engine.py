@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from steps.backends.contract import BatchRange, Built, CannotBuild, Images, Order, Runner
+from steps.backends.int8 import Int8Outcome, Int8Plan
 from steps.backends.precision import write_graph
 from steps.backends.runner import backend_module
 from steps.backends.sanity import fault_of
@@ -26,15 +27,17 @@ class Target:
     compute_capabilities: tuple[str, ...]
 
 
-def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Images | None) -> Built:
-    """Write the engine's files into `out`, or raise CannotBuild or MissingPackage."""
+def build_engine(
+    target: Target, model: Path, out: Path, int8: Int8Plan | None
+) -> tuple[Built, Int8Outcome | None]:
+    """Write the engine's files into `out`, or raise CannotBuild or MissingPackage; int8 tells how it does."""
     card = read_verified_card(model)
     module = backend_module(target.backend)
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / EXPORTED
-        write_graph(model / EXPORTED, graph, target.precision, calibration_NHWC_u8)
+        outcome = write_graph(model / EXPORTED, graph, target.precision, int8)
         order = Order(target.backend, graph, out, card.class_names, target.batch, target.compute_capabilities)
-        return module.build(order)
+        return module.build(order), outcome
 
 
 def check_answers(run: Runner, precision: Precision, *probes_NHWC_u8: Images) -> None:
