@@ -23,7 +23,7 @@ from steps.reports.build import BuildReport, Int8Report
 from steps.reports.card import Card
 
 WAYS_OUT = (
-    "Train with train.expand.block qarepvgg (or train.qat_epochs), keep the branches with fuse.branches keep, "
+    "Train with train.expand.block qarepvgg (or train.qat.epochs), keep the branches with fuse.branches keep, "
     "or let the worst layers stay in float32 with build.int8.fallback sensitivity and a min_agreement to reach"
 )
 DOUBTFUL = 0.99  # accuracy drops by at most the share of images that change their class

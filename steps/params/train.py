@@ -29,6 +29,13 @@ class ExpandParams(Section):
         return self
 
 
+class QatParams(Section):
+    """`epochs` more, in which the folded network learns with int8's roundings in it; `lr` is where they begin."""
+
+    epochs: Count = 0
+    lr: Positive = 0.001
+
+
 class LossParams(Section):
     """`gamma` is focal loss's focusing exponent (Lin et al. 2017, eq. 4)."""
 
@@ -88,6 +95,7 @@ class TrainParams(Section):
     min_weights_coverage: Fraction = 0.95
     bottleneck: Annotated[int, Field(ge=1)] | None = None
     epochs: Count
+    qat: QatParams = QatParams()
     batch_size: Annotated[int, Field(ge=2)] = 64
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
