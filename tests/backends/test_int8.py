@@ -118,8 +118,14 @@ def test_what_disappoints_is_refused_with_the_ways_out(tmp_path: Path) -> None:
 def test_no_image_is_both_calibrated_on_and_judged_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_exported(tmp_path / "model", onnx_model(weights()))
     write_images(tmp_path)
-    plans = []
-    monkeypatch.setattr("steps.build.build_engine", lambda *given: plans.append(given[-1]) or stop())
+    plans: list[Int8Plan] = []
+
+    def seen(*given: object) -> None:
+        assert isinstance(given[-1], Int8Plan)
+        plans.append(given[-1])
+        raise CannotBuild("enough was seen")
+
+    monkeypatch.setattr("steps.build.build_engine", seen)
     with pytest.raises(Refused, match="enough was seen"):
         build(
             BuildParams(calibration_images=20),
@@ -140,7 +146,3 @@ def test_no_image_is_both_calibrated_on_and_judged_on(tmp_path: Path, monkeypatc
 def made(folder: Path) -> Path:
     folder.mkdir()
     return folder
-
-
-def stop() -> None:
-    raise CannotBuild("enough was seen")

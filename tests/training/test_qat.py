@@ -16,6 +16,7 @@ from steps.models.architectures import create
 from steps.models.normalised import Normalised, normalised
 from steps.models.onnx_graph import to_onnx
 from steps.reparam.expand import MultiBranchConv, expand
+from steps.reparam.fold import absorb_norms
 from steps.reports.card import Card
 from steps.training import qat
 from steps.training.qat import QuantAware, folded_for_int8, rounded_activation, rounded_kernel
@@ -90,7 +91,7 @@ def test_a_wrong_fold_is_not_fine_tuned(monkeypatch: pytest.MonkeyPatch) -> None
         plain.get_parameter("body.stage1.1.conv.weight").data[0] *= 1.01
         return plain
 
-    right = qat.absorb_norms
+    right = absorb_norms
     monkeypatch.setattr(qat, "absorb_norms", wrong)
     with pytest.raises(Refused, match=r"not fine-tuned for int8\. Set train\.qat\.epochs to 0"):
         folded(wide())
