@@ -116,12 +116,13 @@ def test_only_int8_reads_the_images(root: Path) -> None:
         built(root, "onnxruntime-int8")
 
 
-def test_every_engine_takes_the_graph_that_export_writes(root: Path) -> None:
-    """A real network with branches, folded and exported by the steps themselves."""
+@pytest.mark.parametrize("branches", ["fold", "keep"])
+def test_every_engine_takes_the_graph_that_export_writes(root: Path, branches: str) -> None:
+    """A real network with branches, folded or not, and exported by the steps themselves."""
     wide = stored(root / "train", "repvgg", head_scale=100.0)
     for name in ("fuse", "export"):
         (root / name).mkdir()
-    fuse(FuseParams(), 0, root / "train", root / "fuse")
+    fuse(FuseParams.model_validate({"branches": branches}), 0, root / "train", root / "fuse")
     export(ExportParams(), 0, root / "fuse/model", root / "export")
     images_NHWC_u8 = probe_images(7)
     with torch.inference_mode():
