@@ -5,9 +5,9 @@
 Fashion-MNIST from Debian's dataset-fashion-mnist. A body of 19 convolutions is trained as RepVGG and as QARepVGG
 blocks. Trained for minutes, such a network grows no outliers, and int8 of it loses next to nothing, whatever the
 weight decay. What long training does to channels is therefore planted in every sixth layer of the folded one: the
-range of each channel is multiplied by a random factor, log-normal with deviation SPREAD, and the next layer's weights divided by it, which
-changes nothing in float32. That network is given layers in float32 by sensitivity; fine-tuned is the one as
-trained: the planted ranges make its gradients as unequal, and it diverges.
+range of each channel is multiplied by a random factor, log-normal with deviation SPREAD, and the next layer's
+weights divided by it, which changes nothing in float32. That network is given layers in float32 by sensitivity;
+fine-tuned is the one as trained: the planted ranges make its gradients as unequal, and it diverges.
 Top-1 is ONNX Runtime's on test images; agreement is with float32 of the same network, on the same. Time is process
 CPU time of one image on one thread, the engines in turns. `--full` trains on all images, longer.
 """
@@ -56,7 +56,7 @@ HALF = (0.5, 0.5, 0.5)
 HOW = Preprocessing(size=SIZE, resize=SIZE, interpolation="bilinear", mean=HALF, std=HALF)
 WITHIN = 1.0  # point of top-1
 AS_FAST = 1.1  # times the CPU time of plain int8
-ENOUGH = 0.99  # agreement that the fallback shall reach
+ENOUGH = 0.98  # agreement that the fallback shall reach
 SPREAD, EVERY, PLANTED = 1.5, 6, "fused RepVGG, spread"
 
 

@@ -90,7 +90,9 @@ def write_int8(source: Path, target: Path, plan: Int8Plan) -> Int8Outcome:
             ranked = worst_first(
                 layers,
                 wanted_NK[few],
-                lambda others: _logits(quantizer.quantized(others), held_out_NHWC_u8[few]),
+                lambda one: _logits(
+                    quantizer.quantized(tuple(layer for layer in layers if layer != one)), held_out_NHWC_u8[few]
+                ),
             )
             left, reached = fewest_left(ranked, plan.min_agreement, agreement)
             if len(left) == len(layers):

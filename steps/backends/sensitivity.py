@@ -11,18 +11,18 @@ from steps.backends.contract import Logits
 
 
 def worst_first(
-    layers: tuple[str, ...], wanted_NK: Logits, logits_without: Callable[[tuple[str, ...]], Logits]
+    layers: tuple[str, ...], wanted_NK: Logits, logits_of_one: Callable[[str], Logits]
 ) -> tuple[str, ...]:
-    """Return the layers by how far the logits come back to float32's when that one is left in float32.
+    """Return the layers by how far the logits move, in the sum of squares, where that one alone is in int8.
 
-    `logits_without` gives the logits of the int8 graph without these layers. Each is taken out of the int8 graph
-    alone: what is left of the error, the sum of squares over the logits, is its rank, the least first.
+    `logits_of_one` gives the logits of the graph with one layer in int8. (The other way, one layer alone back in
+    float32, tells nothing where two neighbours have to be: on planted outliers it found no set short of all layers.)
     """
 
-    def left_over(layer: str) -> float:
-        return float(np.square(logits_without((layer,)) - wanted_NK).sum(dtype=np.float64))
+    def moved(layer: str) -> float:
+        return float(np.square(logits_of_one(layer) - wanted_NK).sum(dtype=np.float64))
 
-    return tuple(sorted(layers, key=left_over))
+    return tuple(sorted(layers, key=moved, reverse=True))
 
 
 def fewest_left(

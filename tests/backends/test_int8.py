@@ -71,11 +71,11 @@ def test_an_int8_graph_without_an_int8_layer_is_none(tmp_path: Path, monkeypatch
         written(tmp_path, weights(), Int8Plan(DRAWN, "sensitivity", 0.9))
 
 
-def test_layers_are_ranked_by_the_error_that_is_left_without_them() -> None:
+def test_layers_are_ranked_by_the_error_that_each_makes_alone() -> None:
     wanted_NK = np.zeros((2, 3), np.float32)
-    left = {"a": 0.5, "b": 0.1, "c": 0.9}
-    ranked = worst_first(("a", "b", "c"), wanted_NK, lambda one: wanted_NK + np.float32(left[one[0]]))
-    assert ranked == ("b", "a", "c")
+    error = {"a": 0.5, "b": 0.1, "c": 0.9}
+    ranked = worst_first(("a", "b", "c"), wanted_NK, lambda one: wanted_NK + np.float32(error[one]))
+    assert ranked == ("c", "a", "b")
 
 
 @pytest.mark.parametrize("needed", range(1, 8))
