@@ -16,7 +16,7 @@ def worst_first(
     """Return the layers by how far the logits move, in the sum of squares, where that one alone is in int8.
 
     `logits_of_one` gives the logits of the graph with one layer in int8. (The other way, one layer alone back in
-    float32, tells nothing where two neighbours have to be: on planted outliers it found no set short of all layers.)
+    float32, tells nothing where two neighbours have to be: of planted outliers it found no set short of all.)
     """
 
     def moved(layer: str) -> float:
