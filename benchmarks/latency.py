@@ -108,7 +108,7 @@ def _engine(engine: str, folder: Path, threads: int) -> Run:
     if not out.is_dir():
         out.mkdir()
         backend, precision = parse_engine(engine)
-        built = build_engine(Target(backend, precision, BatchRange(1, 1, 1), ()), model, out, None)
+        built, _ = build_engine(Target(backend, precision, BatchRange(1, 1, 1), ()), model, out, None)
         changed = {"form": engine, "backend": backend, "device": built.device, "versions": built.versions}
         write_card(out, read_verified_card(model).model_copy(update=changed))
     run, _ = open_runner(out, threads)

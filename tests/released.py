@@ -120,7 +120,7 @@ def _write_images(root: Path) -> list[str]:
 def _build(engine: str, exported: Path, out: Path, card: Card) -> Card:
     backend = engine.removesuffix("-fp32")
     out.mkdir(parents=True)
-    made = build_engine(Target(backend, "fp32", BATCH, ()), exported, out, None)
+    made, _ = build_engine(Target(backend, "fp32", BATCH, ()), exported, out, None)
     changed = {"form": engine, "backend": backend, "made_from": card.artifact, "device": made.device}
     return write_card(out, card.model_copy(update=changed))
 

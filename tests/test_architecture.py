@@ -19,7 +19,7 @@ IMPORTERS = {
     "openvino": {"steps.backends.openvino"},
     "great_expectations": {"steps.validate"},
     # The quantizer comes in the runtime's package; the int8 graph that it writes is for every backend.
-    "onnxruntime": {"steps.backends.onnxruntime", "steps.backends.precision"},
+    "onnxruntime": {"steps.backends.onnxruntime", "steps.backends.int8"},
     # A machine has one of them, both or none: they are imported by their name in BACKENDS, never otherwise.
     "tensorrt": set(),
     "tensorrt_rtx": set(),

@@ -102,7 +102,7 @@ def test_a_weight_beyond_float16_is_refused_before_it_becomes_infinite(root: Pat
 
 
 def test_int8_is_calibrated_on_training_images_drawn_by_the_seed(root: Path) -> None:
-    few = BuildParams(calibration_images=3)
+    few = BuildParams.model_validate({"calibration_images": 3, "int8": {"min_agreement": 0}})
     first, again, other = (built(root, "onnxruntime-int8", few, seed) for seed in (0, 1, 2))
     contents = {(out / "model.onnx").read_bytes() for out in (first, again, other)}
     assert len(contents) > 1, "another draw of three images gives other ranges"
@@ -116,12 +116,13 @@ def test_only_int8_reads_the_images(root: Path) -> None:
         built(root, "onnxruntime-int8")
 
 
-def test_every_engine_takes_the_graph_that_export_writes(root: Path) -> None:
-    """A real network with branches, folded and exported by the steps themselves."""
+@pytest.mark.parametrize("branches", ["fold", "keep"])
+def test_every_engine_takes_the_graph_that_export_writes(root: Path, branches: str) -> None:
+    """A real network with branches, folded or not, and exported by the steps themselves."""
     wide = stored(root / "train", "repvgg", head_scale=100.0)
     for name in ("fuse", "export"):
         (root / name).mkdir()
-    fuse(FuseParams(), 0, root / "train", root / "fuse")
+    fuse(FuseParams.model_validate({"branches": branches}), 0, root / "train", root / "fuse")
     export(ExportParams(), 0, root / "fuse/model", root / "export")
     images_NHWC_u8 = probe_images(7)
     with torch.inference_mode():

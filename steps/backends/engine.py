@@ -10,6 +10,7 @@ from steps.backends.build_cache import CACHED, build_or_take
 from steps.backends.contract import BatchRange, Built, CannotBuild, Images, Order, Runner
 from steps.backends.facts import facts_of
 from steps.backends.half_range import check_half_range
+from steps.backends.int8 import Int8Outcome, Int8Plan
 from steps.backends.precision import write_graph
 from steps.backends.preprocess_graph import prepend_preprocessing
 from steps.backends.runner import backend_module
@@ -33,13 +34,18 @@ class Target:
     threads: int | None = None  # of the CPU, that the engine is to run on
 
 
-def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Images | None) -> Built:
-    """Write the engine's files and engine.json into `out`, or raise CannotBuild or MissingPackage."""
+def build_engine(
+    target: Target, model: Path, out: Path, int8: Int8Plan | None
+) -> tuple[Built, Int8Outcome | None]:
+    """Write the engine's files and engine.json into `out`; int8 tells how it does.
+
+    Raises CannotBuild or MissingPackage.
+    """
     card = read_verified_card(model)
     module = backend_module(target.backend)
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / EXPORTED
-        write_graph(model / EXPORTED, graph, target.precision, calibration_NHWC_u8)
+        outcome = write_graph(model / EXPORTED, graph, target.precision, int8)
         if target.precision == "fp16":
             check_half_range(model)
         if target.max_side is not None:
@@ -49,7 +55,7 @@ def build_engine(target: Target, model: Path, out: Path, calibration_NHWC_u8: Im
         built = build_or_take(order, module.build) if target.backend in CACHED else module.build(order)
         built = replace(built, device=_for_serving(built.device, target))
         facts_of(order, target.precision, built).write(out / FACTS)
-        return built
+        return built, outcome
 
 
 def _for_serving(device: Device, target: Target) -> Device:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from steps.params.base import Section
+from steps.params.base import Fraction, Section
 
 
 class BatchProfile(Section):
@@ -21,6 +21,18 @@ class BatchProfile(Section):
         return self
 
 
+class Int8Params(Section):
+    """When an int8 engine is refused, and whether layers stay in float32 so that it need not be.
+
+    `min_agreement` is the share of `held_out_images`, training images that it was not calibrated on, to which int8
+    gives float32's class. `fallback: sensitivity` leaves as few layers in float32 as reach it, the worst first.
+    """
+
+    fallback: Literal["none", "sensitivity"] = "none"
+    min_agreement: Fraction = 0.95  # below it no network keeps its accuracy; above it the gate decides
+    held_out_images: Annotated[int, Field(ge=1)] = 512
+
+
 class BuildParams(Section):
     """`compute_capabilities` are those that a TensorRT for RTX engine is built for, ahead of time.
 
@@ -35,4 +47,5 @@ class BuildParams(Section):
     preprocess: Literal["auto", "graph", "host"] = "auto"
     max_side: Annotated[int, Field(ge=1)] = 2048
     calibration_images: Annotated[int, Field(ge=1)] = 256
+    int8: Int8Params = Int8Params()
     compute_capabilities: tuple[Annotated[str, Field(pattern=r"^\d+\.\d$")], ...] = ("8.6", "8.9", "12.0")

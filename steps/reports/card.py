@@ -27,11 +27,12 @@ class Preprocessing(JsonFile):
 
 
 class Expansion(JsonFile):
-    """The multi-branch blocks that a trained network holds, enough to rebuild its modules."""
+    """The multi-branch blocks that a network holds, enough to rebuild its modules."""
 
     block: str
     where: str
     mode: str
+    norms: Literal["own", "absorbed"] = "own"  # absorbed: gone into the convolutions before them, where they could
 
 
 class Device(JsonFile):

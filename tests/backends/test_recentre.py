@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from steps.backends.int8 import Int8Images, Int8Plan
 from steps.backends.precision import write_graph
 from steps.backends.recentre import recentre_pixels
 from steps.models.fold_normalisation import fold_normalisation
@@ -29,7 +30,9 @@ def test_levels_are_centred_where_the_mean_was_folded_and_no_output_moves(
 def test_the_quantizer_has_a_step_for_each_level(tmp_path: Path) -> None:
     onnx.save(fold_normalisation(network([conv("x", "y", "w", "b")])), tmp_path / "model.onnx")
     ends_NHWC_u8 = np.array([0, 255], np.uint8).repeat(SIZE * SIZE * 3).reshape(2, SIZE, SIZE, 3)
-    write_graph(tmp_path / "model.onnx", tmp_path / "int8.onnx", "int8", ends_NHWC_u8)
+    write_graph(
+        tmp_path / "model.onnx", tmp_path / "int8.onnx", "int8", Int8Plan(Int8Images(ends_NHWC_u8, ends_NHWC_u8))
+    )
     graph = onnx.load(tmp_path / "int8.onnx").graph
     first = next(node for node in graph.node if node.op_type == "QuantizeLinear")
     step = next(numpy_helper.to_array(each) for each in graph.initializer if each.name == first.input[1])
