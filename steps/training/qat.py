@@ -3,9 +3,10 @@
 What is fine-tuned is what ships: the branches are folded first, so that the kernels that learn are the kernels
 that are rounded, and fuse finds nothing left to fold. The roundings are those of backends/int8.py: weights per
 output channel, what a layer reads and a convolution writes per tensor, all symmetric in 127 steps to the largest
-absolute value; biases and logits stay in float32. (Not rounded is what no layer reads: sums of a residual network,
-an activation before a pool.) The range of a tensor is that of its batch, so there is no state beside the weights;
-gradients pass a rounding as if it were not there (Jacob et al., CVPR 2018, section 3).
+absolute value; biases and logits stay in float32. (Not rounded is what no layer and no average reads, such as sums
+of a residual network. The first layer's input is rounded as the normalised image: the graph folds 1 / std, and the
+mean where it can, into the kernel, and rounds pixels.) The range of a tensor is that of its batch, so there is no
+state beside the weights; gradients pass a rounding as if it were not there (Jacob et al., CVPR 2018, section 3).
 Letters: N images, H and W pixels, C channels, O output channels, K classes.
 """
 
@@ -31,6 +32,7 @@ STEPS = 127  # to either side of zero
 SMALLEST = torch.finfo(torch.float32).tiny  # a range of nothing but zeros would divide by zero
 MAX_FOLD_ERROR: dict[Precision, float] = {"fp64": 1e-9}  # of the largest output; fuse has nothing left to prove
 LAYERS = (nn.Conv2d, nn.Linear)
+READ_ROUNDED = (*LAYERS, nn.AdaptiveAvgPool2d, nn.AvgPool2d)
 
 
 class QuantAware(nn.Module):
@@ -42,7 +44,7 @@ class QuantAware(nn.Module):
         self.weights = [f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, LAYERS)]
         self.hooks = []
         for layer in network.modules():
-            if isinstance(layer, LAYERS):
+            if isinstance(layer, READ_ROUNDED):
                 self.hooks.append(layer.register_forward_pre_hook(_round_inputs))
             if isinstance(layer, nn.Conv2d):
                 self.hooks.append(layer.register_forward_hook(_round_output))

@@ -21,10 +21,12 @@ from steps.params.build import BatchProfile, BuildParams
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
 from tests.backends.test_preprocess_graph import noise, photograph
-from tests.backends.tiny import HOW, onnx_model, weights, write_exported, write_images
+from tests.backends.tiny import ANY_CLASS, HOW, onnx_model, weights, write_exported, write_images
 
 MAX_SIDE = 128
-GRAPH = BuildParams(preprocess="graph", max_side=MAX_SIDE, batch=BatchProfile(min=1, opt=2, max=4))
+GRAPH = ANY_CLASS.model_copy(
+    update={"preprocess": "graph", "max_side": MAX_SIDE, "batch": BatchProfile(min=1, opt=2, max=4)}
+)
 ON_CPU = [
     engine
     for engine in ENGINES
@@ -46,7 +48,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(root)
     for engine in ON_CPU:
         built(root, engine, GRAPH, root / f"graph-{engine}")
-        built(root, engine, BuildParams(), root / f"host-{engine}")
+        built(root, engine, ANY_CLASS, root / f"host-{engine}")
     return root
 
 
@@ -195,7 +197,7 @@ def other_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_evaluate_feeds_it_the_images_as_they_are_in_their_order(other_root: Path) -> None:
-    for kind, params in (("graph", GRAPH), ("host", BuildParams())):
+    for kind, params in (("graph", GRAPH), ("host", ANY_CLASS)):
         built(other_root, "onnxruntime-fp32", params, other_root / f"{kind}-onnxruntime-fp32")
     files = in_many_sizes(other_root)
     found, wanted = (

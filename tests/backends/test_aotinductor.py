@@ -18,10 +18,10 @@ from steps.backends.runner import open_runner
 from steps.backends.table import parse_engine
 from steps.build import build
 from steps.errors import BadInput, Refused
-from steps.params.build import BuildParams
 from steps.reports.build import BuildReport
 from steps.reports.card import Card, Device
 from tests.backends.tiny import (
+    ANY_CLASS,
     onnx_model,
     probe_images,
     reference,
@@ -44,7 +44,7 @@ def exported(folder: Path) -> Path:
 
 def built(root: Path, engine: str) -> Path:
     (root / engine).mkdir()
-    build(BuildParams(), 0, engine, root / "model", root / "ingest", root / "split", root / engine)
+    build(ANY_CLASS, 0, engine, root / "model", root / "ingest", root / "split", root / engine)
     return root / engine
 
 

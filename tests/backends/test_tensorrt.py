@@ -15,13 +15,24 @@ from steps.errors import Refused
 from steps.params.build import BatchProfile, BuildParams
 from steps.reports.build import BuildReport
 from steps.reports.card import Card
-from tests.backends.tiny import onnx_model, probe_images, reference, seal, weights, write_exported, write_images
+from tests.backends.tiny import (
+    ANY_CLASS,
+    onnx_model,
+    probe_images,
+    reference,
+    seal,
+    weights,
+    write_exported,
+    write_images,
+)
 
 pytestmark = pytest.mark.skipif(
     find_spec("tensorrt_rtx") is None, reason="the package tensorrt_rtx is not installed"
 )
 RTX = [engine for engine in ENGINES if engine.startswith("tensorrt-rtx-")]
-PARAMS = BuildParams(batch=BatchProfile(min=2, opt=2, max=4), compute_capabilities=("8.6", "8.9", "12.0"))
+PARAMS = BuildParams(
+    batch=BatchProfile(min=2, opt=2, max=4), compute_capabilities=("8.6", "8.9", "12.0"), int8=ANY_CLASS.int8
+)
 HERE = "{}.{}".format(*torch.cuda.get_device_capability(0)) if torch.cuda.is_available() else None
 
 

@@ -22,6 +22,7 @@ from torch.nn import functional
 from steps.backends.contract import Images
 from steps.images.kept import kept_batches
 from steps.images.manifest import SCHEMA, write_manifest
+from steps.params.build import BuildParams, Int8Params
 from steps.reports.artifact import write_card
 from steps.reports.card import Card, Preprocessing
 from steps.reports.classes import Classes
@@ -31,6 +32,7 @@ SIZE = 16
 NAMES = ("ant", "bee", "cat", "dog")
 HOW = Preprocessing(size=SIZE, resize=SIZE, interpolation="bilinear", mean=(0.5, 0.45, 0.4), std=(0.25, 0.2, 0.3))
 ROOT = Path(__file__).parent.parent.parent
+ANY_CLASS = BuildParams(int8=Int8Params(min_agreement=0.0))  # an untrained network is nowhere sure of its class
 Weights = dict[str, npt.NDArray[np.float32]]
 
 

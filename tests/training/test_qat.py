@@ -38,18 +38,26 @@ def folded(network: Normalised) -> Normalised:
 
 
 @torch.no_grad()
-def test_it_rounds_as_the_int8_graph_does(tmp_path: Path) -> None:
-    """On one convolution and a head: further layers carry on each rounding that falls the other way."""
+def test_its_roundings_go_the_way_of_the_int8_graph_s(tmp_path: Path) -> None:
+    """On one convolution and a head: further layers carry on each rounding that falls the other way.
+
+    One mean and std for all colours, and a border of zeros: else the graph's first layer reads other numbers.
+    """
     torch.manual_seed(0)
-    network = folded(normalised(randomise(create("tests.models.artifacts:Own", len(NAMES), HOW.size)), HOW).eval())
-    card = Card(form="fuse", arch="x", class_num=4, class_names=NAMES, preprocessing=HOW, files={}, artifact="")
+    how = HOW.model_copy(update={"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)})
+    first = [nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, len(NAMES))]
+    wide = normalised(randomise(nn.Sequential(*first, *head)), how).eval()
+    network = folded_for_int8(wide, how, IMAGES[:4], seed=0).eval()
+    card = Card(form="fuse", arch="x", class_num=4, class_names=NAMES, preprocessing=how, files={}, artifact="")
     onnx.save(to_onnx(network.network, card, 20), tmp_path / "model.onnx")
     drawn = Int8Images(IMAGES.numpy(), IMAGES.numpy())
     write_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", Int8Plan(drawn))
     (answered,) = InferenceSession(tmp_path / "int8.onnx").run(None, {"images_NHWC_u8": IMAGES.numpy()})
     exact = network(IMAGES).numpy()
     aware = QuantAware(network)(IMAGES).numpy()
-    assert np.abs(answered - aware).mean() < 0.5 * np.abs(answered - exact).mean()
+    of_int8, of_training = (answered - exact).ravel(), (aware - exact).ravel()
+    assert np.corrcoef(of_int8, of_training)[0, 1] > 0.6  # roundings of another place or size would have none
 
 
 def test_a_rounded_tensor_has_255_values_and_each_kernel_a_range_of_its_own() -> None:
