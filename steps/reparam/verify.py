@@ -20,6 +20,7 @@ from steps.reparam.watch import Watched, the_input
 
 Change = Callable[[nn.Module, str, str], None]  # what is done, in place, to a convolution and its norm, by name
 SAME = 1e-2  # of a site's largest output: a norm after a norm leaves 1e-3 of it; another function is off by more
+BROKEN = "what would stand in its place"  # how a reason begins that is a fault of our own
 SOMEWHERE = ""  # the site of a fault that no site can be blamed for
 
 
@@ -30,6 +31,7 @@ class _Site:
     expected: Tensor | None = None  # by the layers that were there
     returned: Tensor | None = None  # by what stands in the convolution's place
     calls: int = 0
+    inside: bool = False  # it is computing
     reason: str | None = None
 
 
@@ -85,7 +87,8 @@ def _compared(one: Watched, changed: nn.Module, norm_of: Mapping[str, str]) -> d
         with drawing_alike():
             outputs = tensors_of(changed(one.images_NCHW.clone()))
     except Exception as fault:  # whatever a network raises that misses something
-        return _blamed(fault, changed, norm_of)
+        broken = {conv: f"{BROKEN} fails: {_said(fault)}" for conv, site in sites.items() if site.inside}
+        return broken or _blamed(fault, changed, norm_of)
     finally:
         for handle in handles:
             handle.remove()
@@ -101,13 +104,14 @@ def _expecting(site: _Site, conv: nn.Module, norm: nn.Module) -> Any:
         given = the_input(inputs, keywords)
         assert given is not None and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
         site.expected = apply_in_its_mode(norm, conv(given))
+        site.inside = True
 
     return expect
 
 
 def _returning(site: _Site) -> Any:
     def returned(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
-        site.returned = output
+        site.returned, site.inside = output, False
 
     return returned
 
@@ -119,7 +123,7 @@ def _comparing(site: _Site) -> Any:
         expected = site.expected
         site.expected = None  # taken: what is left at the end never reached the norm's place
         if expected.isfinite().all() and not same(expected, site.returned, SAME):
-            site.reason = "what would stand in its place computes something else"
+            site.reason = f"{BROKEN} computes something else"
         site.returned = None
         return (expected,), {}
 
