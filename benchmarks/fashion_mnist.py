@@ -20,21 +20,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import polars as pl
 import yaml
 from safetensors import safe_open
 
 from benchmarks.bounds import Figure, report
-from steps.metrics.agreement import Logits, same_class
+from steps.metrics.agreement import same_class
 from steps.reports.champion import Champion
 from steps.reports.evaluate import FormReport
+from steps.reports.scores import Scores, read_scores
 from steps.reports.split import SplitReport
 from steps.reports.train import TrainReport
 
 ROOT = Path(__file__).parent.parent
 FASHION_MNIST = ROOT / "data/samples/fashion-mnist.yaml"
 FORMS = {"plain": "none", "ACNet": "acb", "RepVGG": "repvgg"}  # -> train.expand.block
-ARCH, VAL, AGREEMENT = "repvgg_nano", 0.05, 0.999
+ARCH, VAL, AGREEMENT, CLASSES = "repvgg_nano", 0.05, 0.999, 10
 # Threads that wait sleep, as in containers/run: else their spinning counts as time that training took.
 ENVIRONMENT = {
     **os.environ,
@@ -160,10 +160,8 @@ def _cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _scores(workspace: Path, form: str) -> Logits:
-    scores = pl.read_parquet(workspace / f"evaluate/{form}.parquet")["scores"]
-    logits_NK: Logits = np.stack(scores.to_list()).astype(np.float32)
-    return logits_NK
+def _scores(workspace: Path, form: str) -> Scores:
+    return read_scores(workspace / f"evaluate/{form}.parquet", CLASSES)[2]
 
 
 def _size(weights: Path) -> int:

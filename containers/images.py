@@ -20,9 +20,10 @@ RECIPE = ("containers/Dockerfile", "containers/install", "containers/uv.txt", "r
 
 @dataclass(frozen=True)
 class Images:
-    """images.yaml: the image of each step, the extras in each image."""
+    """images.yaml: the image of each step and of each tool that needs one, the extras in each image."""
 
     steps: dict[str, str]
+    tools: dict[str, str]
     images: dict[str, list[str]]
 
 

@@ -1,4 +1,4 @@
-"""Run one step in its image: `python -m containers.on_docker IMAGE STEP --flags`, called by containers/run.
+"""Run one step in its image: `python -m containers.on_docker IMAGE MODULE --flags`, called by containers/run.
 
 This process becomes `docker run`, so signals and the exit code are the step's own. A container whose caller
 is gone ends too: the parent's death kills the docker client, and with the client, however it ended, its end of
@@ -50,23 +50,24 @@ exit "$code"
 """
 
 
-def main(image: str, step: str, flags: list[str]) -> NoReturn:
+def main(image: str, module: str, flags: list[str]) -> NoReturn:
     """Replace this process by the container, or exit 2 with the reason why there can be none."""
     _end_with_parent()
     reference = f"foldline-{image}:{image_tag(build_context())}"
     fault = _why_not(reference, image)
     if fault:
-        print(f"{step}: {fault}", file=sys.stderr)
+        print(f"{module.rpartition('.')[2]}: {fault}", file=sys.stderr)
         sys.exit(2)
-    command = docker_run(reference, step, flags, ROOT, os.environ)
+    command = docker_run(reference, module, flags, ROOT, os.environ)
     _hold_own_standard_input()
     os.execvp(command[0], command)
 
 
 def docker_run(
-    reference: str, step: str, flags: Iterable[str], root: Path, environment: Mapping[str, str]
+    reference: str, module: str, flags: Iterable[str], root: Path, environment: Mapping[str, str]
 ) -> list[str]:
     """Return the command: the workspace at its own path, the caller's ids, no network, a read-only root."""
+    step = module.rpartition(".")[2]
     forwarded = sorted(name for name in environment if name in FORWARDED or name.startswith("FOLDLINE_"))
     return [
         *("docker", "run", "--init", "--rm", "--interactive", "--pull", "never", "--network", "none"),
@@ -78,7 +79,7 @@ def docker_run(
         *("--mount", _bind(root), "--workdir", str(root)),
         *(word for path in outside_paths(root, flags) for word in ("--mount", _bind(path, "readonly"))),
         *("--label", f"foldline.step={step}", "--label", f"foldline.workspace={root}"),
-        *(reference, "sh", "-c", GUARD, step, "python", "-m", f"steps.{step}", *flags),
+        *(reference, "sh", "-c", GUARD, step, "python", "-m", module, *flags),
     ]
 
 

@@ -23,6 +23,7 @@ from prefect.states import Completed, Failed
 
 from flows import graph, summary
 from flows.engines import must_be_buildable
+from flows.localise import localise_refused
 from flows.overrides import overridden
 from flows.server import start_temporary_server
 from flows.stages import BAD_INPUT, REFUSED, run_stage
@@ -101,6 +102,8 @@ def _run(stages: list[str]) -> tuple[list[str], State[None] | None]:
         state = run_stage(stage)
         reached.append(stage)
         if state.is_failed():
+            if state.name == "Refused":
+                localise_refused(stage, graph.report_of(stage))
             return reached, Failed(name=state.name, message=state.message)
     return reached, None
 

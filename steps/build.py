@@ -6,16 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from steps.backends.artifact import model_bytes, read_probes
-from steps.backends.contract import (
-    BatchRange,
-    Built,
-    CannotBuild,
-    CannotRunHere,
-    Images,
-    MissingPackage,
-    WrongFile,
-)
+from steps.backends.contract import BatchRange, Built, CannotBuild, CannotRunHere, MissingPackage, WrongFile
 from steps.backends.engine import Target, build_engine, check_answers
+from steps.backends.int8 import Int8Images, Int8Outcome, Int8Plan
 from steps.backends.runner import open_runner
 from steps.backends.sanity import random_probes
 from steps.backends.table import Precision, parse_engine
@@ -23,54 +16,113 @@ from steps.cli import run_step
 from steps.errors import Refused
 from steps.images.dataset import image_root, load_all
 from steps.images.manifest import read_manifest
-from steps.params.build import BuildParams
+from steps.params.build import BuildParams, Int8Params
 from steps.progress import say
 from steps.reports.artifact import PROBES, read_verified_card, write_card
-from steps.reports.build import BuildReport
+from steps.reports.build import BuildReport, Int8Report
 from steps.reports.card import Card
+
+# What `build.preprocess: auto` is for the backends that take resize and crop as part of their graph: a GPU has the
+# time for it, and on a CPU Pillow is the faster. The others take images at the network's size.
+AUTO = {"onnxruntime": "host", "openvino": "host", "tensorrt": "graph", "tensorrt-rtx": "graph"}
+WAYS_OUT = (
+    "Train with train.expand.block qarepvgg (or train.qat.epochs), keep the branches with fuse.branches keep, "
+    "or let the worst layers stay in float32 with build.int8.fallback sensitivity and a min_agreement to reach"
+)
+DOUBTFUL = 0.99  # accuracy drops by at most the share of images that change their class
 
 
 def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path, split: Path, out: Path) -> None:
     """Write the engine's files, card.json and report.json; int8 is calibrated on training images.
 
-    Refuses what this machine cannot build, a graph that is not its card's, and an engine whose outputs are
-    constant, not finite or saturated.
+    Refuses what this machine cannot build, a graph that is not its card's, an engine whose outputs are constant,
+    not finite or saturated, and an int8 graph that gives another class than float32 on too many of the training
+    images that it was not calibrated on.
     An engine that this machine can build and not run is written; the report says why it was not run.
     """
     backend, precision = parse_engine(engine)
     batch = BatchRange(params.batch.min, params.batch.opt, params.batch.max)
-    target = Target(backend, precision, batch, params.compute_capabilities)
     exported = read_verified_card(model)
     try:
-        calibration = _calibration(params, seed, exported, images, split) if precision == "int8" else None
-        made = build_engine(target, model, out, calibration)
+        side = _max_side(params, backend)
+        target = Target(backend, precision, batch, params.compute_capabilities, side, params.threads)
+        plan = _int8_plan(params, seed, exported, images, split) if precision == "int8" else None
+        made, outcome = build_engine(target, model, out, plan)
+        int8 = _judged(outcome, params.int8)
         shutil.copyfile(model / PROBES, out / PROBES)
-        card = write_card(out, _card(exported, engine, backend, precision, made))
+        card = write_card(out, _card(exported, engine, target, made))
         not_run = _answers(out, precision, card, seed)
     except (CannotBuild, MissingPackage, WrongFile) as fault:
         _empty(out)
         way_out = ", or remove it from `engines`" if isinstance(fault, MissingPackage) else ""
         said = f"{engine}: {str(fault).rstrip('.')}{way_out}."
         raise Refused(said, report=BuildReport(engine=engine)) from fault
-    report = BuildReport(engine=engine, size_bytes=model_bytes(out, card), builder_log=made.log, not_run=not_run)
+    report = BuildReport(
+        engine=engine, size_bytes=model_bytes(out, card), builder_log=made.log, int8=int8, not_run=not_run
+    )
     report.write(out / "report.json")
 
 
-def _calibration(params: BuildParams, seed: int, card: Card, images: Path, split: Path) -> Images:
-    """Return training images drawn by the seed, in the order of their names."""
+def _int8_plan(params: BuildParams, seed: int, card: Card, images: Path, split: Path) -> Int8Plan:
+    """Return training images drawn by the seed, each in the order of names: some to calibrate, others to judge."""
     train = read_manifest(split / "manifest.parquet", split="train")
-    count = min(params.calibration_images, train.height)
-    drawn = np.sort(np.random.default_rng(seed).choice(train.height, count, replace=False))
-    return load_all(train[drawn], image_root(images), card.preprocessing)
+    if train.height < 2:
+        raise CannotBuild("int8 needs two training images at least: one to calibrate on, one to be judged on")
+    count = min(params.calibration_images, (train.height + 1) // 2)
+    drawn = np.random.default_rng(seed).permutation(train.height)[: count + params.int8.held_out_images]
+    calibration, held_out = (
+        load_all(train[np.sort(rows)], image_root(images), card.preprocessing)
+        for rows in (drawn[:count], drawn[count:])
+    )
+    return Int8Plan(Int8Images(calibration, held_out), params.int8.fallback, params.int8.min_agreement)
 
 
-def _card(exported: Card, engine: str, backend: str, precision: Precision, made: Built) -> Card:
+def _judged(outcome: Int8Outcome | None, params: Int8Params) -> Int8Report | None:
+    """Return what is reported of an int8 graph, or raise CannotBuild where it disappoints.
+
+    Refused, not warned of: what changes the class of so many images passes no gate, so it is refused before all
+    forms are evaluated, with what to do about it. What comes nearer is for the gate to decide, and is said.
+    """
+    if outcome is None:
+        return None
+    report = Int8Report(**vars(outcome))
+    say(
+        f"build: int8 gives float32's class on {outcome.agreement:.2%} of {outcome.images} images; "
+        f"{len(outcome.left_in_float)} of {outcome.layers} layers stay in float32"
+    )
+    if outcome.agreement < DOUBTFUL:
+        say(f"build: that may cost more than a point of accuracy. {WAYS_OUT}")
+    if outcome.agreement < params.min_agreement:
+        raise CannotBuild(
+            f"int8 gives float32's class on only {outcome.agreement:.1%} of {outcome.images} training images that "
+            f"it was not calibrated on; build.int8.min_agreement asks for {params.min_agreement:.1%}. {WAYS_OUT}"
+        )
+    return report
+
+
+def _max_side(params: BuildParams, backend: str) -> int | None:
+    """Return the largest side of images that the engine is to resize itself, or None where its caller does."""
+    where = _auto(params, backend) if params.preprocess == "auto" else params.preprocess
+    if where == "graph" and backend not in AUTO:
+        raise CannotBuild(f"build.preprocess is graph, and {backend} has no engine that resizes; set auto or host")
+    return params.max_side if where == "graph" else None
+
+
+def _auto(params: BuildParams, backend: str) -> str:
+    """Return where to resize: TensorRT for RTX has no float32 matrix products for compute capability 7.5."""
+    unable = backend == "tensorrt-rtx" and "7.5" in params.compute_capabilities
+    return "host" if unable else AUTO.get(backend, "host")
+
+
+def _card(exported: Card, engine: str, target: Target, made: Built) -> Card:
     """Return the engine's card: the exported model's, with what building changed."""
     return exported.model_copy(
         update={
             "form": engine,
-            "backend": backend,
-            "precision": precision,
+            "backend": target.backend,
+            "precision": target.precision,
+            "takes": "sized" if target.max_side is None else "any",
+            "max_side": target.max_side,
             "made_from": exported.artifact,
             "versions": {**exported.versions, **made.versions},
             "device": made.device,

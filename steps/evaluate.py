@@ -4,20 +4,23 @@ Letters: N images, K classes.
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from steps.backends.artifact import model_bytes
-from steps.backends.contract import Deferred, Logits, Runner, WrongFile
+from steps.backends.contract import Deferred, Images, Runner, TooLarge, WrongFile
 from steps.backends.latency import measure_latency
 from steps.backends.runner import open_runner
+from steps.backends.sanity import CONSTANT
 from steps.cli import merge_into_folder, run_step
 from steps.errors import BadInput, Refused
-from steps.images.dataset import batches, image_root
+from steps.images.dataset import batches_as_they_are, image_root
+from steps.images.kept import kept_batches
 from steps.images.manifest import read_manifest
-from steps.metrics.recall import macro_recall, predicted, recall_per_class, top1, worst_recall
+from steps.metrics.recall import recall_per_class, summary, worst_recall
 from steps.progress import track
 from steps.reports.artifact import CARD, read_verified_card
 from steps.reports.card import Card
@@ -25,6 +28,7 @@ from steps.reports.champion import Champion
 from steps.reports.classes import Classes
 from steps.reports.evaluate import FormReport, Metrics
 from steps.reports.release import check_sums
+from steps.reports.scores import Keeper, Scores, write_scores
 
 CHAMPION = "champion"  # the form whose --model is the folder of the release now in production
 BATCH = 64
@@ -32,7 +36,7 @@ LATENCIES = Path(".foldline/latency")
 
 
 def evaluate(form: str, model: Path, images: Path, split: Path, out: Path) -> None:
-    """Write FORM.parquet (id, label, scores: float32 logits; ordered by id), FORM.json and FORM.metrics.json.
+    """Write FORM.parquet (ordered by id; see steps.reports.scores), FORM.json and FORM.metrics.json.
 
     A form that this machine cannot run, and a champion that cannot be compared, are deferred: FORM.json says
     why, and FORM.parquet has no rows. Refuses a model whose class names are not those of the images, or of its
@@ -47,11 +51,11 @@ def evaluate(form: str, model: Path, images: Path, split: Path, out: Path) -> No
         run, card = _open(form, model, artifact, images)
     except Deferred as reason:
         known = {"deferred": str(reason), **_identity(artifact)}
-        _write(report.model_copy(update=known), test.clear(), np.empty((0, 0), np.float32), out)
+        _write(report.model_copy(update=known), test.clear(), None, out)
         return
-    logits_NK = _scores(run, card, form, test, image_root(images))
-    figures = {**_identity(artifact), **_figures(logits_NK, test, card)}
-    _write(report.model_copy(update=figures), test, logits_NK, out)
+    kept = _scores(run, card, form, test, image_root(images))
+    figures = {**_identity(artifact), **_figures(kept, test, card)}
+    _write(report.model_copy(update=figures), test, kept.scores, out)
     _note_latency(form, artifact, card, test, image_root(images))
 
 
@@ -93,38 +97,59 @@ def _difference(card: Card, images: Path) -> str | None:
     return None
 
 
-def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) -> Logits:
-    """Return logits_NK of the test images, in the manifest's order."""
-    ready = batches(test, root, card.preprocessing, BATCH)
-    shown = track(ready, f"evaluate {form}", total=-(-test.height // BATCH), unit="batches")
-    logits_NK = np.concatenate([run(images_NHWC_u8) for images_NHWC_u8 in shown])
-    if logits_NK.shape != (test.height, card.class_num):
-        raise BadInput(
-            f"{form} gave {logits_NK.shape} scores for {test.height} images of {card.class_num} classes."
-        )
-    return logits_NK
+def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) -> Keeper:
+    """Return what is kept of the scores of the test images, in the manifest's order, taken batch by batch."""
+    kept, images = Keeper(card.class_num), 0
+    for images_NHWC_u8 in FEEDS[card.takes](test, root, card):
+        logits_NK = run(images_NHWC_u8)
+        if logits_NK.shape != (len(images_NHWC_u8), card.class_num):
+            number = len(images_NHWC_u8)
+            raise BadInput(
+                f"{form} gave {logits_NK.shape} scores for {number} images of {card.class_num} classes."
+            )
+        kept.add(logits_NK)
+        images += len(images_NHWC_u8)
+    assert images == test.height, "every test image is shown once"
+    return kept
 
 
-def _figures(logits_NK: Logits, test: pl.DataFrame, card: Card) -> dict[str, object]:
-    labels_N, predicted_N = test["label"].to_numpy(), predicted(logits_NK)
+def _sized(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
+    """Yield the images at the network's size."""
+    ready = kept_batches(test, root, card.preprocessing, BATCH)
+    return track(ready, f"evaluate {card.form}", total=-(-test.height // BATCH), unit="batches")
+
+
+def _as_they_are(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
+    """Yield the images as they were decoded, or raise Refused where the engine is not built for one so large."""
+    assert card.max_side is not None, "an engine that takes any size says up to which"
+    larger = test.filter(pl.max_horizontal("width", "height") > card.max_side)
+    if not larger.is_empty():
+        name, width, height = larger.select("name", "width", "height").row(0)
+        what = f"{name}, of {width} x {height} ({larger.height} test images are larger)"
+        raise Refused(str(TooLarge(card.form, what, card.max_side)), FormReport(form=card.form, card=card))
+    ready = batches_as_they_are(test, root, BATCH)
+    return track(ready, f"evaluate {card.form}", total=test.height, unit="batches at most")
+
+
+FEEDS = {"sized": _sized, "any": _as_they_are}
+
+
+def _figures(kept: Keeper, test: pl.DataFrame, card: Card) -> dict[str, object]:
+    labels_N, predicted_N = test["label"].to_numpy(), kept.scores.predicted_N
     recall_K = recall_per_class(predicted_N, labels_N, card.class_num)
-    lowest, worst = worst_recall(recall_K)
+    _, worst = worst_recall(recall_K)
+    still = np.flatnonzero(kept.still(CONSTANT) & ~np.isnan(recall_K))
     return {
         "images": test.height,
-        "top1": top1(predicted_N, labels_N),
-        "macro_recall": macro_recall(recall_K),
-        "worst_recall": lowest,
+        **summary(predicted_N, labels_N, card.class_num),
         "worst_class": None if worst is None else card.class_names[worst],
+        "still": len(still),
+        "first_still": int(still[0]) if len(still) else None,
     }
 
 
-def _write(report: FormReport, test: pl.DataFrame, logits_NK: Logits, out: Path) -> None:
-    columns = {
-        "id": test["name"],
-        "label": test["label"],
-        "scores": pl.Series(list(logits_NK)).cast(pl.List(pl.Float32)),
-    }
-    pl.DataFrame(columns).write_parquet(out / f"{report.form}.parquet", compression="zstd")
+def _write(report: FormReport, test: pl.DataFrame, scores: Scores | None, out: Path) -> None:
+    write_scores(out / f"{report.form}.parquet", test["name"], test["label"], scores)
     figures = report.model_dump(include=set(Metrics.model_fields))
     Metrics.model_validate(figures).write(out / f"{report.form}.metrics.json")
     report.write(out / f"{report.form}.json")
@@ -140,7 +165,7 @@ def _digest(test: pl.DataFrame) -> str:
 
 def _note_latency(form: str, artifact: Path, card: Card, test: pl.DataFrame, root: Path) -> None:
     """Measure on a few test images and leave the times where no stage looks."""
-    some_NHWC_u8 = next(batches(test.head(32), root, card.preprocessing, 32))
+    some_NHWC_u8 = next(kept_batches(test, root, card.preprocessing, 32))
     measure_latency(artifact, form, some_NHWC_u8).write(LATENCIES / f"{form}.json")
 
 

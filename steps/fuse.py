@@ -1,8 +1,14 @@
-"""Fold the trained network to its plain form, prove that it is the same function, and only then write it."""
+"""Bring the trained network to the form that ships, prove that it is the same function, and only then write it.
 
+Folded it is plain; with `fuse.branches: keep` its branches stay, for int8, and only norms go.
+"""
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from steps.cli import run_step
 from steps.errors import Refused
@@ -10,7 +16,8 @@ from steps.models.files import load_model, load_probes, save_model
 from steps.models.normalised import normalised
 from steps.params.fuse import FuseParams
 from steps.reparam.certify import Precision, certify, exceeds
-from steps.reparam.fold import FOLDABLE, absorb_norms, fold, norms_left
+from steps.reparam.fold import FOLDABLE, absorb_branch_norms, absorb_norms, fold, norms_left
+from steps.reports.card import Card
 from steps.reports.certificate import Certificate, CertificateRow
 
 KEYS: dict[Precision, str] = {
@@ -24,16 +31,18 @@ KEYS: dict[Precision, str] = {
 def fuse(params: FuseParams, seed: int, model: Path, out: Path) -> None:
     """Write model/ (plain, no batch norm that could be gone) and certificate.json.
 
-    Refuses when any site's outputs, or the whole network's, differ from the trained ones by more than
-    `max_error_fp64` or `max_error_fp32` (and `max_error_fp16`, `max_error_bf16`, where these are asked for), on
-    random numbers or on the real images that the artifact carries; and when a batch norm is left that a
-    convolution could absorb.
+    Refuses to keep branches that are not there, and when any site's outputs, or the whole network's, differ from
+    the trained ones by more than `max_error_fp64` or `max_error_fp32` (and `max_error_fp16`, `max_error_bf16`,
+    where these are asked for), on random numbers or on the real images that the artifact carries; and when a batch
+    norm is left that a convolution could absorb.
     """
     trained, card = load_model(model)
     probes = load_probes(model)
     real_NCHW = normalised(trained, card.preprocessing).normalise(torch.from_numpy(probes.images_NHWC_u8))
+    form = FORMS[params.branches]
+    fused = form.card(card)
     trained.double()  # exact, as is the way back; plain is not rounded yet: the certificate shows the algebra too
-    plain = absorb_norms(fold(trained, real_NCHW[:1]), real_NCHW[:1])
+    plain = form.make(trained, real_NCHW[:1])
     trained.float()
     asked = {precision: getattr(params, key) for precision, key in KEYS.items()}
     bounds = {precision: bound for precision, bound in asked.items() if bound is not None}
@@ -44,9 +53,40 @@ def fuse(params: FuseParams, seed: int, model: Path, out: Path) -> None:
     forgotten = [norm for norm, reason in certificate.left_as_is.items() if reason == FOLDABLE]
     if forgotten:
         raise Refused(_forgotten(forgotten), certificate)
-    fused = card.model_copy(update={"form": "fuse", "fused": True, "expansion": None, "made_from": card.artifact})
     save_model(out / "model", plain.float(), fused, probes)
     certificate.write(out / "certificate.json")
+
+
+def _folded(trained: nn.Module, example_NCHW: Tensor) -> nn.Module:
+    return absorb_norms(fold(trained, example_NCHW), example_NCHW)
+
+
+def _folded_card(card: Card) -> Card:
+    return card.model_copy(update={"form": "fuse", "fused": True, "expansion": None, "made_from": card.artifact})
+
+
+def _kept_card(card: Card) -> Card:
+    """Return the card of the network with its branches, or refuse where it has none to keep."""
+    if card.expansion is None or card.expansion.mode != "branch":
+        had = (
+            "it was trained as a plain network" if card.expansion is None else "mode online has one kernel a site"
+        )
+        raise Refused(f"fuse.branches is keep, but {had}; set fuse.branches to fold.", Certificate())
+    kept = card.expansion.model_copy(update={"norms": "absorbed"})
+    return card.model_copy(update={"form": "fuse", "expansion": kept, "made_from": card.artifact})
+
+
+class Form(NamedTuple):
+    """How the shipped network is made of the trained one (and an example image), and what its card says."""
+
+    make: Callable[[nn.Module, Tensor], nn.Module]
+    card: Callable[[Card], Card]
+
+
+FORMS: dict[str, Form] = {
+    "fold": Form(_folded, _folded_card),
+    "keep": Form(absorb_branch_norms, _kept_card),
+}
 
 
 def _sentence(rows: tuple[CertificateRow, ...]) -> str:
@@ -61,7 +101,7 @@ def _sentence(rows: tuple[CertificateRow, ...]) -> str:
     if not any(exceeds(row) for row in rows if row.precision == "fp64"):
         hint = "In fp64 every site holds: the fold is right, and the network itself magnifies rounding."
     return (
-        f"at {worst.site} the plain network differs {error} of the largest output in {worst.precision} on "
+        f"at {worst.site} the network differs {error} of the largest output in {worst.precision} on "
         f"{worst.probes} probes; fuse.{KEYS[worst.precision]} allows {worst.bound:.2g}. {hint}"
     )
 

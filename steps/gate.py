@@ -12,8 +12,9 @@ from steps.parity.page import page, table
 from steps.progress import say
 from steps.reports.base import write_whole
 from steps.reports.evaluate import Latency
-from steps.reports.verdict import LINE
+from steps.reports.verdict import CHAMPION, LINE, Verdict
 
+NOT_COMPUTED = {"evidence", "images", "labels", "classes", "chain", "run"}  # checks of files, not of a network
 LATENCIES = Path(".foldline/latency")
 
 
@@ -26,7 +27,8 @@ def gate(params: GateParams, engines: tuple[str, ...], evaluate: Path, out: Path
     """
     _check_names(params.required, engines)
     limits = {key: getattr(params, key) for key in PAIRED | FLOORS | AGAINST_CHAMPION}
-    verdict = judge(evaluate, Terms(engines, params.required, limits, params.confidence, params.champion))
+    terms = Terms(engines, params.required, limits, params.confidence, params.champion, params.classes)
+    verdict = _with_command(judge(evaluate, terms))
     write_whole(out / "verdict.md", page(verdict).encode())
     say(f"verdict: {verdict.judgement.upper()}\n{table(verdict, _latencies(engines))}")
     if verdict.refused is not None:
@@ -42,6 +44,18 @@ def _check_names(required: tuple[str, ...], engines: tuple[str, ...]) -> None:
                 f"gate.required names '{name}', which is no form of this run.{did_you_mean(name, forms)} "
                 f"Forms are {', '.join(forms)}; engines are those under `engines`."
             )
+
+
+def _with_command(verdict: Verdict) -> Verdict:
+    """Let a refusal for what a form computes name the command that looks into the form."""
+    if verdict.refused is None:
+        return verdict
+    form = verdict.refused.partition(":")[0]
+    failed = {row.metric for row in verdict.criteria if row.form == form and row.judgement == "fail"}
+    if form in (LINE[0], CHAMPION) or not failed - NOT_COMPUTED:
+        return verdict
+    said = f"{verdict.refused.rstrip('.')}. Where it begins: python -m tools.localise {form}"
+    return verdict.model_copy(update={"refused": said})
 
 
 def _latencies(engines: tuple[str, ...]) -> dict[str, str]:

@@ -13,12 +13,17 @@ from steps.reports.card import Card
 from steps.reports.release import INDEX, ReleaseCard, checksums, write_sums
 from steps.reports.verdict import CHAMPION, LINE, FormVerdict, Verdict, card_checksum
 
-CONSUMER = Path(__file__).parent.parent / "tools/consumers/predict.py"
+CONSUMERS = Path(__file__).parent.parent / "tools/consumers"
+CONSUMING = (
+    "README.md",
+    "predict.py",
+    *(f"cpp/{name}" for name in ("CMakeLists.txt", "classify.cpp", "image.hpp", "release.hpp")),
+)
 SHIPPED = LINE[-1]  # the form whose model every release holds
 
 
 def release(params: ReleaseParams, gate: Path, model: Path, build: Path, ledger: Path, out: Path) -> None:
-    """Write the release: model/, engines/, labels.txt, ledger.parquet, verdict, predict.py, and their checksums.
+    """Write the release: model/, engines/, labels.txt, ledger.parquet, verdict, consumers, and their checksums.
 
     Refuses without a passing verdict, and when a model on disk is not the one that was judged. Of the engines
     those ship that passed; release.json says why the others did not.
@@ -30,8 +35,11 @@ def release(params: ReleaseParams, gate: Path, model: Path, build: Path, ledger:
     card = _ship(model, forms[SHIPPED], out / "model")
     for name in shipped:
         _ship(build / name, candidates[name], out / "engines" / name)
-    _copy([gate / "verdict.json", gate / "verdict.md", ledger, CONSUMER], out)
+    _copy([gate / "verdict.json", gate / "verdict.md", ledger], out)
+    for name in CONSUMING:
+        _copy([CONSUMERS / name], (out / name).parent)
     write_whole(out / "labels.txt", _labels(card).encode())
+    write_whole(out / "preprocessing.txt", _preprocessing(card).encode())
     index = ReleaseCard(
         name=params.name,
         engines=tuple(shipped),
@@ -81,6 +89,7 @@ def _copy(files: Iterable[Path], out: Path) -> None:
     for file in files:
         if not file.is_file():
             raise BadInput(f"{file} is not there; run the stage that writes it first.")
+        out.mkdir(exist_ok=True)
         shutil.copyfile(file, out / file.name)
 
 
@@ -89,6 +98,12 @@ def _labels(card: Card) -> str:
     return "".join(
         name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n" for name in card.class_names
     )
+
+
+def _preprocessing(card: Card) -> str:
+    """Return a key and a value in each line: what a consumer without a JSON reader does to an image."""
+    how = card.preprocessing
+    return f"size {how.size}\nresize {how.resize}\ninterpolation {how.interpolation}\n"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from steps.cli import replace_folder, run_step
 from steps.errors import Refused
 from steps.images.cache import ImageReader, cache_key, open_images
@@ -27,6 +29,7 @@ from steps.training.losses import LOSSES
 from steps.training.network import Made, Recipe, library_versions, make_network, say_cost, sources_of, warnings_of
 from steps.training.optimizer import sgd
 from steps.training.plot import plot_history
+from steps.training.qat import appended, fine_tune, folded_for_int8
 from steps.training.samplers import SAMPLERS
 from steps.training.validation import Figures, Validation
 
@@ -61,11 +64,16 @@ def train(
     assert place.best_epoch is not None
     load_best(checkpoints, training.network, place.best_epoch)
     probes = choose_probes(data, reader, seed, params.probes)
-    save_model(out / "model", made.network.network, _card(params, names, preprocessing), probes)
+    network = made.network
+    if params.qat.epochs:
+        folded = folded_for_int8(made.network, preprocessing, torch.from_numpy(probes.images_NHWC_u8), seed)
+        network, tuned = fine_tune(training, folded, params.qat.epochs, params.qat.lr)
+        place = appended(place, tuned)
+    save_model(out / "model", network.network, _card(params, names, preprocessing), probes)
     write_history(place.history, out / "history.csv")
     plot_history(place.history, out / "history.svg")
     said = {"unused_ids": unused_ids, "warnings": warnings, "preprocessing_from": source}
-    report = _report(params, names, made, training, place).model_copy(update=said)
+    report = _report(params, names, made, training.validate(network), training, place).model_copy(update=said)
     metrics = report.model_dump(include=set(TrainMetrics.model_fields))
     TrainMetrics.model_validate(metrics).write(out / "metrics.json")
     report.write(out / "report.json")
@@ -177,7 +185,8 @@ def _card(params: TrainParams, names: tuple[str, ...], preprocessing: Preprocess
         class_names=names,
         preprocessing=preprocessing,
         bottleneck=params.bottleneck,
-        expansion=_expansion(params),
+        expansion=None if params.qat.epochs else _expansion(params),
+        fused=params.qat.epochs > 0,  # folded before it was fine-tuned
         files={},
         artifact="",
         versions=library_versions(),
@@ -185,14 +194,13 @@ def _card(params: TrainParams, names: tuple[str, ...], preprocessing: Preprocess
 
 
 def _report(
-    params: TrainParams, names: tuple[str, ...], made: Made, training: Training, place: Place
+    params: TrainParams, names: tuple[str, ...], made: Made, figures: Figures, training: Training, place: Place
 ) -> TrainReport:
     """Return the figures of the network as it was written: the best epoch's."""
-    figures: Figures = training.validate(training.network)
     shares = training.feed.sampler.probability_K.tolist()
     return TrainReport(
         arch=params.arch,
-        epochs=params.epochs,
+        epochs=params.epochs + params.qat.epochs,
         best_epoch=place.best_epoch,
         val_top1=figures.top1,
         val_macro_recall=figures.macro_recall,

@@ -19,7 +19,7 @@ IMPORTERS = {
     "openvino": {"steps.backends.openvino"},
     "great_expectations": {"steps.validate"},
     # The quantizer comes in the runtime's package; the int8 graph that it writes is for every backend.
-    "onnxruntime": {"steps.backends.onnxruntime", "steps.backends.precision"},
+    "onnxruntime": {"steps.backends.onnxruntime", "steps.backends.int8"},
     # A machine has one of them, both or none: they are imported by their name in BACKENDS, never otherwise.
     "tensorrt": set(),
     "tensorrt_rtx": set(),
@@ -29,7 +29,7 @@ BY_THE_NAME_IN_BACKENDS = {
     "steps.backends.runner",
 }  # the second tries whether it is there
 BELOW_EVERY_STEP = {"steps.cli", "steps.errors", "steps.progress"}
-SHIPPED = {"release": {"tools/consumers/predict.py"}}  # copied, not imported
+SHIPPED = {"release": {"tools/consumers"}}  # copied, not imported
 LISTED_BY_MODULE = ("steps.images", "steps.params", "steps.reports")
 
 
@@ -92,7 +92,7 @@ def sources() -> dict[str, ast.Module]:
     """Return the source of each module; what is shipped stands alone, outside this project."""
     shipped = {ROOT / path for paths in SHIPPED.values() for path in paths}
     files = [file for package in ("steps", "flows", "tools") for file in (ROOT / package).rglob("*.py")]
-    kept = [file for file in files if file not in shipped]
+    kept = [file for file in files if not shipped & set(file.parents)]
     return {".".join(file.relative_to(ROOT).with_suffix("").parts): ast.parse(file.read_text()) for file in kept}
 
 

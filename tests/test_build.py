@@ -79,7 +79,7 @@ def saturated(by: Weights) -> None:
         ("onnxruntime-fp32", constant, "its outputs are constant: over 17 different probes"),
         ("openvino-fp32", constant, "its outputs are constant"),
         ("onnxruntime-fp32", not_finite, "17 of 17 probes give outputs that are not finite"),
-        ("onnxruntime-fp16", saturated, r"reach .* saturated: fp16 ends at 65504"),
+        ("onnxruntime-fp16", saturated, r"reaches .* beyond float16's end at 65504"),
     ],
 )
 def test_an_engine_whose_outputs_mean_nothing_is_refused(
@@ -102,7 +102,7 @@ def test_a_weight_beyond_float16_is_refused_before_it_becomes_infinite(root: Pat
 
 
 def test_int8_is_calibrated_on_training_images_drawn_by_the_seed(root: Path) -> None:
-    few = BuildParams(calibration_images=3)
+    few = BuildParams.model_validate({"calibration_images": 3, "int8": {"min_agreement": 0}})
     first, again, other = (built(root, "onnxruntime-int8", few, seed) for seed in (0, 1, 2))
     contents = {(out / "model.onnx").read_bytes() for out in (first, again, other)}
     assert len(contents) > 1, "another draw of three images gives other ranges"
@@ -116,12 +116,13 @@ def test_only_int8_reads_the_images(root: Path) -> None:
         built(root, "onnxruntime-int8")
 
 
-def test_every_engine_takes_the_graph_that_export_writes(root: Path) -> None:
-    """A real network with branches, folded and exported by the steps themselves."""
+@pytest.mark.parametrize("branches", ["fold", "keep"])
+def test_every_engine_takes_the_graph_that_export_writes(root: Path, branches: str) -> None:
+    """A real network with branches, folded or not, and exported by the steps themselves."""
     wide = stored(root / "train", "repvgg", head_scale=100.0)
     for name in ("fuse", "export"):
         (root / name).mkdir()
-    fuse(FuseParams(), 0, root / "train", root / "fuse")
+    fuse(FuseParams.model_validate({"branches": branches}), 0, root / "train", root / "fuse")
     export(ExportParams(), 0, root / "fuse/model", root / "export")
     images_NHWC_u8 = probe_images(7)
     with torch.inference_mode():
@@ -129,12 +130,12 @@ def test_every_engine_takes_the_graph_that_export_writes(root: Path) -> None:
     spread = float(np.ptp(wanted_NK, axis=0).max())
     for engine in ENGINES:
         backend, precision = parse_engine(engine)
-        if find_spec(BACKENDS[backend].package) is None:
-            continue  # tests/backends/test_tensorrt.py says what happens then
+        if find_spec(BACKENDS[backend].package) is None or backend.startswith("aotinductor"):
+            continue  # tests/backends/test_tensorrt.py and test_aotinductor.py say what happens then
         out = built(root, engine, model=root / "export/model")
         if BuildReport.read(out / "report.json").not_run is None:
             error = float(np.abs(open_runner(out)[0](images_NHWC_u8) - wanted_NK).max())
-            assert error <= {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.2}[precision] * spread, engine
+            assert error <= {"fp32": 1e-4, "fp16": 2e-2, "bf16": 0.1, "int8": 0.2}[precision] * spread, engine
 
 
 def test_an_unknown_engine_is_wrong_params_and_no_refusal(root: Path) -> None:

@@ -12,6 +12,7 @@ from steps.backends.contract import CannotRunHere
 from steps.errors import BadInput, Refused
 from steps.evaluate import evaluate
 from steps.images.manifest import read_manifest
+from steps.reports import scores as kept_scores
 from steps.reports.champion import Champion
 from steps.reports.evaluate import FormReport, Latency, Metrics
 from steps.reports.release import write_sums
@@ -67,6 +68,37 @@ def test_the_figures_are_those_of_the_scores(root: Path) -> None:
     assert report.worst_class is not None
     assert report.worst_recall == recalls[report.worst_class] == min(recalls.values())
     assert report.size_bytes == (root / "model/model.onnx").stat().st_size
+
+
+def test_with_more_classes_than_are_kept_whole_the_highest_scores_are_kept_and_the_figures_are_the_same(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, all_scores = evaluated(root)
+    monkeypatch.setattr(kept_scores, "WHOLE", 3)
+    monkeypatch.setattr(kept_scores, "HIGHEST", 2)
+    report, scores = evaluated(root)
+    assert report == whole
+    assert scores.columns == kept_scores.COLUMNS + kept_scores.BEYOND
+    best = all_scores["scores"].list.sort(descending=True).list.head(2)
+    assert scores["scores"].to_list() == best.to_list()
+
+
+def test_a_class_whose_score_never_moves_is_noted(root: Path) -> None:
+    by = weights()
+    by["w3"][2] = 0
+    write_exported(root / "model", onnx_model(by))
+    report, _ = evaluated(root)
+    assert (report.still, report.first_still) == (1, 2)
+
+
+def test_a_second_form_decodes_no_image_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = evaluated(root)
+
+    def unexpected(*_: object) -> None:
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr("steps.images.dataset.decode_rgb", unexpected)
+    assert evaluated(root, "onnxruntime-fp32")[1].equals(first)
 
 
 def test_the_metrics_are_the_figures_and_nothing_else(root: Path) -> None:

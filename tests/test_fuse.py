@@ -46,6 +46,51 @@ def test_the_fused_network_is_plain_and_the_same(tmp_path: Path, block: str | No
     assert len(certificate.rows) == 4 * (7 + 1)  # seven convolutions and the whole; two precisions, two probes
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_kept_branches_are_certified_and_load_and_are_the_same(tmp_path: Path, block: str) -> None:
+    write_trained(tmp_path / "trained", block)
+    (tmp_path / "fuse").mkdir()
+    fuse(FuseParams(branches="keep"), 0, tmp_path / "trained", tmp_path / "fuse")
+    trained, card = load_classifier(tmp_path / "trained")
+    kept, kept_card = load_classifier(tmp_path / "fuse/model")
+    images = torch.from_numpy(load_probes(tmp_path / "fuse/model").images_NHWC_u8)
+    torch.testing.assert_close(kept(images), trained(images), rtol=1e-4, atol=1e-4)
+    assert not kept_card.fused and kept_card.expansion is not None and kept_card.form == "fuse"
+    assert kept_card.made_from == card.artifact
+    blocks, norms = (
+        {name for name, module in network.named_modules() if isinstance(module, kind)}
+        for network, kind in ((kept, MultiBranchConv), (kept, nn.BatchNorm2d))
+    )
+    assert len(blocks) == 7
+    assert not any(name.endswith("full.norm") for name in norms)
+    certificate = Certificate.read(tmp_path / "fuse/certificate.json")
+    assert certificate.left_as_is.keys() == {name.removeprefix("network.") for name in norms}
+    assert len(certificate.rows) == 4 * (7 + 1)
+
+
+def test_a_wrong_norm_in_a_kept_branch_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_trained(tmp_path / "trained", "repvgg")
+    (tmp_path / "fuse").mkdir()
+    right = step.FORMS["keep"]
+
+    def wrong(trained: nn.Module, example: torch.Tensor) -> nn.Module:
+        kept = right.make(trained, example)
+        kept.get_parameter("body.stage1.1.conv.branches.point.conv.bias").data += 1e-3
+        return kept
+
+    monkeypatch.setitem(step.FORMS, "keep", right._replace(make=wrong))
+    with pytest.raises(Refused, match=r"at (whole network|body\.stage1\.1\.conv) the network differs"):
+        fuse(FuseParams(branches="keep"), 0, tmp_path / "trained", tmp_path / "fuse")
+
+
+@pytest.mark.parametrize(("block", "why"), [(None, "trained as a plain network"), ("online", "one kernel a site")])
+def test_branches_that_are_not_there_are_not_kept(tmp_path: Path, block: str | None, why: str) -> None:
+    write_trained(tmp_path / "trained", None if block is None else "acb", mode="online")
+    (tmp_path / "fuse").mkdir()
+    with pytest.raises(Refused, match=f"fuse.branches is keep, but .*{why}; set fuse.branches to fold"):
+        fuse(FuseParams(branches="keep"), 0, tmp_path / "trained", tmp_path / "fuse")
+
+
 def test_a_users_own_network_is_fused(tmp_path: Path) -> None:
     out = fused(tmp_path, "acb", "tests.models.artifacts:Own")
     assert "norm.weight" not in load_model(out / "model")[0].state_dict()

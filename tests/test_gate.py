@@ -9,6 +9,7 @@ import pytest
 from steps.errors import BadInput, Refused
 from steps.gate import gate
 from steps.params.gate import GateParams
+from steps.reports import scores as kept_scores
 from steps.reports.verdict import FormVerdict, Verdict
 from tests.backends.tiny import run_step_in
 from tests.parity.faults import ENGINE, FAULTS
@@ -74,10 +75,43 @@ def test_a_planted_fault_is_refused_by_the_check_that_is_for_it(forms: Forms, na
     assert broken[0].metric == fault.check
 
 
+@pytest.mark.parametrize("name", FAULTS)
+def test_with_more_classes_than_are_kept_whole_the_same_checks_find_the_same_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(kept_scores, "WHOLE", 4)
+    monkeypatch.setattr(kept_scores, "HIGHEST", 3)
+    forms, fault = Forms(tmp_path / "evaluate"), FAULTS[name]
+    assert judged(forms).judgement == "pass"
+    fault.plant(forms)
+    limits: dict[str, Any] = {"max_top1_drop": 0.06} if name == "a class that is no longer found" else {}
+    verdict = judged(forms, **limits)
+    broken = [row for row in verdict.criteria if row.form == fault.form and row.judgement != "pass"]
+    # A file that holds a part of the scores does not tell how many there were: the cards do.
+    check = "classes" if name == "class_num off by one" else fault.check
+    assert broken[0].metric == check and verdict.refused is not None
+
+
+def test_a_figure_that_the_kept_scores_do_not_tell_is_called_a_bound(
+    forms: Forms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_scores, "WHOLE", 4)
+    monkeypatch.setattr(kept_scores, "HIGHEST", 2)
+    flat = forms.logits_NK * np.float32(0.1)
+    for form in forms.cards:
+        forms.plant(form, logits_NK=flat)
+    for classes, judgement in (("list", "pass"), ("strict", "inconclusive")):
+        rows = {row.metric: row for row in judged(forms, classes=classes).criteria if row.form == ENGINE}
+        assert rows["divergence"].judgement == judgement
+        assert rows["divergence"].sentence.startswith("divergence at most 0.")
+        assert "the rest lies in scores that were not kept) is not shown to" in rows["divergence"].sentence
+
+
 def test_the_sentence_names_form_metric_value_bound_and_key(forms: Forms) -> None:
     forms.plant(ENGINE, logits_NK=forms.with_lost(34))
     assert refusal(forms, required=("export", ENGINE)) == (
-        f"{ENGINE}: top1_drop 0.034 (at most 0.0448 at 95 %) exceeds 0.01 (gate.max_top1_drop)"
+        f"{ENGINE}: top1_drop 0.034 (at most 0.0448 at 95 %) exceeds 0.01 (gate.max_top1_drop). "
+        f"Where it begins: python -m tools.localise {ENGINE}"
     )
 
 
@@ -122,16 +156,18 @@ def test_a_class_of_five_images_that_loses_one_is_undecided_and_not_failed(forms
     logits_NK = (np.eye(5)[labels_N] * 9 + np.random.default_rng(0).normal(0, 0.3, (forms.images, 5))).astype(
         np.float32
     )
+    logits_NK[0] = np.array([0.4, -9, -9, -9, 0.6], np.float32)  # a near tie, which may fall the other way
     for form in ("train", "fuse", "export", *ENGINES):
         forms.plant(form, logits_NK=logits_NK, labels_N=labels_N)
     lost = logits_NK.copy()
-    lost[0] = np.roll(lost[0], 1)
+    lost[0, [0, 4]] = lost[0, [4, 0]]
     forms.plant(ENGINE, logits_NK=lost, labels_N=labels_N)
     verdict = judged(forms)
     criterion = next(row for row in verdict.criteria if (row.form, row.metric) == (ENGINE, "recall_drop"))
     assert (criterion.judgement, criterion.value, criterion.undecided) == ("pass", 0.2, ("eel",))
     assert "'eel' of 5 images; undecided for want of test images: 'eel'" in criterion.sentence
     assert verdict.judgement == "pass"
+    assert "recall_drop" in refusal(forms, classes="strict")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """release: what was judged is what ships, whole, sealed, and usable with nothing of this repository."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from steps.release import release
 from steps.reports.artifact import write_card
 from steps.reports.base import read_refusal
 from steps.reports.card import Card
-from steps.reports.release import INDEX, ReleaseCard, check_sums
+from steps.reports.release import INDEX, ReleaseCard, check_sums, write_sums
 from steps.reports.verdict import Verdict
 from tests.backends.tiny import NAMES, onnx_model, probe_images, reference, run_step_in, weights, write_exported
 from tests.backends.tiny import write_images as write_data
@@ -104,9 +105,15 @@ def test_a_release_holds_what_passed_and_says_what_did_not(line: Path) -> None:
     assert files == {
         *(f"{folder}/{name}" for folder in artifacts for name in ("model.onnx", "card.json", "probes.npz")),
         *(
+            "README.md",
+            "cpp/CMakeLists.txt",
+            "cpp/classify.cpp",
+            "cpp/image.hpp",
+            "cpp/release.hpp",
             "labels.txt",
             "ledger.parquet",
             "predict.py",
+            "preprocessing.txt",
             "verdict.json",
             "verdict.md",
             "release.json",
@@ -115,6 +122,7 @@ def test_a_release_holds_what_passed_and_says_what_did_not(line: Path) -> None:
     }
     assert set(index.files) == files - {"release.json", "SHA256SUMS"}
     assert Path("data/release/labels.txt").read_text().splitlines() == list(NAMES)
+    assert Path("data/release/preprocessing.txt").read_text() == "size 16\nresize 16\ninterpolation bilinear\n"
     assert line.is_dir()
 
 
@@ -250,3 +258,34 @@ def test_predict_names_what_is_no_image_and_goes_on_with_the_rest(line: Path) ->
     assert [str(path) in row for path, row in zip((broken, absent), done.stderr.splitlines(), strict=True)] == [
         True
     ] * 2
+
+
+def test_predict_says_when_its_runtime_cannot_run_the_model(line: Path) -> None:
+    released()
+    folder = line / "data/release"
+    (folder / "model/model.onnx").write_bytes(b"of a later opset")
+    write_sums(folder)
+    done = predict(folder, str(line / "files/000.png"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("predict: onnxruntime ") and "cannot run model/model.onnx" in done.stderr
+
+
+def test_predict_keeps_names_of_any_bytes(line: Path) -> None:
+    released()
+    odd = os.fsencode(line) + b"/\xff.png"
+    shutil.copyfile(line / "files/000.png", odd)
+    command = [sys.executable, "-I", str(line / "data/release/predict.py"), os.fsdecode(odd)]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=line)
+    assert (done.returncode, done.stderr) == (0, b"") and done.stdout.startswith(odd + b"\t")
+
+
+def test_predict_is_used_from_a_program_as_the_readme_says(line: Path) -> None:
+    released()
+    lines = Path("data/release/README.md").read_text().splitlines()
+    first = next(number for number, text in enumerate(lines) if "from predict import" in text)
+    told = "\n".join(text[4:] for text in lines[first : lines.index("", first)])
+    told = told.replace("path/to/this/folder", str(line / "data/release")).replace("photo.jpg", "files/000.png")
+    shutil.copyfile("data/release/predict.py", line / "predict.py")
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=False, cwd=line)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in NAMES

@@ -101,21 +101,39 @@ class Stop(Exception):
     """Stands for a kill."""
 
 
-@pytest.mark.parametrize("mode", ["branch", "online"])
+def test_fine_tuned_for_int8_the_model_is_folded_and_fuse_finds_nothing_to_do(workspace: Path) -> None:
+    out = run(workspace, changed(qat={"epochs": 2}))
+    network, card = load_classifier(out / "model")
+    assert card.fused and card.expansion is None
+    assert not [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    report = TrainReport.read(out / "report.json")
+    assert report.epochs == 4 and report.best_epoch in (3, 4)
+    assert [row.split(",")[0] for row in (out / "history.csv").read_text().splitlines()[1:]] == list("1234")
+    fuse(FuseParams(), 0, out / "model", workspace / "fused")
+    fused, _ = load_classifier(workspace / "fused/model")
+    for key, value in network.state_dict().items():
+        assert torch.equal(fused.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [({}, 6), ({"expand": {"mode": "online"}}, 6), ({"qat": {"epochs": 1}}, 7), ({"qat": {"epochs": 1}}, 10)],
+    ids=["branch", "online", "before int8", "for int8"],
+)
 def test_cut_off_and_run_again_is_the_same_model(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], after: int
 ) -> None:
-    params = changed(expand={"mode": mode})
+    params = changed(**change)
     whole = contents(run(workspace, params, out="whole"))
     discard_finished(steps.train.TRAININGS)
     monkeypatch.setattr(steps.training.loop, "CHECKPOINT_EVERY_SECONDS", 0.0)
     with monkeypatch.context() as patched:
-        _stop_after(patched, 6)
+        _stop_after(patched, after)
         with pytest.raises(Stop):
             run(workspace, params, out="cut")
     steps_taken = _count_steps(monkeypatch)
     assert contents(run(workspace, params, out="again")) == whole
-    assert steps_taken() == 2 * 4 - 6
+    assert steps_taken() == (2 + params.qat.epochs) * 4 - after
 
 
 def test_a_model_that_was_finished_but_not_published_is_written_again_without_training(

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from steps.backends.contract import Images, WrongFile
-from steps.reports.artifact import PROBES
+from steps.reports.artifact import FACTS, PROBES
 from steps.reports.card import Card
 
 
 def model_bytes(folder: Path, card: Card) -> int:
-    """Return the size of what a device loads: the artifact's files without its probes."""
-    return sum((folder / name).stat().st_size for name in card.files if name != PROBES)
+    """Return the size of what a device loads: the artifact's files without its probes and its facts."""
+    return sum((folder / name).stat().st_size for name in card.files if name not in (PROBES, FACTS))
 
 
 def read_probes(folder: Path) -> Images:

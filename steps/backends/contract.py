@@ -18,6 +18,9 @@ Images = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 Runner = Callable[[Images], Logits]  # images_NHWC_u8 -> logits_NK float32, row i for image i, for any N >= 1
 
+FIXED_BATCH = (
+    "{file} takes batches of {batch} alone: it was traced for as many images. Export it with a dynamic batch."
+)
 NO_DRIVER = "there is no NVIDIA GPU with a working driver on this machine"
 
 
@@ -41,6 +44,16 @@ class WrongFile(BadInput):
     """The artifact is not what its card says, or not what its backend reads."""
 
 
+class TooLarge(BadInput):
+    """An image with a side beyond what an engine that resizes it was built for."""
+
+    def __init__(self, form: str, what: str, max_side: int) -> None:
+        super().__init__(
+            f"{form} takes images of up to {max_side} pixels a side, and was given {what}; build it with a larger "
+            "build.max_side, or with build.preprocess: host."
+        )
+
+
 @dataclass(frozen=True)
 class BatchRange:
     """The batch sizes that an engine with a fixed profile serves: least, best and most."""
@@ -60,15 +73,20 @@ class Order:
     class_names: tuple[str, ...]
     batch: BatchRange
     compute_capabilities: tuple[str, ...]
+    max_side: int | None = None  # pixels; the graph takes images of any size up to it. None: at the network's size
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a builder tells about its engine; `log` holds its warnings, without times."""
+    """What a builder tells about its engine; `log` holds its warnings, without times.
+
+    `device_memory_bytes` is the scratch memory that the engine takes on its device, where that can be asked here.
+    """
 
     device: Device
     versions: dict[str, str]
     log: tuple[str, ...] = ()
+    device_memory_bytes: int | None = None
 
 
 class BackendModule(Protocol):

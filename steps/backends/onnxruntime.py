@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from steps.backends.contract import Built, Images, Logits, Order, Runner, WrongFile
+from steps.backends.contract import FIXED_BATCH, Built, Images, Logits, Order, Runner, WrongFile
+from steps.backends.tensors import Intermediate, is_real, layer_of
 from steps.reports.card import Card, Device
 
 MODEL = "model.onnx"
@@ -19,6 +20,8 @@ def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
     session = _session(folder / MODEL, threads)
     _check_class_names(session, folder, card)
     (source,) = session.get_inputs()
+    if isinstance(source.shape[0], int):
+        raise WrongFile(FIXED_BATCH.format(file=folder / MODEL, batch=source.shape[0]))
 
     def run(images_NHWC_u8: Images) -> Logits:
         (logits_NK,) = session.run(None, {source.name: np.ascontiguousarray(images_NHWC_u8)})
@@ -34,7 +37,25 @@ def build(order: Order) -> Built:
     return Built(Device(kind="cpu", runtime=f"onnxruntime {onnxruntime.__version__}"), versions)
 
 
-def _session(model: Path, threads: int | None) -> onnxruntime.InferenceSession:
+def read_tensors(folder: Path, card: Card, images_NHWC_u8: Images) -> list[Intermediate]:  # noqa: ARG001
+    """Return every real tensor of the graph: each becomes an output, and the graph is run once more."""
+    import onnx
+
+    model = onnx.load(folder / MODEL)
+    made = {name: node for node in model.graph.node for name in node.output if name}
+    given = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made if name not in given)
+    session = _session(model.SerializeToString(), None)
+    (source,) = session.get_inputs()
+    arrays = session.run(list(made), {source.name: np.ascontiguousarray(images_NHWC_u8)})
+    return [
+        Intermediate(name, node.op_type, layer_of(list(node.input)), np.asarray(array, np.float32))
+        for (name, node), array in zip(made.items(), arrays, strict=True)
+        if is_real(array, len(images_NHWC_u8))
+    ]
+
+
+def _session(model: Path | bytes, threads: int | None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only; they are raised as well
     options.intra_op_num_threads = threads or 0
@@ -45,7 +66,8 @@ def _session(model: Path, threads: int | None) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as fault:  # its exceptions share no base of their own
-        raise WrongFile(f"ONNX Runtime cannot read {model}: {' '.join(str(fault).split())}") from fault
+        named = model if isinstance(model, Path) else "the graph with all its tensors as outputs"
+        raise WrongFile(f"ONNX Runtime cannot read {named}: {' '.join(str(fault).split())}") from fault
 
 
 def _check_class_names(session: onnxruntime.InferenceSession, folder: Path, card: Card) -> None:

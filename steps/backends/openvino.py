@@ -7,30 +7,47 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from steps.backends.contract import Built, CannotBuild, Images, Logits, Order, Runner, WrongFile
+from steps.backends.contract import (
+    FIXED_BATCH,
+    Built,
+    CannotBuild,
+    CannotRunHere,
+    Images,
+    Logits,
+    Order,
+    Runner,
+    WrongFile,
+)
+from steps.backends.tensors import Intermediate, is_real
 from steps.reports.card import Card, Device
 
 MODEL = "model.xml"
 LABELS = ["model_info", "labels_json"]  # where the IR keeps the class names, in the order of the logits
+NO_TENSOR = ("Parameter", "Constant", "Result")
 GIVEN_NAME = re.compile(r"[A-Za-z]+_\d+")  # OpenVINO numbers what has no name, on through the whole process
 
 
 def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
     """Return the runner of folder/model.xml, whose class names must be the card's, in the card's order.
 
-    It computes in float32 (or int8, where the graph says so): left to itself, OpenVINO takes bfloat16
-    on the CPUs that have it, and the engine would not be the one that was judged.
+    It computes in float32 (or int8, where the graph says so) but for a bf16 engine: left to itself, OpenVINO takes
+    bfloat16 on the CPUs that have it, and float32 on others, and the engine would not be the one that was judged.
     """
-    settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+    settings = _settings(card)
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
         core = openvino.Core()
+        if card.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise CannotRunHere(f"{card.form} computes in bfloat16, which this CPU lacks; build openvino-fp32.")
         model = core.read_model(folder / MODEL)
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as fault:
         raise WrongFile(f"OpenVINO cannot read {folder / MODEL}: {_last_line(fault)}") from fault
     _check_class_names(model, folder, card)
+    batch = model.input(0).partial_shape[0]
+    if batch.is_static:
+        raise WrongFile(FIXED_BATCH.format(file=folder / MODEL, batch=batch))
 
     def run(images_NHWC_u8: Images) -> Logits:
         return np.array(compiled(images_NHWC_u8)[0], dtype=np.float32)  # a copy: the next call reuses the buffer
@@ -44,6 +61,11 @@ def build(order: Order) -> Built:
         model = openvino.Core().read_model(order.graph)
     except RuntimeError as fault:
         raise CannotBuild(f"OpenVINO cannot convert the graph: {_last_line(fault)}") from fault
+    if order.max_side is not None and _holds_bfloat16(model):
+        raise CannotBuild(
+            "OpenVINO computes the resize in bfloat16 too, which has no 256 levels apart; set "
+            "build.preprocess: host, or build openvino-fp32"
+        )
     for position, node in enumerate(model.get_ordered_ops()):
         if GIVEN_NAME.fullmatch(node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}_{position}")
@@ -51,6 +73,33 @@ def build(order: Order) -> Built:
     openvino.save_model(model, order.out / MODEL, compress_to_fp16=False)  # the graph holds its precision already
     version = openvino.get_version()
     return Built(Device(kind="cpu", runtime=f"openvino {version}"), {"openvino": version})
+
+
+def _holds_bfloat16(model: openvino.Model) -> bool:
+    constants = (node for node in model.get_ops() if node.get_type_name() == "Constant")
+    return any(node.get_element_type() == openvino.Type.bf16 for node in constants)
+
+
+def read_tensors(folder: Path, card: Card, images_NHWC_u8: Images) -> list[Intermediate]:
+    """Return every real tensor that still has its name of the ONNX graph: each becomes an output of the IR."""
+    core = openvino.Core()
+    model = core.read_model(folder / MODEL)
+    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() not in NO_TENSOR]
+    named = [(min(port.get_names()), node, port) for node in nodes for port in node.outputs() if port.get_names()]
+    given = {name for output in model.outputs for name in output.get_names()}
+    model.add_outputs([port for name, _, port in named if name not in given])
+    results = core.compile_model(model, "CPU", _settings(card))(images_NHWC_u8)
+    arrays = {name: array for port, array in results.items() for name in port.get_names()}
+    return [
+        Intermediate(name, node.get_type_name(), "", np.array(arrays[name], np.float32))
+        for name, node, _ in named
+        if is_real(arrays[name], len(images_NHWC_u8))
+    ]
+
+
+def _settings(card: Card) -> dict[str, str | int]:
+    hint = "bf16" if card.precision == "bf16" else "f32"
+    return {"INFERENCE_PRECISION_HINT": hint, "EXECUTION_MODE_HINT": "ACCURACY"}
 
 
 def _check_class_names(model: openvino.Model, folder: Path, card: Card) -> None:

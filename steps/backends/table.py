@@ -31,16 +31,22 @@ BACKENDS: dict[str, Backend] = {
         "steps.backends.pytorch", "torch", "torch", (), "cpu", "install the extra `torch` from requirements.lock"
     ),
     "onnxruntime": Backend("steps.backends.onnxruntime", "onnxruntime", "engine", ("fp32", "fp16", "int8"), "cpu"),
-    "openvino": Backend("steps.backends.openvino", "openvino", "engine", ("fp32", "fp16", "int8"), "cpu"),
+    "openvino": Backend("steps.backends.openvino", "openvino", "engine", ("fp32", "fp16", "bf16", "int8"), "cpu"),
     "tensorrt": Backend(
         "steps.backends.tensorrt",
         "tensorrt",
         "tensorrt",
-        ("fp32", "fp16", "int8"),
+        ("fp32", "fp16", "bf16", "int8"),
         "cuda",
         "run `make tensorrt` on a machine with an NVIDIA GPU",
     ),
-    "tensorrt-rtx": Backend("steps.backends.tensorrt", "tensorrt_rtx", "engine", ("fp32", "fp16", "int8"), "cuda"),
+    "tensorrt-rtx": Backend(
+        "steps.backends.tensorrt", "tensorrt_rtx", "engine", ("fp32", "fp16", "bf16", "int8"), "cuda"
+    ),
+    "aotinductor": Backend("steps.backends.aotinductor", "torch", "engine", ("fp32", "bf16"), "cpu"),
+    "aotinductor-cuda": Backend(
+        "steps.backends.aotinductor", "triton", "engine", ("fp32", "fp16", "bf16"), "cuda"
+    ),
 }
 
 ENGINES: tuple[str, ...] = tuple(

@@ -14,7 +14,6 @@ import numpy as np
 
 from steps.backends.contract import (
     NO_DRIVER,
-    BatchRange,
     Built,
     CannotBuild,
     CannotRunHere,
@@ -25,10 +24,12 @@ from steps.backends.contract import (
     WrongFile,
 )
 from steps.backends.table import BACKENDS
+from steps.backends.this_gpu import this_gpu
 from steps.reports.card import Card, Device
 
 MODEL = "model.engine"
 RTX_MAGIC = b"vtrt"
+BEST_SIDE = 512  # pixels: what an engine that resizes images is tuned for
 RTX_VERSION = slice(24, 28)  # four bytes of an RTX engine's header: 1, 7, 1, 116
 Module = Any  # neither package has type stubs, and a machine has one, both or none of them
 
@@ -61,10 +62,10 @@ def build(order: Order) -> Built:
         faults = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
         raise CannotBuild(f"{order.backend} cannot read the graph: {' '.join(faults.split())}")
     config = builder.create_builder_config()
-    capabilities = order.compute_capabilities if ahead_of_time else (_this_gpu(),)
+    capabilities = order.compute_capabilities if ahead_of_time else (this_gpu(),)
     if ahead_of_time:
         _target(trt, config, capabilities, order.backend)
-    _add_profile(builder, network, config, order.batch, logger)
+    _add_profile(builder, network, config, order, logger)
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise CannotBuild(f"{order.backend} cannot build the engine: {logger.said()}")
@@ -74,7 +75,7 @@ def build(order: Order) -> Built:
     device = Device(
         kind="cuda", compute_capabilities=capabilities, runtime=f"{order.backend} {trt.__version__}", batch=batch
     )
-    return Built(device, version, tuple(logger.warnings))
+    return Built(device, version, tuple(logger.warnings), _device_memory(trt, logger, bytes(engine), capabilities))
 
 
 def collecting_logger(trt: Module) -> Any:
@@ -125,17 +126,31 @@ def _target(trt: Module, config: Any, capabilities: tuple[str, ...], backend: st
         config.set_compute_capability(member, index)
 
 
-def _add_profile(builder: Any, network: Any, config: Any, batch: BatchRange, logger: Any) -> None:
-    """Say which batch sizes the engine serves."""
-    source = network.get_input(0)
-    image = tuple(source.shape)[1:]
+def _add_profile(builder: Any, network: Any, config: Any, order: Order, logger: Any) -> None:
+    """Say which batch sizes the engine serves, and which sides of images, where it takes any."""
+    source, batch = network.get_input(0), order.batch
+    least, best, most = (batch.least, 1), (batch.best, BEST_SIDE), (batch.most, order.max_side or 0)
+    shapes = [_shape(source, count, min(side, most[1])) for count, side in (least, best, most)]
     profile = builder.create_optimization_profile()
-    profile.set_shape(source.name, (batch.least, *image), (batch.best, *image), (batch.most, *image))
+    profile.set_shape(source.name, *shapes)
     if config.add_optimization_profile(profile) < 0:
         raise CannotBuild(
-            f"batches of {batch.least} to {batch.most} images of {image} are no profile for this graph: "
-            f"{logger.said()}"
+            f"images_NHWC of {shapes[0]} to {shapes[-1]} are no profile for this graph: {logger.said()}"
         )
+
+
+def _shape(source: Any, count: int, side: int) -> tuple[int, ...]:
+    """Return the shape of so many images, of this side where the graph leaves the side open."""
+    return (count, *(side if length < 0 else length for length in tuple(source.shape)[1:]))
+
+
+def _device_memory(trt: Module, logger: Any, content: bytes, capabilities: tuple[str, ...]) -> int | None:
+    """Return the scratch memory that the engine takes, which only the GPU that it was built for can tell."""
+    if this_gpu() not in capabilities:
+        return None
+    runtime = trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine(content)
+    return None if engine is None else int(engine.device_memory_size_v2)
 
 
 def _check_version(trt: Module, file: Path, content: bytes, card: Card) -> None:
@@ -154,7 +169,7 @@ def _check_version(trt: Module, file: Path, content: bytes, card: Card) -> None:
 
 
 def _check_device(card: Card) -> None:
-    here = _this_gpu()
+    here = this_gpu()
     if not here:
         raise CannotRunHere(f"{card.form} runs on a GPU, and {NO_DRIVER}.")
     if here not in card.device.compute_capabilities:
@@ -163,13 +178,6 @@ def _check_device(card: Card) -> None:
             f"{card.form} was built for compute capability {built_for}, and this GPU has {here}; build it on this "
             "machine, or with that capability in build.compute_capabilities."
         )
-
-
-def _this_gpu() -> str:
-    """Return the first GPU's compute capability, such as "8.9", or "" where there is none that works."""
-    import torch  # only where an engine is to be run: torch carries CUDA's memory and streams for us
-
-    return "{}.{}".format(*torch.cuda.get_device_capability(0)) if torch.cuda.is_available() else ""
 
 
 class _CudaRunner:

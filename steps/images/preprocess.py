@@ -4,6 +4,7 @@ Only Pillow and numpy, so that a release's predict.py can carry the same lines.
 """
 
 import io
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from steps.reports.card import Preprocessing
 
 # Pillow's other formats are rare, and one of them (EPS) starts another program on the file.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+ORIENTATION = 0x0112  # the tag of EXIF that says how an image is turned
 MAX_ASPECT = 50  # long side to short; of a longer image the middle is used, or resizing it could fill the memory
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -25,23 +27,29 @@ def decode_rgb(content: bytes) -> Image.Image:
     """
     with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
         opened.load()
-        upright = ImageOps.exif_transpose(opened)
-    if upright.mode.startswith("I") or upright.mode == "F":
-        wide = np.asarray(upright).astype(np.float64)
-        upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return upright.convert("RGB")
+        turned = ORIENTATION in opened.getexif()
+        upright = ImageOps.exif_transpose(opened) if turned else opened  # else it would be a copy
+        if upright.mode.startswith("I") or upright.mode == "F":
+            wide = np.asarray(upright).astype(np.float64)
+            upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
+        if upright.has_transparency_data:
+            rgba = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return upright.convert("RGB")
 
 
 def preprocess(image: Image.Image, how: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Return the network's input, HWC uint8: short side to `how.resize`, centre crop to `how.size`."""
+    """Return the network's input, HWC uint8: short side to `how.resize`, centre crop to `how.size`.
+
+    It is resized along its width first, then along its height: left to itself, Pillow 13 chooses by the shape, and
+    earlier ones do not. The long side is the exact quotient, rounded half to even.
+    """
     image = _middle(image)
-    scale = how.resize / min(image.size)
-    width, height = (max(how.resize, round(side * scale)) for side in image.size)
-    if (width, height) != image.size:
-        image = image.resize((width, height), FILTERS[how.interpolation])
+    short = min(image.size)
+    width, height = (max(how.resize, round(Fraction(side * how.resize, short))) for side in image.size)
+    for size in ((width, image.height), (width, height)):
+        if size != image.size:
+            image = image.resize(size, FILTERS[how.interpolation])
     left, top = (width - how.size) // 2, (height - how.size) // 2
     return np.asarray(image.crop((left, top, left + how.size, top + how.size)))
 

@@ -1,16 +1,36 @@
 """How alike the scores of two forms are, image by image.
 
-Letters: N images, K classes. Scores are float32 logits; people read their softmax.
+Letters: N images, K classes, M scores that are kept of each image. Scores are float32 logits; people read their
+softmax. Where not all scores were kept, a figure is known between two bounds; else the two are equal.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Logits = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
-CHUNK = 4096  # images at a time, so that the float64 copies of a large test set stay small
+from steps.reports.scores import CHUNK, Floats, Logits, Scores
+
+ROUNDING = 1e-12  # of a sum of shares in float64, with room
+
+
+@dataclass(frozen=True)
+class Between:
+    """One figure of each image, between two bounds."""
+
+    least_N: Floats
+    most_N: Floats
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """Each image's largest difference of the softmax over its classes, and its Kullback-Leibler divergence (nats).
+
+    The divergence is that of the form's softmax from the reference's: sum of p (log p - log q), p the reference's.
+    """
+
+    difference: Between
+    divergence: Between
 
 
 def log_softmax(logits_NK: Logits) -> Floats:
@@ -21,29 +41,117 @@ def log_softmax(logits_NK: Logits) -> Floats:
     return wide
 
 
-def same_class(reference_NK: Logits, form_NK: Logits) -> float:
+def same_class(reference: Scores, form: Scores) -> float:
     """Return the share of images that both forms put into the same class."""
-    return float(np.mean(reference_NK.argmax(axis=1) == form_NK.argmax(axis=1)))
+    return float(np.mean(reference.predicted_N == form.predicted_N))
 
 
-def score_differences(reference_NK: Logits, form_NK: Logits) -> Floats:
-    """Return, for each image, the largest absolute difference of the softmax over its classes."""
+def closeness(reference: Scores, form: Scores) -> Closeness:
+    """Return how far the form's scores are from the reference's; both must be finite, of the same images."""
+    compare = _whole if reference.classes_NM is None else _kept
     parts = [
-        np.abs(np.exp(log_softmax(one)) - np.exp(log_softmax(other))).max(axis=1)
-        for one, other in _chunks(reference_NK, form_NK)
+        compare(reference.rows(some), form.rows(some))
+        for begin in range(0, len(reference.logits_NM), CHUNK)
+        for some in [slice(begin, begin + CHUNK)]
     ]
-    return np.concatenate(parts)
+    difference_least, difference_most, divergence_least, divergence_most = map(
+        np.concatenate, zip(*parts, strict=True)
+    )
+    return Closeness(Between(difference_least, difference_most), Between(divergence_least, divergence_most))
 
 
-def divergence(reference_NK: Logits, form_NK: Logits) -> float:
-    """Return the mean Kullback-Leibler divergence of the form's softmax from the reference's, in nats."""
-    total = 0.0
-    for one, other in _chunks(reference_NK, form_NK):
-        log_p, log_q = log_softmax(one), log_softmax(other)
-        total += float((np.exp(log_p) * (log_p - log_q)).sum())
-    return total / len(reference_NK)
+Bounds = tuple[Floats, Floats, Floats, Floats]  # of the difference least_N, most_N, of the divergence the same
 
 
-def _chunks(reference_NK: Logits, form_NK: Logits) -> Iterator[tuple[Logits, Logits]]:
-    for begin in range(0, len(reference_NK), CHUNK):
-        yield reference_NK[begin : begin + CHUNK], form_NK[begin : begin + CHUNK]
+def _whole(reference: Scores, form: Scores) -> Bounds:
+    log_p, log_q = (each.logits_NM - each.logsumexp_N[:, None] for each in (reference, form))
+    p = np.exp(log_p)
+    difference_N = np.abs(p - np.exp(log_q)).max(axis=1)
+    # Rounding may leave a sum of nothing a hair below zero, which no divergence is.
+    divergence_N = np.maximum((p * (log_p - log_q)).sum(axis=1), 0)
+    return difference_N, difference_N, divergence_N, divergence_N
+
+
+def _kept(reference: Scores, form: Scores) -> Bounds:
+    """Bound both figures where each form kept its own highest scores.
+
+    A class that only one form kept has, in the other, a score between the lowest of all and the lowest kept. Of
+    the divergence the least is what is left when the classes that not both kept are taken as one (the data
+    processing inequality); the most takes for each unknown score the end of its range that is worse.
+    """
+    p, q = _Shares.of(reference), _Shares.of(form)
+    at_q_NM, in_q_NM = _found(reference, form)
+    _, in_p_NM = _found(form, reference)
+    log_q_NM = np.take_along_axis(q.log_NM, at_q_NM, axis=1)
+    both, only_p, only_q = in_q_NM, ~in_q_NM, ~in_p_NM
+
+    share_NM = np.exp(p.log_NM)
+    gap_NM = np.abs(share_NM - np.exp(log_q_NM))
+    least_N = np.where(both, gap_NM, np.maximum(share_NM - q.most_N[:, None], 0)).max(axis=1)
+    most_N = np.where(both, gap_NM, _farther(share_NM, q)).max(axis=1)
+    other_NM = np.exp(q.log_NM)
+    least_N = np.maximum(least_N, np.where(only_q, np.maximum(other_NM - p.most_N[:, None], 0), 0).max(axis=1))
+    most_N = np.maximum(most_N, np.where(only_q, _farther(other_NM, p), 0).max(axis=1))
+    most_N = np.maximum(most_N, np.maximum(p.most_N - np.exp(q.least_log_N), q.most_N - np.exp(p.least_log_N)))
+
+    exact_N = np.where(both, share_NM * (p.log_NM - log_q_NM), 0).sum(axis=1)
+    rest_p_N, rest_q_N = (
+        np.maximum(1 - np.where(which, shares, 0).sum(axis=1), 0)
+        for which, shares in ((both, share_NM), (in_p_NM, other_NM))
+    )
+    divergence_least_N = np.maximum(exact_N + _term(rest_p_N, np.log(np.maximum(rest_q_N, 1e-300))), 0)
+    worst_N = exact_N + np.where(only_p, share_NM * (p.log_NM - q.least_log_N[:, None]), 0).sum(axis=1)
+    # x (log x - log q) is convex in x: largest at an end of the range.
+    ends = [_term(np.exp(log_N)[:, None], q.log_NM) for log_N in (p.least_log_N, p.most_log_N)]
+    worst_N += np.where(only_q, np.maximum(*ends), 0).sum(axis=1)
+    outside_N = np.maximum(1 - share_NM.sum(axis=1), 0)
+    worst_N += outside_N * np.maximum(p.most_log_N - q.least_log_N, 0)
+    return least_N, most_N, divergence_least_N, np.maximum(worst_N, divergence_least_N)
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """The softmax of the scores that were kept, as logarithms, and its range in classes that were not."""
+
+    log_NM: Floats
+    least_log_N: Floats
+    most_log_N: Floats
+
+    @classmethod
+    def of(cls, scores: Scores) -> "_Shares":
+        log_NM = scores.logits_NM - scores.logsumexp_N[:, None]
+        least_N = scores.lowest_N - scores.logsumexp_N
+        outside_N = np.maximum(1 - np.exp(log_NM).sum(axis=1), 0)
+        most_N = np.minimum(log_NM[:, -1], np.log(outside_N + ROUNDING))  # one class has no more than all of them
+        return cls(log_NM, least_N, np.maximum(most_N, least_N))
+
+    @property
+    def most_N(self) -> Floats:
+        most_N: Floats = np.exp(self.most_log_N)
+        return most_N
+
+
+def _found(one: Scores, other: Scores) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return, for each class that `one` kept, its place in what `other` kept, and whether it is there at all."""
+    assert one.classes_NM is not None and other.classes_NM is not None, "both are of the same classes"
+    rows_N1 = np.arange(len(one.classes_NM), dtype=np.int64)[:, None] * one.class_num
+    order_NM = np.argsort(other.classes_NM, axis=1)
+    width = order_NM.shape[1]
+    known = (np.take_along_axis(other.classes_NM, order_NM, axis=1) + rows_N1).ravel()
+    wanted_NM = one.classes_NM + rows_N1
+    place_NM = np.minimum(np.searchsorted(known, wanted_NM), known.size - 1)
+    within_NM = place_NM - np.arange(len(rows_N1))[:, None] * width  # of another image where it was not found
+    at_NM = np.take_along_axis(order_NM, np.clip(within_NM, 0, width - 1), axis=1)
+    return at_NM, known[place_NM] == wanted_NM
+
+
+def _farther(share_NM: Floats, other: _Shares) -> Floats:
+    """Return how far the shares are at most from what the other form may have given these classes."""
+    farther: Floats = np.maximum(share_NM - np.exp(other.least_log_N)[:, None], other.most_N[:, None] - share_NM)
+    return farther
+
+
+def _term(share: Floats, log_other: Floats) -> Floats:
+    """Return x (log x - log y), 0 where x is."""
+    term: Floats = share * (np.log(np.maximum(share, 1e-300)) - log_other)
+    return term

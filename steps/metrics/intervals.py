@@ -5,14 +5,17 @@ that only the tested form gets right; the drop is the difference of their accura
 All arguments may be arrays of one shape: one entry a class.
 """
 
+import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 HALVINGS = 60  # of an interval no longer than 2: below the resolution of a float64
-MOST_IMAGES = 10**9
+MOST_IMAGES = 1e9
 
 
 def largest_drop(lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, confidence: float) -> Floats:
@@ -37,33 +40,71 @@ def least_drop(lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike
     return -largest_drop(gained, lost, images, confidence)
 
 
-def least_share(successes: float, images: int, confidence: float) -> float:
+def least_share(successes: npt.ArrayLike, images: npt.ArrayLike, confidence: float) -> Floats:
     """Return the lower end of the one-sided interval of a share (Wilson 1927)."""
-    z = NormalDist().inv_cdf(confidence)
-    share = successes / images
-    spread = z * np.sqrt(share * (1 - share) / images + z * z / (4 * images * images))
-    return float((share + z * z / (2 * images) - spread) / (1 + z * z / images))
+    n, z = np.asarray(images, np.float64), NormalDist().inv_cdf(confidence)
+    share = np.asarray(successes, np.float64) / n
+    spread = z * np.sqrt(np.maximum(share * (1 - share) / n + z * z / (4 * n * n), 0))
+    least: Floats = (share + z * z / (2 * n) - spread) / (1 + z * z / n)
+    return least
 
 
-def images_to_decide(lost: float, gained: float, images: int, limit: float, confidence: float) -> int | None:
+def largest_share(successes: npt.ArrayLike, images: npt.ArrayLike, confidence: float) -> Floats:
+    """Return the upper end of the one-sided interval of a share."""
+    return 1 - least_share(np.asarray(images) - np.asarray(successes), images, confidence)
+
+
+def least_mean(values_N: Floats, confidence: float) -> float:
+    """Return the lower end of the one-sided interval of a mean, by the normal approximation."""
+    if len(values_N) < 2:
+        return -math.inf
+    spread = float(values_N.std(ddof=1)) / math.sqrt(len(values_N))
+    return float(values_N.mean()) - NormalDist().inv_cdf(confidence) * spread
+
+
+def images_for_drop(
+    lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, limit: float, confidence: float
+) -> Floats:
     """Return how many test images, disagreeing at the observed rates, would show on which side of `limit` the
-    drop lies; None when it lies so near that no test set of a reasonable size would.
+    drop lies; infinity when it lies so near that no test set of a reasonable size would.
     """
-    fewest, most = images, MOST_IMAGES
-    if not _decided(lost / images, gained / images, most, limit, confidence):
-        return None
-    while fewest + 1 < most:
-        middle = (fewest + most) // 2
-        if _decided(lost / images, gained / images, middle, limit, confidence):
-            most = middle
-        else:
-            fewest = middle
-    return most
+    b, c, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (lost, gained, images)))
+
+    def decided(count: Floats) -> Bools:
+        counts = b / n * count, c / n * count, count
+        return (largest_drop(*counts, confidence) <= limit) | (least_drop(*counts, confidence) > limit)
+
+    return _fewest(decided, n)
 
 
-def _decided(lost_share: float, gained_share: float, images: int, limit: float, confidence: float) -> bool:
-    counts = lost_share * images, gained_share * images, images
-    return bool(largest_drop(*counts, confidence) <= limit or least_drop(*counts, confidence) > limit)
+def images_for_share(successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, confidence: float) -> Floats:
+    """Return how many test images, alike in their share, would show on which side of `floor` it lies."""
+    s, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (successes, images)))
+
+    def decided(count: Floats) -> Bools:
+        counts = s / n * count, count, confidence
+        return (least_share(*counts) >= floor) | (largest_share(*counts) < floor)
+
+    return _fewest(decided, n)
+
+
+def images_for_mean(values_N: Floats, limit: float, confidence: float) -> float:
+    """Return how many test images, spread alike, would show that their mean is beyond `limit`."""
+    beyond = float(values_N.mean()) - limit
+    if beyond <= 0 or len(values_N) < 2:
+        return math.inf
+    return math.ceil((NormalDist().inv_cdf(confidence) * float(values_N.std(ddof=1)) / beyond) ** 2)
+
+
+def _fewest(decided: Callable[[Floats], Bools], images: Floats) -> Floats:
+    """Return the fewest images above `images` at which it is decided; infinity where MOST_IMAGES do not do."""
+    fewest, most = images.copy(), np.full(images.shape, MOST_IMAGES)
+    possible = decided(most)
+    while (fewest + 1 < most).any():
+        middle = np.floor((fewest + most) / 2)
+        enough = decided(middle)
+        fewest, most = np.where(enough, fewest, middle), np.where(enough, middle, most)
+    return np.where(possible, most, np.inf)
 
 
 def _deviation(b: Floats, c: Floats, n: Floats, drop: Floats) -> Floats:

@@ -44,6 +44,16 @@ def worst_recall(recall_K: Floats) -> tuple[float, int | None]:
     return float(recall_K[worst]), worst
 
 
+def summary(predicted_N: Ints, labels_N: Ints, class_num: int) -> dict[str, float]:
+    """Return top1, macro_recall and worst_recall, by these names: the figures that every form is reported with."""
+    recall_K = recall_per_class(predicted_N, labels_N, class_num)
+    return {
+        "top1": top1(predicted_N, labels_N),
+        "macro_recall": macro_recall(recall_K),
+        "worst_recall": worst_recall(recall_K)[0],
+    }
+
+
 def confusion(predicted_N: Ints, labels_N: Ints, class_num: int) -> Ints:
     """Return counts_KK: row = label, column = predicted. Dense: for thousands of classes, not for 100,000."""
     cells_N = labels_N * class_num + predicted_N

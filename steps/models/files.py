@@ -21,7 +21,7 @@ from steps.models.architectures import create
 from steps.models.heads import add_bottleneck
 from steps.models.normalised import Normalised, normalised
 from steps.reparam.expand import Mode, expand
-from steps.reparam.fold import absorb_norms
+from steps.reparam.fold import absorb_branch_norms, absorb_norms
 from steps.reparam.library_blocks import library_form
 from steps.reports.artifact import PROBES, read_verified_card, write_card
 from steps.reports.card import Card
@@ -80,6 +80,8 @@ def rebuild(card: Card) -> nn.Module:
     if card.expansion is not None:
         how = card.expansion
         expand(network, how.block, how.where, mode=cast(Mode, how.mode), example_NCHW=example_NCHW)
+        if how.norms == "absorbed":
+            return absorb_branch_norms(network, example_NCHW)
     return absorb_norms(library_form(network), example_NCHW) if card.fused else network
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from steps.errors import BadInput
+from steps.models.fold_normalisation import fold_normalisation
 from steps.models.normalised import normalised
 from steps.reports.card import Card
 
@@ -21,7 +22,10 @@ class InvalidGraph(BadInput):
 
 
 def to_onnx(network: nn.Module, card: Card, opset: int) -> onnx.ModelProto:
-    """Return the graph of the network with its normalisation inside, for any number of images."""
+    """Return the graph of the network with its normalisation inside, for any number of images.
+
+    The normalisation is folded into the first convolutions as far as their padding allows.
+    """
     module = normalised(network, card.preprocessing).eval()
     size = card.preprocessing.size
     example_NHWC_u8 = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # two: one would be taken as fixed
@@ -39,8 +43,7 @@ def to_onnx(network: nn.Module, card: Card, opset: int) -> onnx.ModelProto:
             dynamic_shapes=({0: torch.export.Dim(BATCH)},),
         )
     assert program is not None
-    graph: onnx.ModelProto = program.model_proto
-    return graph
+    return fold_normalisation(program.model_proto)
 
 
 def simplified(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,10 +1,10 @@
 """`build:` what an engine is built for."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from steps.params.base import Section
+from steps.params.base import Fraction, Section
 
 
 class BatchProfile(Section):
@@ -21,9 +21,31 @@ class BatchProfile(Section):
         return self
 
 
-class BuildParams(Section):
-    """`compute_capabilities` are those that a TensorRT for RTX engine is built for, ahead of time."""
+class Int8Params(Section):
+    """When an int8 engine is refused, and whether layers stay in float32 so that it need not be.
 
+    `min_agreement` is the share of `held_out_images`, training images that it was not calibrated on, to which int8
+    gives float32's class. `fallback: sensitivity` leaves as few layers in float32 as reach it, the worst first.
+    """
+
+    fallback: Literal["none", "sensitivity"] = "none"
+    min_agreement: Fraction = 0.95  # below it no network keeps its accuracy; above it the gate decides
+    held_out_images: Annotated[int, Field(ge=1)] = 512
+
+
+class BuildParams(Section):
+    """`compute_capabilities` are those that a TensorRT for RTX engine is built for, ahead of time.
+
+    `preprocess: graph` puts resize and crop into the engine, which then takes images of up to `max_side` pixels a
+    side; `host` leaves them to whoever calls it; `auto` is `graph` on a GPU and `host` on the CPU.
+
+    `threads` and `batch.opt` stand in the card of each engine, and whoever runs it takes them from there.
+    """
+
+    threads: Annotated[int, Field(ge=1)] | None = None
     batch: BatchProfile = BatchProfile()
+    preprocess: Literal["auto", "graph", "host"] = "auto"
+    max_side: Annotated[int, Field(ge=1)] = 2048
     calibration_images: Annotated[int, Field(ge=1)] = 256
+    int8: Int8Params = Int8Params()
     compute_capabilities: tuple[Annotated[str, Field(pattern=r"^\d+\.\d$")], ...] = ("8.6", "8.9", "12.0")

@@ -17,7 +17,7 @@ class ExpandParams(Section):
     branch as a convolution with a norm, `online` sums their kernels before one convolution in each step.
     """
 
-    block: Literal["none", "repvgg", "acb", "dbb", "mobileone"] = "repvgg"
+    block: Literal["none", "repvgg", "qarepvgg", "acb", "dbb", "mobileone"] = "repvgg"
     where: str = "all"  # or a kernel size such as "3x3", or a pattern of module names such as "layer1.*"
     init: Literal["auto", "exact", "standard"] = "auto"
     mode: Literal["branch", "online"] = "branch"
@@ -27,6 +27,13 @@ class ExpandParams(Section):
         if self.block == "none" and self.mode == "online":
             raise ValueError("mode online folds a block's branches, and block none has none; choose a block")
         return self
+
+
+class QatParams(Section):
+    """`epochs` more, in which the folded network learns with int8's roundings in it; `lr` is where they begin."""
+
+    epochs: Count = 0
+    lr: Positive = 0.001
 
 
 class LossParams(Section):
@@ -88,6 +95,7 @@ class TrainParams(Section):
     min_weights_coverage: Fraction = 0.95
     bottleneck: Annotated[int, Field(ge=1)] | None = None
     epochs: Count
+    qat: QatParams = QatParams()
     batch_size: Annotated[int, Field(ge=2)] = 64
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

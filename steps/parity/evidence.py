@@ -1,6 +1,6 @@
 """What evaluate left of one form: its figures and its scores, checked to belong together.
 
-Letters: N test images, K classes.
+Letters: N test images.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ import numpy.typing as npt
 import polars as pl
 
 from steps.errors import BadInput, StepError
-from steps.metrics.recall import Ints, predicted, top1
+from steps.metrics.recall import Ints, summary
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
+from steps.reports.scores import Scores, read_scores
 
-COLUMNS = ["id", "label", "scores"]
 SAME_FIGURE = 1e-9  # a mean of 0s and 1s, computed twice in float64
 
 
@@ -38,13 +38,13 @@ class NotRun(StepError):
 
 @dataclass(frozen=True)
 class Evidence:
-    """One form on the test images, in the order of its file; logits may still be anything."""
+    """One form on the test images, in the order of its file; its scores may still be anything."""
 
     report: FormReport
     card: Card
     ids: pl.Series
     labels_N: Ints
-    logits_NK: npt.NDArray[np.float32]
+    scores: Scores
 
     @property
     def form(self) -> str:
@@ -54,7 +54,7 @@ class Evidence:
     @cached_property
     def predicted_N(self) -> Ints:
         """Return the class with the highest score of each image."""
-        return predicted(self.logits_NK)
+        return self.scores.predicted_N
 
     @cached_property
     def right_N(self) -> npt.NDArray[np.bool_]:
@@ -84,43 +84,13 @@ def read_evidence(folder: Path, form: str) -> Evidence:
     path = folder / f"{form}.parquet"
     if report.card is None:
         raise Unusable("evidence", f"{folder / f'{form}.json'} holds no card; evaluate it again.")
-    scores = _read_scores(path)
-    evidence = Evidence(
-        report, report.card, scores["id"], _labels(scores, path), _logits(scores, path, report.card.class_num)
-    )
+    try:
+        ids, labels_N, scores = read_scores(path, report.card.class_num)
+    except BadInput as fault:
+        raise Unusable("evidence", str(fault)) from fault
+    evidence = Evidence(report, report.card, ids, labels_N, scores)
     _check_figures(evidence, path)
     return evidence
-
-
-def _read_scores(path: Path) -> pl.DataFrame:
-    try:
-        scores = pl.read_parquet(path, glob=False)
-    except (OSError, pl.exceptions.PolarsError) as fault:
-        raise Unusable("evidence", f"{path} cannot be read: {_first_line(fault)}; evaluate it again.") from fault
-    if scores.columns != COLUMNS or scores.is_empty():
-        raise Unusable("evidence", f"{path} has {scores.height} rows of {scores.columns}, not scores of images.")
-    return scores
-
-
-def _labels(scores: pl.DataFrame, path: Path) -> Ints:
-    labels = scores["label"]
-    if not labels.dtype.is_integer() or labels.null_count():
-        raise Unusable("evidence", f"{path} has labels that are no class ids; evaluate it again.")
-    return labels.to_numpy().astype(np.int64)
-
-
-def _logits(scores: pl.DataFrame, path: Path, class_num: int) -> npt.NDArray[np.float32]:
-    """Return logits_NK of as many classes as the card names; a score that is missing becomes NaN."""
-    column = scores["scores"]
-    if isinstance(column.dtype, pl.Array):
-        column = column.arr.to_list()
-    if column.dtype != pl.List(pl.Float32):
-        raise Unusable("evidence", f"{path} holds scores of type {column.dtype}, not lists of float32 logits.")
-    lengths = column.list.len()
-    if lengths.null_count() or not (lengths == class_num).all():
-        raise Unusable("evidence", f"{path} does not hold {class_num} scores an image, as its card says.")
-    flat: npt.NDArray[np.float32] = column.explode().to_numpy().astype(np.float32, copy=False)
-    return flat.reshape(-1, class_num)
 
 
 def _check_figures(evidence: Evidence, path: Path) -> None:
@@ -132,12 +102,9 @@ def _check_figures(evidence: Evidence, path: Path) -> None:
         raise Unusable(
             "images", f"{path} has scores of {len(labels_N)} images, its figures are of {report.images}."
         )
-    figure = top1(evidence.predicted_N, labels_N)
-    if report.top1 is None or abs(report.top1 - figure) > SAME_FIGURE:
-        raise Unusable(
-            "evidence", f"{path} gives a top-1 of {figure:.6f}, its figures say {report.top1}; evaluate it again."
-        )
-
-
-def _first_line(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0]
+    for name, figure in summary(evidence.predicted_N, labels_N, evidence.card.class_num).items():
+        said = getattr(report, name)
+        if said is None or abs(said - figure) > SAME_FIGURE:
+            raise Unusable(
+                "evidence", f"{path} gives a {name} of {figure:.6f}, its figures say {said}; evaluate it again."
+            )

@@ -19,12 +19,12 @@ def check_same_images(form: Evidence, reference: Evidence) -> None:
             f"it was evaluated on the test set {form.report.test_set[:12] or 'without a name'}..., "
             f"{reference.form} on {reference.report.test_set[:12]}...; evaluate both on the same split.",
         )
-    missing = _not_in(reference, form)
-    extra = _not_in(form, reference)
-    if missing or extra:
-        raise Unusable(
-            "images", f"compared with {reference.form}, {_listed('lacks', missing)}{_listed('adds', extra)}."
-        )
+    differences = [*_listed("lacks", _not_in(reference, form)), *_listed("adds", _not_in(form, reference))]
+    if differences:
+        raise Unusable("images", f"compared with {reference.form}, {'; '.join(differences)}.")
+    repeated = len(form.ids) - form.ids.n_unique()
+    if repeated:
+        raise Unusable("images", f"{repeated} of its scores are of images that it names more than once.")
     if not form.ids.equals(reference.ids):
         raise Unusable("images", f"its scores are sorted differently from those of {reference.form}.")
     other = int((form.labels_N != reference.labels_N).sum())
@@ -63,5 +63,5 @@ def _not_in(one: Evidence, other: Evidence) -> Sequence[str]:
     return [str(name) for name in one.ids.filter(~one.ids.is_in(other.ids.implode()))]
 
 
-def _listed(verb: str, names: Sequence[str]) -> str:
-    return f"it {verb} {len(names)} images, the first {names[0]!r}; " if names else ""
+def _listed(verb: str, names: Sequence[str]) -> list[str]:
+    return [f"it {verb} {len(names)} images, the first {names[0]!r}"] if names else []

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from steps.metrics.agreement import divergence, same_class
+from steps.metrics.agreement import same_class
 from steps.metrics.calibration import calibration_error
-from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED, Finding, Pair, Rule, above_chance, chance
+from steps.parity.accuracy import above_chance, chance
+from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED, comparisons
 from steps.parity.evidence import Evidence, NotRun, Unusable, read_evidence, read_report
 from steps.parity.identity import check_same_classes, check_same_images, check_same_model
+from steps.parity.pair import Classes, Finding, Pair, Rule
 from steps.parity.soundness import check_sound
 from steps.reports.verdict import CHAMPION, LINE, Criterion, FormVerdict, Judgement, Verdict, card_checksum
 
@@ -28,6 +30,11 @@ class Terms:
     limits: Mapping[str, float]
     confidence: float
     champion: Literal["compare", "skip"] = "compare"
+    classes: Classes = "list"
+
+    def pair(self, reference: Evidence, form: Evidence) -> Pair:
+        """Return the two, with what a criterion must know of these terms."""
+        return Pair(reference, form, self.confidence, comparisons(len(self.parents)), self.classes)
 
     @property
     def parents(self) -> dict[str, str]:
@@ -74,7 +81,7 @@ def _judge_reference(reference: Opened, terms: Terms) -> Judged:
     """Judge the trained form by itself: it must beat chance, and reach the floors."""
     if not isinstance(reference, Evidence):
         return _without_figures(REFERENCE, reference, required=True)
-    pair = Pair(reference, reference, terms.confidence)
+    pair = terms.pair(reference, reference)
     guessing = chance(reference)
     criteria = [_criterion(REFERENCE, "top1", above_chance(pair, guessing), guessing, None)]
     criteria += _held(pair, FLOORS, terms.limits)
@@ -87,10 +94,10 @@ def _judge_form(form: str, opened: Opened, reference: Opened, champion: Opened, 
     if not isinstance(opened, Evidence):
         return _without_figures(form, opened, required)
     assert isinstance(reference, Evidence), "nothing is comparable with a reference that cannot be used"
-    pair = Pair(reference, opened, terms.confidence, forms=len(terms.parents))
+    pair = terms.pair(reference, opened)
     criteria = _held(pair, FLOORS | PAIRED, terms.limits)
     if form == SHIPPED and isinstance(champion, Evidence) and terms.champion == "compare":
-        criteria += _held(Pair(champion, opened, terms.confidence), AGAINST_CHAMPION, terms.limits)
+        criteria += _held(terms.pair(champion, opened), AGAINST_CHAMPION, terms.limits)
     return _with_figures(pair, criteria, required), criteria
 
 
@@ -102,7 +109,7 @@ def _judge_champion(champion: Opened, reference: Opened, terms: Terms) -> Judged
         advice = " gate.champion: skip ships without the comparison." if exists and compared else ""
         return _without_figures(CHAMPION, champion, required=exists and compared, advice=advice)
     assert isinstance(reference, Evidence), "nothing is comparable with a reference that cannot be used"
-    return _with_figures(Pair(reference, champion, terms.confidence), [], required=compared), []
+    return _with_figures(terms.pair(reference, champion), [], required=compared), []
 
 
 def _held(pair: Pair, rules: Mapping[str, Rule], limits: Mapping[str, float]) -> list[Criterion]:
@@ -113,7 +120,7 @@ def _held(pair: Pair, rules: Mapping[str, Rule], limits: Mapping[str, float]) ->
 
 
 def _criterion(form: str, metric: str, finding: Finding, bound: float, key: str | None) -> Criterion:
-    found = f"{metric} {finding.value:.4g}{finding.evidence} {finding.relation} {bound:.4g}"
+    found = f"{metric} {finding.known}{finding.value:.4g}{finding.evidence} {finding.relation} {bound:.4g}"
     named = f" ({key})" if key else ""
     return Criterion(
         form=form,
@@ -145,10 +152,10 @@ def _with_figures(pair: Pair, criteria: Sequence[Criterion], required: bool) -> 
         card=card_checksum(form.card),
         top1=report.top1,
         worst_recall=report.worst_recall,
-        agreement=same_class(pair.reference.logits_NK, form.logits_NK),
-        score_difference=float(pair.differences_N.max()),
-        divergence=divergence(pair.reference.logits_NK, form.logits_NK),
-        calibration_error=calibration_error(form.logits_NK, form.labels_N),
+        agreement=same_class(pair.reference.scores, form.scores),
+        score_difference=float(pair.closeness.difference.most_N.max()),
+        divergence=float(pair.closeness.divergence.most_N.mean()),
+        calibration_error=calibration_error(form.scores.confidence_N, form.right_N),
         size_bytes=report.size_bytes,
         why=worst.sentence if worst else "",
     )

@@ -7,7 +7,8 @@ from steps.reports.verdict import FormVerdict, Verdict
 NONE = "-"
 MEANING = (
     "PASS means: every required form is the same model as trained, and not worse than the one in production, "
-    "where there is one. It does not mean good: the floors are `gate.min_top1` and `gate.min_worst_recall`."
+    "where there is one. It does not mean good: the floors are `gate.min_top1` and `gate.min_worst_recall`. "
+    "Accuracy is judged for images like these, by bounds; agreement and scores by their figures on these."
 )
 
 

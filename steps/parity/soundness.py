@@ -1,6 +1,6 @@
 """Outputs that no working model gives: each of these fails a form, whatever its averages say.
 
-Letters: N test images, K classes.
+Letters: N test images, K classes, M scores that are kept of each image.
 """
 
 from collections.abc import Callable
@@ -24,37 +24,55 @@ def check_sound(form: Evidence) -> None:
 
 def not_finite(form: Evidence) -> str | None:
     """Return how many images have a score that is not a number, or infinite."""
-    bad_NK = ~np.isfinite(form.logits_NK)
-    bad = int(bad_NK.any(axis=1).sum())
-    if not bad:
+    scores = form.scores
+    bad_NM = ~np.isfinite(scores.logits_NM)  # such scores are kept before any other
+    bad_N = bad_NM.any(axis=1) | ~np.isfinite(scores.logsumexp_N)
+    if not bad_N.any():
         return None
-    classes = _classes(form, np.asarray(bad_NK.any(axis=0)))
-    return f"{bad} of {len(bad_NK)} images have scores that are not finite ({classes})"
+    bad_K = np.asarray(bad_NM.any(axis=0))
+    if scores.classes_NM is not None:
+        bad_K = np.bincount(scores.classes_NM[bad_NM], minlength=scores.class_num) > 0
+    classes = f" ({_classes(form, bad_K)})" if bad_K.any() else ""
+    return f"{int(bad_N.sum())} of {len(bad_N)} images have scores that are not finite{classes}"
 
 
 def saturated(form: Evidence) -> str | None:
     """Return how many images have a score at the largest number of the form's precision."""
-    precision = form.card.precision
-    bad_NK = np.abs(form.logits_NK) >= np.float32(LARGEST[precision])
-    bad = int(bad_NK.any(axis=1).sum())
+    precision, scores = form.card.precision, form.scores
+    most_N = np.maximum(scores.logits_NM.max(axis=1), -scores.lowest_N)
+    bad = int((most_N >= np.float32(LARGEST[precision])).sum())
     if not bad:
         return None
     return (
-        f"{bad} of {len(bad_NK)} images have scores at {LARGEST[precision]:g}, the largest number in {precision}"
+        f"{bad} of {len(most_N)} images have scores at {LARGEST[precision]:g}, the largest number in {precision}"
     )
 
 
 def constant(form: Evidence) -> str | None:
     """Return the classes whose score is the same in all test images, though the images differ.
 
-    Classes without a test image are left out: nothing says that their score should move.
+    Classes without a test image are left out: nothing says that their score should move. Where not all scores were
+    kept, it is evaluate that looked.
     """
-    seen_K = np.bincount(form.labels_N, minlength=form.card.class_num) > 0
-    noise = CONSTANT * float(np.abs(form.logits_NK).max())
-    still_K = seen_K & np.asarray(np.ptp(form.logits_NK, axis=0) <= noise)
-    if len(form.labels_N) < 2 or not still_K.any():
+    images, classes, names = len(form.labels_N), form.card.class_num, form.card.class_names
+    if images < 2:
         return None
-    return f"scores are the same in all {len(form.labels_N)} images ({_classes(form, still_K)})"
+    if form.scores.classes_NM is None:
+        still_K = _still(form)
+        found, first = int(still_K.sum()), int(still_K.argmax())
+    else:
+        found, first = form.report.still, form.report.first_still or 0
+    if not found:
+        return None
+    return f"scores are the same in all {images} images ({found} of {classes} classes, the first '{names[first]}')"
+
+
+def _still(form: Evidence) -> npt.NDArray[np.bool_]:
+    logits_NK = form.scores.logits_NM
+    seen_K = np.bincount(form.labels_N, minlength=form.card.class_num) > 0
+    noise = CONSTANT * float(np.abs(logits_NK).max())
+    still_K: npt.NDArray[np.bool_] = seen_K & np.asarray(np.ptp(logits_NK, axis=0) <= noise)
+    return still_K
 
 
 # in this order: what is not finite cannot be measured further

@@ -3,16 +3,17 @@
 Every branch takes the input after `pad_once` and looks at its own part of the convolution's window, so that
 its folded kernel, embedded at its offset, computes the same for any stride, dilation, groups and padding.
 Sources: Ding et al., "ACNet" (ICCV 2019), "RepVGG" and "Diverse Branch Block" (CVPR 2021); Vasu et al.,
-"MobileOne" (CVPR 2023).
+"MobileOne" (CVPR 2023); Chu et al., "Make RepVGG Greater Again" (AAAI 2024), whose branches are in bare.py.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from steps.reparam.bare import BareIdentityBranch, BarePointBranch
 from steps.reparam.geometry import Geometry, apply_margins, split_margins, window_margins
 from steps.reparam.kernels import Affine, average, compose_pointwise, dirac, embed, follow_by_norm
 from steps.reparam.norms import NewNorm, Norm, add_border, scale_shift
@@ -22,18 +23,26 @@ ORIGIN = (0, 0)
 
 
 class Branch(Protocol):
-    """What a multi-branch convolution asks of a branch; `norm` is the last thing it applies."""
-
-    norm: Norm
+    """What a multi-branch convolution asks of a branch."""
 
     def __call__(self, padded_NCHW: Tensor) -> Tensor: ...
 
     def folded(self) -> Affine:
         """Return the whole window's kernel and bias in float64, of eval mode."""
 
+    def silence(self) -> None:
+        """Make it add nothing, but learn from the first step on."""
+
+
+def zero_gamma(branch: nn.Module) -> None:
+    """Silence a branch that ends with its norm."""
+    nn.init.zeros_(branch.get_parameter("norm.weight"))
+
 
 class KernelBranch(nn.Module):
     """A kernel somewhere inside the window, and its batch norm."""
+
+    silence = zero_gamma
 
     def __init__(
         self,
@@ -81,6 +90,8 @@ class KernelBranch(nn.Module):
 class IdentityBranch(nn.Module):
     """A batch norm of the input itself: its kernel is a Dirac at the window's centre."""
 
+    silence = zero_gamma
+
     def __init__(self, geometry: Geometry, new_norm: NewNorm) -> None:
         super().__init__()
         self.geometry = geometry
@@ -102,6 +113,8 @@ class IdentityBranch(nn.Module):
 
 class PointKernelBranch(nn.Module):
     """1x1 - norm - KxK - norm. The 1x1 starts as the identity plus `point`, which starts at zero."""
+
+    silence = zero_gamma
 
     def __init__(self, geometry: Geometry, new_norm: NewNorm) -> None:
         super().__init__()
@@ -140,6 +153,7 @@ class PointKernelBranch(nn.Module):
 class PointAverageBranch(nn.Module):
     """1x1 - norm - average over the window - norm."""
 
+    silence = zero_gamma
     ones_O1KK: Tensor
 
     def __init__(self, geometry: Geometry, new_norm: NewNorm) -> None:
@@ -211,10 +225,11 @@ def _has_rows_and_columns(geometry: Geometry) -> bool:
 
 
 class BranchType(NamedTuple):
-    """How a branch is made, and for which convolutions it exists."""
+    """How a branch is made, for which convolutions it exists, and where its norm stands."""
 
     make: Callable[[Geometry, NewNorm], Branch]
     fits: Callable[[Geometry], bool]
+    norm: Literal["own", "after the sum"] = "own"
 
 
 class Block(NamedTuple):
@@ -232,10 +247,13 @@ BRANCHES: dict[str, BranchType] = {
     "identity": BranchType(IdentityBranch, _keeps_shape),
     "point_full": BranchType(PointKernelBranch, _always),
     "point_average": BranchType(PointAverageBranch, _always),
+    "bare_point": BranchType(BarePointBranch, _always, "after the sum"),
+    "bare_identity": BranchType(BareIdentityBranch, _keeps_shape, "after the sum"),
 }
 
 BLOCKS: dict[str, Block] = {
     "repvgg": Block(("full", "point", "identity")),
+    "qarepvgg": Block(("full", "bare_point", "bare_identity")),
     "acb": Block(("full", "row", "column")),
     "dbb": Block(("full", "point", "point_full", "point_average")),
     "mobileone": Block(("full",) * 4 + ("point", "identity"), at_1x1=("full",) * 4 + ("identity",)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -17,8 +18,18 @@ from steps.reparam.branches import (
     KernelBranch,
 )
 from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once
-from steps.reparam.kernels import Affine
-from steps.reparam.norms import Held, NewNorm, Norm, NormTail, copy_norm, hold, norm_like
+from steps.reparam.kernels import Affine, follow_by_norm
+from steps.reparam.norms import (
+    Held,
+    NewNorm,
+    Norm,
+    NormTail,
+    copy_norm,
+    hold,
+    norm_like,
+    scale_shift,
+    set_to_identity,
+)
 from steps.reparam.online import OnlineBranch, make_online, silence_parts
 from steps.reparam.pairing import Pairing, drawing_alike, in_training, pair_convs_with_norms
 from steps.reparam.plan import ExpansionPlan, SitePlan, plan_site
@@ -44,8 +55,9 @@ class MultiBranchConv(nn.Module):
         self.site = site
         self.conv: Held = hold(conv)
         self.geometry: Geometry = geometry_of(conv, zeros)
-        branches = MODES[mode].make(self.geometry, norm_like(norm), _numbered(names))
-        self.branches = nn.ModuleDict(branches)
+        new_norm = norm_like(norm)
+        self.branches = nn.ModuleDict(MODES[mode].make(self.geometry, new_norm, _numbered(names)))
+        self.after: nn.Module = MODES[mode].after(names, partial(new_norm, conv.out_channels))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - named as in the convolution that it stands in for
         """Return what the convolution and its batch norm return."""
@@ -54,7 +66,8 @@ class MultiBranchConv(nn.Module):
         output_NCHW: Tensor = first(padded_NCHW)
         for branch in others:
             output_NCHW = output_NCHW + branch(padded_NCHW)
-        return output_NCHW
+        normed_NCHW: Tensor = self.after(output_NCHW)
+        return normed_NCHW
 
     def parts(self) -> dict[str, Branch]:
         """Return the branches by name, as what they promise."""
@@ -63,7 +76,17 @@ class MultiBranchConv(nn.Module):
     def folded(self) -> Affine:
         """Return the one kernel and bias of all branches, in float64."""
         weights, biases = zip(*(branch.folded() for branch in self.parts().values()), strict=True)
-        return torch.stack(weights).sum(0), torch.stack(biases).sum(0)
+        weight_OIKK, bias_O = torch.stack(weights).sum(0), torch.stack(biases).sum(0)
+        if self.after is not self.last_norm:
+            return weight_OIKK, bias_O
+        return follow_by_norm(weight_OIKK, bias_O, *scale_shift(self.last_norm))
+
+    @property
+    def last_norm(self) -> Norm:
+        """The norm in the place of the convolution's own: after the sum, or else the first branch's."""
+        norm = next(iter(self.branches.values())).norm if isinstance(self.after, nn.Identity) else self.after
+        assert isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
+        return norm
 
 
 def make_branches(geometry: Geometry, new_norm: NewNorm, names: Mapping[str, str]) -> dict[str, nn.Module]:
@@ -76,22 +99,33 @@ def make_branches(geometry: Geometry, new_norm: NewNorm, names: Mapping[str, str
     return branches
 
 
+def norm_after(names: tuple[str, ...], new_norm: Callable[[], Norm]) -> nn.Module:
+    """Return the norm that follows the sum, where a branch has none of its own; else what changes nothing."""
+    return new_norm() if any(BRANCHES[name].norm == "after the sum" for name in names) else nn.Identity()
+
+
+def no_norm_after(names: tuple[str, ...], new_norm: Callable[[], Norm]) -> nn.Module:  # noqa: ARG001
+    """Return what changes nothing: the one online branch ends with its norm."""
+    return nn.Identity()
+
+
 def silence_branches(branches: nn.ModuleDict) -> None:
-    """Make every branch but the first add nothing: its batch norm's gamma becomes zero."""
+    """Make every branch but the first add nothing."""
     for branch in list(branches.values())[1:]:
-        nn.init.zeros_(branch.get_parameter("norm.weight"))
+        branch.silence()  # type: ignore[operator] # a Branch
 
 
 class ModeType(NamedTuple):
-    """How a site's branches are made, and how the new ones are silenced at the start."""
+    """How a site's branches and the norm after their sum are made, and how new branches are silenced."""
 
     make: Callable[[Geometry, NewNorm, Mapping[str, str]], dict[str, nn.Module]]
+    after: Callable[[tuple[str, ...], Callable[[], Norm]], nn.Module]
     silence: Callable[[nn.ModuleDict], None]
 
 
 MODES: dict[Mode, ModeType] = {
-    "branch": ModeType(make_branches, silence_branches),
-    "online": ModeType(make_online, silence_parts),
+    "branch": ModeType(make_branches, norm_after, silence_branches),
+    "online": ModeType(make_online, no_norm_after, silence_parts),
 }
 
 
@@ -157,7 +191,7 @@ def expand(
 
     With `mode="branch"` every branch is a convolution with a batch norm; with "online" the kernels are summed
     before one convolution. With `init="exact"` the network computes the same function as before, in training
-    and in eval mode: each new branch's gamma, or scale, starts at zero. With "standard" the new branches start
+    and in eval mode: what each new branch is scaled by starts at zero. With "standard" the new branches start
     at full strength, as the papers train. New weights are drawn from torch's global generator. Where the padding
     of a convolution follows from the size of its input, the branches pad as it did on the example. A site
     where the function would not stay the same is skipped; a frozen one, too.
@@ -188,7 +222,9 @@ def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> No
     block.to(conv.weight.device, conv.weight.dtype).train(model.training)
     first = next(iter(block.branches.values()))
     assert isinstance(first, KernelBranch | OnlineBranch)
-    copy_norm(norm, first.norm)
+    if first.norm is not block.last_norm:
+        set_to_identity(first.norm, norm)
+    copy_norm(norm, block.last_norm)
     _give_norms_the_dtype(block, norm)
     first.adopt(conv)
     if init == "exact":

@@ -37,7 +37,7 @@ def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
 def folded_site(block: MultiBranchConv, tail: NormTail) -> tuple[nn.Module, nn.Module]:
     """Return the plain convolution and norm that take the places of a block and its tail."""
     weight_OIKK, bias_O = block.folded()
-    main = next(iter(block.parts().values())).norm
+    main = block.last_norm
     like = next(block.parameters())
     conv = block.conv.revived(like.device, like.dtype)
     assert main.running_mean is not None
@@ -75,12 +75,38 @@ def absorb_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Mod
     return absorbed
 
 
+def absorb_branch_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
+    """Return the multi-branch network without the batch norms that a convolution can absorb, its branches kept.
+
+    Norms of an identity, after a sum and between a branch's two convolutions stay. A fresh network of the same
+    architecture, expanded alike, gives the modules that a saved one loads into.
+    """
+    _refuse_training(model, "absorb_branch_norms")
+    absorbed, pairing = copied(model), pair_convs_with_norms(model, example_NCHW)
+    bound, stays = _bound(pairing), _between_convolutions(model)
+    for conv_name, norm_name in pairing.norm_of.items():
+        if norm_name not in stays and conv_name not in bound:
+            _absorb(absorbed, conv_name, norm_name)
+    return absorbed
+
+
+def _between_convolutions(model: nn.Module) -> dict[str, str]:
+    """Return the norms inside a branch, whose numbers say what borders the next convolution, with that reason."""
+    blocks = [name for name, module in model.named_modules() if isinstance(module, MultiBranchConv)]
+    return {
+        f"{name}.{inner}": "it stands between two convolutions of a branch, and says how its border is padded"
+        for name in blocks
+        for inner, module in model.get_submodule(name).named_modules()
+        if inner.endswith(".between") and isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)
+    }
+
+
 def norms_left(model: nn.Module, example_NCHW: Tensor | None = None) -> dict[str, str]:
     """Return every batch norm of a network with the reason why it is there; `FOLDABLE` where there is none."""
     pairing = pair_convs_with_norms(model, example_NCHW)
     bound = _bound(pairing)
     in_pairs = {norm: bound.get(conv, FOLDABLE) for conv, norm in pairing.norm_of.items()}
-    return {**pairing.lone_norms, **in_pairs}
+    return {**pairing.lone_norms, **in_pairs, **_between_convolutions(model)}
 
 
 def _bound(pairing: Pairing) -> dict[str, str]:

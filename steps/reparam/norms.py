@@ -127,3 +127,17 @@ def set_to_shift(norm: Norm, shift_C: Tensor) -> None:
             norm.bias.copy_(shift_C)
         norm.running_mean.zero_()
         norm.running_var.fill_(1.0 - norm.eps)
+
+
+def set_to_identity(norm: Norm, like: Norm) -> None:
+    """Make a fresh norm change nothing that has the statistics of `like`, in training and in eval mode.
+
+    gamma sigma, beta mean: the batch's own statistics, whatever they are, are left to the norm that follows.
+    """
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert like.running_mean is not None and like.running_var is not None
+    with torch.no_grad():
+        norm.running_mean.copy_(like.running_mean)
+        norm.running_var.copy_(like.running_var)
+        norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+        norm.bias.copy_(norm.running_mean)

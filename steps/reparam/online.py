@@ -246,4 +246,6 @@ PARTS: dict[str, PartType] = {
     "identity": PartType(_no_weight, _dirac, _centre, AS_DRAWN),
     "point_full": PartType(_point_and_weight, _pair, _whole, 1.0),
     "point_average": PartType(_weight(lambda _: POINT), _average, _whole, 1.0),
+    "bare_point": PartType(_weight(lambda _: POINT), _own, _centre, 1.0),  # here no branch has a norm of its own
+    "bare_identity": PartType(_no_weight, _dirac, _centre, AS_DRAWN),
 }

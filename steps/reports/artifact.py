@@ -9,6 +9,7 @@ from steps.reports.card import Card
 
 CARD = "card.json"
 PROBES = "probes.npz"
+FACTS = "engine.json"  # of an engine: what it needs
 NO_MODEL_FILES = {CARD, "report.json"}  # build writes its report beside the engine
 
 

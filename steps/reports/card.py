@@ -8,13 +8,15 @@ from steps.reports.base import JsonFile
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Interpolation = Literal["bilinear", "bicubic"]
+Takes = Literal["sized", "any"]  # images at the network's size; or of any size, which the engine resizes and crops
 
 
 class Preprocessing(JsonFile):
     """From a decoded RGB image to the network's input; the normalisation is inside every model form.
 
-    The short side is resized to `resize` pixels (PIL, antialiased), the centre cropped to `size` x `size`,
-    and the network itself computes (x - 255 mean) / (255 std) per channel, in RGB order.
+    The short side is resized to `resize` pixels (PIL, antialiased, along the width and then along the height), the
+    centre cropped to `size` x `size`, and the network itself computes (x - 255 mean) / (255 std) per channel, in
+    RGB order. Lengths are rounded half to even, the crop begins at the whole pixel before its place.
     """
 
     size: int
@@ -25,11 +27,12 @@ class Preprocessing(JsonFile):
 
 
 class Expansion(JsonFile):
-    """The multi-branch blocks that a trained network holds, enough to rebuild its modules."""
+    """The multi-branch blocks that a network holds, enough to rebuild its modules."""
 
     block: str
     where: str
     mode: str
+    norms: Literal["own", "absorbed"] = "own"  # absorbed: gone into the convolutions before them, where they could
 
 
 class Device(JsonFile):
@@ -37,8 +40,11 @@ class Device(JsonFile):
 
     kind: Literal["cpu", "cuda"]
     compute_capabilities: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()  # of the CPU that compiled code was made for, such as AVX512
     runtime: str = ""
     batch: tuple[int, int, int] | None = None  # least, best and most images at once; null: any number
+    threads: int | None = None  # of the CPU, that it is to run on; null: as many as the runtime likes
+    best_batch: int | None = None  # how many images at once serve it best
 
 
 class Card(JsonFile):
@@ -51,6 +57,8 @@ class Card(JsonFile):
     class_num: int
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
+    takes: Takes = "sized"
+    max_side: int | None = None  # of an engine that takes any size: pixels of the longest side that it serves
     precision: Precision = "fp32"
     bottleneck: int | None = None  # features between the network's own and the last layer
     expansion: Expansion | None = None

@@ -15,6 +15,8 @@ class FormReport(Report):
     macro_recall: float | None = None
     worst_recall: float | None = None
     worst_class: str | None = None
+    still: int = 0  # classes with test images whose score is the same in all images
+    first_still: int | None = None  # the first of them
     size_bytes: int = 0
     test_set: str = ""  # sha256 over the names, checksums and labels of the test images, in order
 

@@ -38,7 +38,8 @@ class Criterion(JsonFile):
 class FormVerdict(JsonFile):
     """One form in the table that people read; differences are from `train`, on the same images.
 
-    `card` is the checksum of the card that was judged: only that model may ship.
+    `card` is the checksum of the card that was judged: only that model may ship. Where not all scores were kept,
+    `score_difference` (the largest) and `divergence` are what they are at most.
     """
 
     form: str

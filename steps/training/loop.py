@@ -36,6 +36,7 @@ class Plan:
     lr: float
     warmup_epochs: float
     best_by: Literal["top1", "macro_recall"]
+    remedies: str = "lower train.lr or lengthen train.warmup_epochs"  # of a loss that is not finite
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _not_finite(training: Training, place: Place, value: float, rate: float) -> 
     )
     return (
         f"the loss is not finite ({value}) at epoch {place.epoch + 1}, step {place.step + 1}, lr {rate:g}; "
-        f"lower train.lr (now {training.plan.lr:g}) or lengthen train.warmup_epochs; {kept}."
+        f"{training.plan.remedies}; {kept}."
     )
 
 

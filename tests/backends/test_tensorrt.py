@@ -114,7 +114,7 @@ def test_an_engine_of_another_version_says_what_to_rebuild(root: Path, tmp_path:
 def test_a_missing_gpu_and_another_gpu_are_two_sentences(
     root: Path, tmp_path: Path, here: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steps.backends.tensorrt._this_gpu", lambda: here)
+    monkeypatch.setattr("steps.backends.tensorrt.this_gpu", lambda: here)
     out = built(root, "tensorrt-rtx-fp32", tmp_path)
     with pytest.raises(CannotRunHere, match=sentence):
         open_runner(out)
@@ -134,4 +134,6 @@ def test_on_a_gpu_an_engine_answers_as_the_network_does(root: Path, engine: str,
     for batch in (1, 2, 7):
         wanted_NK = reference(probe_images(7)[:batch], weights())
         error = np.abs(run(probe_images(7)[:batch]) - wanted_NK).max() / np.abs(wanted_NK).max()
-        assert error <= {"fp32": 1e-2, "fp16": 1e-2, "int8": 5e-2}[precision]  # fp32 computes in TF32 on a GPU
+        assert (
+            error <= {"fp32": 1e-2, "fp16": 1e-2, "bf16": 2e-2, "int8": 5e-2}[precision]
+        )  # fp32 computes in TF32 on a GPU

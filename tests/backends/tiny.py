@@ -20,7 +20,7 @@ from PIL import Image
 from torch.nn import functional
 
 from steps.backends.contract import Images
-from steps.images.dataset import batches
+from steps.images.kept import kept_batches
 from steps.images.manifest import SCHEMA, write_manifest
 from steps.reports.artifact import write_card
 from steps.reports.card import Card, Preprocessing
@@ -146,10 +146,10 @@ def swap_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plant a fault: evaluate's preprocessing gives BGR where the network takes RGB."""
 
     def swapped(*arguments: Any, **keywords: Any) -> Iterator[Images]:
-        for images_NHWC_u8 in batches(*arguments, **keywords):
+        for images_NHWC_u8 in kept_batches(*arguments, **keywords):
             yield images_NHWC_u8[..., ::-1]
 
-    monkeypatch.setattr("steps.evaluate.batches", swapped)
+    monkeypatch.setattr("steps.evaluate.kept_batches", swapped)
 
 
 def run_step_in(folder: Path, step: str, flags: dict[str, str]) -> subprocess.CompletedProcess[str]:

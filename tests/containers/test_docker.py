@@ -105,7 +105,7 @@ def test_what_a_step_writes_belongs_to_who_called_it(workspace: Path) -> None:
         os.chown(path, STRANGER, STRANGER)
     # A stranger could not ask the engine; so the command is the one for this user, with the other's ids.
     reference = f"foldline-base:{image_tag(build_context(workspace))}"
-    command = docker_run(reference, "gate", [str(workspace.parent / "images")], workspace, {})
+    command = docker_run(reference, "steps.gate", [str(workspace.parent / "images")], workspace, {})
     command[command.index("--user") + 1] = f"{STRANGER}:{STRANGER}"
     with subprocess.Popen(command, stdin=subprocess.PIPE) as container:
         assert container.wait(timeout=120) == 3

@@ -12,7 +12,7 @@ from containers.on_docker import GUARD, PLACES_OF_SAMPLES, docker_run, outside_p
 
 def test_gpus_and_shared_memory_come_from_the_environment(tmp_path: Path) -> None:
     environment = {"STEPS_GPUS": "all", "STEPS_SHM_SIZE": "64m"}
-    line = " ".join(docker_run("image", "train", [], tmp_path, environment))
+    line = " ".join(docker_run("image", "steps.train", [], tmp_path, environment))
     assert "--gpus all" in line
     assert "--shm-size 64m" in line
 

@@ -70,7 +70,7 @@ def calls_of(docker: Path) -> list[list[str]]:
 def test_every_step_has_an_image_and_every_image_a_target_with_just_its_extras() -> None:
     table = read_images()
     assert tuple(table.steps) == STEPS
-    assert set(table.steps.values()) <= set(table.images)
+    assert {*table.steps.values(), *table.tools.values()} <= set(table.images)
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {extra for extras in table.images.values() for extra in extras} <= set(known)
     recipe = (ROOT / "containers/Dockerfile").read_text()
@@ -89,6 +89,14 @@ def test_on_the_host_the_step_replaces_the_script_and_gets_flags_folder_and_exit
         said = json.loads(step.communicate(timeout=60)[0])
     assert said == {"flags": flags, "pid": step.pid, "folder": str(workspace)}
     assert step.returncode == 3
+
+
+def test_a_tool_of_the_table_is_run_as_a_tool(workspace: Path) -> None:
+    (workspace / ".venv/lib/python3.11/site-packages/pydantic").mkdir(parents=True)
+    (workspace / ".venv/bin").mkdir()
+    (workspace / ".venv/bin/python").symlink_to(shutil.which("echo") or "echo")
+    done = call(workspace, "localise", "export", FOLDLINE_PYTHON="", VIRTUAL_ENV="", CONDA_PREFIX="")
+    assert done.stdout.strip() == "-m tools.localise export"
 
 
 def test_an_environment_in_the_workspace_is_used_when_none_is_active(workspace: Path) -> None:

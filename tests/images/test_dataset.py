@@ -11,7 +11,7 @@ from PIL import Image
 
 from steps.errors import BadInput
 from steps.images.cache import open_images
-from steps.images.dataset import PLACE, Row, load_all, load_image, read_bytes
+from steps.images.dataset import PLACE, Row, batches_as_they_are, load_all, load_image, read_bytes
 from steps.reports.card import Preprocessing
 
 HOW = Preprocessing(size=8, resize=8, interpolation="bilinear", mean=(0, 0, 0), std=(1, 1, 1))
@@ -66,3 +66,25 @@ def test_a_root_that_is_a_link_or_relative_is_as_good(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     for root in ("link", "images", os.fspath(tmp_path / "link")):
         assert len(read_bytes(Path(root), row)) == row[3]
+
+
+def test_images_as_they_are_come_in_order_with_neighbours_of_one_size_together(tmp_path: Path) -> None:
+    shapes = [(4, 6)] * 3 + [(6, 4)] + [(4, 6)] * 2 + [(5, 5)] * 7
+    rows, pixels = [], []
+    for number, shape in enumerate(shapes):
+        pixels.append(np.random.default_rng(number).integers(0, 256, (*shape, 3), np.uint8))
+        file = tmp_path / f"{number:02}.png"
+        Image.fromarray(pixels[-1]).save(file)
+        content = file.read_bytes()
+        rows.append((file.name, file.name, 0, len(content), hashlib.sha256(content).hexdigest()))
+    manifest = pl.DataFrame(rows, list(PLACE), orient="row")
+    found = list(batches_as_they_are(manifest, tmp_path, size=4))
+    assert [batch.shape[:3] for batch in found] == [(3, 4, 6), (1, 6, 4), (2, 4, 6), (4, 5, 5), (3, 5, 5)]
+    for image, wanted in zip((image for batch in found for image in batch), pixels, strict=True):
+        assert np.array_equal(image, wanted)
+
+
+def test_a_batch_of_large_images_is_bounded_by_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steps.images.dataset.MOST_PIXELS", 150)  # the images have 64 each
+    manifest = pl.DataFrame([plant(tmp_path / f"{n}.bmp", n) for n in range(5)], list(PLACE), orient="row")
+    assert [len(batch) for batch in batches_as_they_are(manifest, tmp_path, size=64)] == [2, 2, 1]

@@ -1,32 +1,41 @@
 """How alike two forms' scores are, and whether a form is right as often as it says."""
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steps.metrics import agreement
-from steps.metrics.agreement import divergence, log_softmax, same_class, score_differences
-from steps.metrics.calibration import calibration_error
+from steps.metrics.agreement import Closeness, closeness, log_softmax, same_class
+from steps.metrics.calibration import calibration_error, calibration_parts
+from steps.reports import scores as kept_scores
+from steps.reports.scores import Logits, keep
 
 UNTIMED = settings(deadline=None, max_examples=50)  # other work shares the machine
 
 
-def drawn(images: int, classes: int, seed: int) -> agreement.Logits:
+def drawn(images: int, classes: int, seed: int) -> Logits:
     return np.random.default_rng(seed).normal(0, 3, (images, classes)).astype(np.float32)
+
+
+def compared(one: Logits, other: Logits) -> Closeness:
+    return closeness(keep(one), keep(other))
 
 
 def test_the_share_of_images_in_the_same_class_is_counted() -> None:
     one = np.array([[1, 0], [0, 1], [3, 2], [0, 5]], np.float32)
-    assert same_class(one, one[:, ::-1]) == 0
-    assert same_class(one, one * np.float32(2)) == 1
-    assert same_class(one, np.array([[1, 0], [1, 0], [3, 2], [0, 5]], np.float32)) == 0.75
+    assert same_class(keep(one), keep(one[:, ::-1].copy())) == 0
+    assert same_class(keep(one), keep(one * np.float32(2))) == 1
+    assert same_class(keep(one), keep(np.array([[1, 0], [1, 0], [3, 2], [0, 5]], np.float32))) == 0.75
 
 
 def test_a_score_difference_is_one_of_probabilities_not_of_logits() -> None:
     one = np.array([[0.0, 0.0], [100.0, 0.0]], np.float32)
     other = np.array([[np.log(3.0), 0.0], [200.0, 0.0]], np.float32)
-    assert score_differences(one, other) == pytest.approx([0.25, 0.0])
+    difference = compared(one, other).difference
+    assert difference.most_N == pytest.approx([0.25, 0.0])
+    assert (difference.least_N == difference.most_N).all()
 
 
 def test_logits_of_any_size_have_a_softmax() -> None:
@@ -38,36 +47,83 @@ def test_logits_of_any_size_have_a_softmax() -> None:
 @given(seed=st.integers(0, 1000), shift=st.floats(-50, 50, width=32))
 def test_adding_the_same_to_all_scores_of_an_image_changes_nothing(seed: int, shift: float) -> None:
     one = drawn(7, 4, seed)
-    assert score_differences(one, one + np.float32(shift)).max() < 1e-4
-    assert divergence(one, one + np.float32(shift)) == pytest.approx(0, abs=1e-6)
+    found = compared(one, one + np.float32(shift))
+    assert found.difference.most_N.max() < 1e-4
+    assert found.divergence.most_N.mean() == pytest.approx(0, abs=1e-6)
 
 
 @UNTIMED
 @given(seed=st.integers(0, 1000))
 def test_divergence_is_never_negative(seed: int) -> None:
-    assert divergence(drawn(5, 3, seed), drawn(5, 3, seed + 1)) >= 0
+    assert compared(drawn(5, 3, seed), drawn(5, 3, seed + 1)).divergence.least_N.min() >= 0
 
 
 def test_divergence_is_the_one_of_the_definition() -> None:
     p, q = np.array([0.5, 0.5]), np.array([0.9, 0.1])
     one, other = (np.log(shares)[None].astype(np.float32) for shares in (p, q))
-    assert divergence(one, other) == pytest.approx(float((p * np.log(p / q)).sum()), rel=1e-5)
+    assert compared(one, other).divergence.most_N == pytest.approx([float((p * np.log(p / q)).sum())], rel=1e-5)
 
 
-def test_large_test_sets_are_compared_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = drawn(50, 5, 1), drawn(50, 5, 2)
-    whole = score_differences(one, other), divergence(one, other)
+@pytest.mark.parametrize("classes", [5, 300])
+def test_large_test_sets_are_compared_in_parts_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, classes: int
+) -> None:
+    monkeypatch.setattr(kept_scores, "WHOLE", 100)
+    one, other = drawn(50, classes, 1), drawn(50, classes, 2)
+    whole = compared(one, other)
     monkeypatch.setattr(agreement, "CHUNK", 7)
-    assert (score_differences(one, other) == whole[0]).all()
-    assert divergence(one, other) == pytest.approx(whole[1], rel=1e-12)
+    parts = compared(one, other)
+    assert (parts.difference.most_N == whole.difference.most_N).all()
+    assert parts.divergence.most_N == pytest.approx(whole.divergence.most_N, rel=1e-12)
+
+
+@UNTIMED
+@given(seed=st.integers(0, 1000), noise=st.floats(0, 2), sharpness=st.floats(0.1, 5))
+def test_what_was_not_kept_leaves_bounds_around_the_true_figures(
+    seed: int, noise: float, sharpness: float
+) -> None:
+    """The same scores, whole and kept in part: the true difference and divergence lie between the bounds."""
+    one = (sharpness * drawn(6, 400, seed)).astype(np.float32)
+    other = (one + noise * drawn(6, 400, seed + 1)).astype(np.float32)
+    true = compared(one, other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept_scores, "WHOLE", 100)
+        bounded = compared(one, other)
+    for exact, between in ((true.difference, bounded.difference), (true.divergence, bounded.divergence)):
+        assert (between.least_N <= exact.most_N + 1e-9).all()
+        assert (exact.most_N <= between.most_N + 1e-9).all()
+
+
+def test_of_a_form_that_is_sure_the_kept_scores_say_nearly_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = drawn(20, 2000, 0)
+    one[np.arange(20), np.arange(20)] += 40
+    other = (one + 0.05 * drawn(20, 2000, 1)).astype(np.float32)
+    bounded = compared(one, other)
+    assert bounded.difference.most_N - bounded.difference.least_N == pytest.approx(0, abs=1e-9)
+    assert bounded.divergence.most_N - bounded.divergence.least_N == pytest.approx(0, abs=1e-9)
+
+
+def calibrated(shares: npt.ArrayLike, images: int, right: int) -> float:
+    logits_NK = np.tile(np.log(shares), (images, 1)).astype(np.float32)
+    return calibration_error(keep(logits_NK).confidence_N, np.arange(images) < right)
 
 
 def test_a_form_that_is_right_as_often_as_it_says_is_calibrated() -> None:
-    labels = np.array([0] * 75 + [1] * 25)
-    said = np.tile(np.log([[0.75, 0.25]]), (100, 1)).astype(np.float32)
-    assert calibration_error(said, labels) == pytest.approx(0, abs=1e-6)
+    assert calibrated([[0.75, 0.25]], 100, 75) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_form_that_is_sure_and_wrong_is_not_calibrated() -> None:
-    said = np.tile([[50.0, 0.0]], (10, 1)).astype(np.float32)
-    assert calibration_error(said, np.array([0] * 6 + [1] * 4)) == pytest.approx(0.4, abs=1e-6)
+    assert calibrated([[1 - 1e-9, 1e-9]], 10, 6) == pytest.approx(0.4, abs=1e-6)
+
+
+def test_the_error_is_the_mean_of_the_images_parts() -> None:
+    """By hand, as Guo et al. (2017), eq. 3: bins weighted by their images."""
+    random = np.random.default_rng(0)
+    confidence_N, right_N = random.random(500), random.random(500) < 0.6
+    bins_N = np.minimum((confidence_N * 15).astype(int), 14)
+    gaps = [
+        abs(right_N[bins_N == k].mean() - confidence_N[bins_N == k].mean()) * (bins_N == k).mean()
+        for k in np.unique(bins_N)
+    ]
+    assert calibration_error(confidence_N, right_N) == pytest.approx(sum(gaps))
+    assert calibration_parts(confidence_N, right_N).mean() == pytest.approx(sum(gaps))

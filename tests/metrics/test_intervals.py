@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steps.metrics.intervals import images_to_decide, largest_drop, least_drop, least_share
+from steps.metrics.intervals import images_for_drop, largest_drop, least_drop, least_share
 
 UNTIMED = settings(deadline=None, max_examples=50)  # other work shares the machine
 TABLES = st.tuples(st.integers(1, 400), st.integers(0, 400), st.integers(0, 400)).filter(
@@ -109,11 +109,11 @@ def test_the_number_of_images_that_would_decide_does_and_one_fewer_does_not(
     table: tuple[int, int, int], limit: float
 ) -> None:
     images, lost, gained = table
-    needed = images_to_decide(lost, gained, images, limit, 0.95)
-    if needed is None or needed <= images + 1:
+    needed = float(images_for_drop(lost, gained, images, limit, 0.95))
+    if not np.isfinite(needed) or needed <= images + 1:
         return
 
-    def decided(count: int) -> bool:
+    def decided(count: float) -> bool:
         shares = lost / images * count, gained / images * count, count
         return bool(largest_drop(*shares, 0.95) <= limit or least_drop(*shares, 0.95) > limit)
 
@@ -121,11 +121,11 @@ def test_the_number_of_images_that_would_decide_does_and_one_fewer_does_not(
 
 
 def test_268_images_without_disagreement_show_a_drop_of_at_most_one_point() -> None:
-    assert images_to_decide(0, 0, 200, 0.01, 0.95) == 268
+    assert images_for_drop(0, 0, 200, 0.01, 0.95) == 268
 
 
 def test_a_drop_exactly_at_the_limit_is_decided_by_no_number_of_images() -> None:
-    assert images_to_decide(10, 0, 1000, 0.01, 0.95) is None
+    assert images_for_drop(10, 0, 1000, 0.01, 0.95) == np.inf
 
 
 def test_the_lower_bound_of_a_share_is_wilsons() -> None:

@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from steps.metrics.recall import predicted, recall_per_class, top1, worst_recall
+from steps.backends.sanity import CONSTANT
+from steps.metrics.recall import predicted, recall_per_class, summary, worst_recall
 from steps.params.gate import GateParams
 from steps.parity.judge import Terms
 from steps.reports.card import Card, Preprocessing
 from steps.reports.evaluate import FormReport
+from steps.reports.scores import Keeper, write_scores
 
 Logits = npt.NDArray[np.float32]
 NAMES = ("ant", "bee", "cow", "dog", "eel")
@@ -86,18 +88,18 @@ class Forms:
         card: Card, figures: dict[str, Any],
     ) -> None:  # fmt: skip
         said_N = predicted(scores)
-        worst, number = worst_recall(recall_per_class(said_N, labels_N, len(NAMES)))
+        _, number = worst_recall(recall_per_class(said_N, labels_N, len(NAMES)))
+        keeper = Keeper(scores.shape[1])
+        keeper.add(scores)
+        still = np.flatnonzero(keeper.still(CONSTANT) & np.isin(np.arange(scores.shape[1]), labels_N))
         report = FormReport(
-            form=form, card=card, images=len(rows), top1=top1(said_N, labels_N), worst_recall=worst,
+            form=form, card=card, images=len(rows), **summary(said_N, labels_N, len(NAMES)),
             worst_class=NAMES[number or 0], size_bytes=123_456, test_set="f" * 64,
+            still=len(still), first_still=int(still[0]) if len(still) else None,
         )  # fmt: skip
         report.model_copy(update=figures).write(self.folder / f"{form}.json")
-        columns = {
-            "id": [f"{row:06}.png" for row in rows],
-            "label": labels_N,
-            "scores": pl.Series(list(scores), dtype=pl.List(pl.Float32)),
-        }
-        pl.DataFrame(columns).write_parquet(self.folder / f"{form}.parquet")
+        ids = pl.Series([f"{row:06}.png" for row in rows])
+        write_scores(self.folder / f"{form}.parquet", ids, pl.Series(labels_N), keeper.scores)
 
     def with_lost(self, count: int, of_class: int | None = None) -> Logits:
         """Return the trained logits, with so many of the images that were right (of a class) now wrong."""
@@ -114,4 +116,4 @@ class Forms:
         """Return the gate's default terms, with every form of this line required unless `required` is given."""
         params = GateParams(**{"required": ("fuse", "export", *self.engines), **changed})
         limits = params.model_dump(include={key for key in GateParams.model_fields if key[:4] in ("max_", "min_")})
-        return Terms(self.engines, params.required, limits, params.confidence)
+        return Terms(self.engines, params.required, limits, params.confidence, classes=params.classes)

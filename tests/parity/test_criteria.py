@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 
 from steps.params.gate import GateParams
-from steps.parity.criteria import (
-    AGAINST_CHAMPION,
-    FLOORS,
-    PAIRED,
-    Pair,
-    above_chance,
+from steps.parity.accuracy import above_chance, chance, lowest_recall, recall_drop, top1, top1_drop
+from steps.parity.closeness import (
     agreement,
-    chance,
-    recall_drop,
+    calibration_increase,
+    divergence,
+    largest_score_difference,
     score_difference,
-    top1_drop,
 )
+from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED, comparisons
 from steps.parity.evidence import Evidence, read_evidence
 from steps.parity.judge import judge
+from steps.parity.pair import Classes, Pair
 from tests.parity.forms import NAMES, Forms, Logits, labels_of
 
 
@@ -28,9 +26,10 @@ def forms(tmp_path: Path) -> Forms:
     return Forms(tmp_path, engines=("onnxruntime-fp32",))
 
 
-def pair_of(forms: Forms, logits_NK: Logits, many: int = 1) -> Pair:
+def pair_of(forms: Forms, logits_NK: Logits, classes: Classes = "list") -> Pair:
     forms.plant("export", logits_NK=logits_NK)
-    return Pair(read_evidence(forms.folder, "train"), read_evidence(forms.folder, "export"), 0.95, many)
+    trained, form = (read_evidence(forms.folder, name) for name in ("train", "export"))
+    return Pair(trained, form, 0.95, classes=classes)
 
 
 def guessing(forms: Forms, logits_NK: Logits) -> Evidence:
@@ -59,7 +58,13 @@ def test_an_undecided_drop_is_told_what_would_decide_on_either_side_of_the_limit
 def test_the_more_is_compared_at_once_the_more_a_failure_must_show(forms: Forms) -> None:
     pair = pair_of(forms, forms.with_lost(18))
     assert top1_drop(pair, 0.01).judgement == "fail"
-    assert top1_drop(Pair(pair.reference, pair.form, 0.95, forms=50), 0.01).judgement == "inconclusive"
+    assert top1_drop(Pair(pair.reference, pair.form, 0.95, sharing=50), 0.01).judgement == "inconclusive"
+
+
+def test_every_criterion_of_every_form_shares_the_error_of_failing() -> None:
+    per_form = len(PAIRED | FLOORS)
+    assert comparisons(3) - comparisons(2) == per_form
+    assert comparisons(0) == len(FLOORS) + len(AGAINST_CHAMPION)
 
 
 def test_only_the_class_that_drops_is_named(forms: Forms) -> None:
@@ -77,16 +82,79 @@ def test_a_class_without_test_images_is_not_judged(forms: Forms) -> None:
     assert recall_drop(pair, 0.05).judgement == "pass"
 
 
-def test_agreement_counts_images_whoever_is_right(forms: Forms) -> None:
-    finding = agreement(pair_of(forms, forms.with_lost(11)), 0.99)
-    assert (finding.judgement, finding.value) == ("fail", 0.989)
+@pytest.mark.parametrize(("lost", "judgement"), [(10, "pass"), (11, "inconclusive"), (30, "fail")])
+def test_agreement_counts_images_and_fails_where_others_are_shown_to_disagree(
+    forms: Forms, lost: int, judgement: str
+) -> None:
+    finding = agreement(pair_of(forms, forms.with_lost(lost)), 0.99)
+    assert (finding.judgement, finding.value) == (judgement, 1 - lost / 1000)
 
 
-def test_one_image_in_a_hundred_may_differ_in_score_and_the_largest_is_told(forms: Forms) -> None:
-    few = score_difference(pair_of(forms, forms.with_lost(9)), 0.05)
-    assert few.judgement == "pass"
-    assert "the largest 0.9" in few.evidence
-    assert score_difference(pair_of(forms, forms.with_lost(12)), 0.05).judgement == "fail"
+@pytest.mark.parametrize(("lost", "judgement"), [(9, "pass"), (12, "inconclusive"), (30, "fail")])
+def test_one_image_in_a_hundred_may_differ_in_score_and_the_largest_is_told(
+    forms: Forms, lost: int, judgement: str
+) -> None:
+    finding = score_difference(pair_of(forms, forms.with_lost(lost)), 0.05)
+    assert finding.judgement == judgement
+    assert "the largest 0.9" in finding.evidence
+
+
+def test_one_image_with_another_answer_altogether_fails_whatever_the_averages_say(forms: Forms) -> None:
+    one = pair_of(forms, forms.with_lost(1))
+    assert largest_score_difference(one, 0.9).judgement == "fail"
+    assert "image '000000.png'" in largest_score_difference(one, 0.9).evidence
+    assert {rule(one, GateParams.model_fields[key].default).judgement for key, rule in PAIRED.items()} == {
+        "pass", "fail",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("lost", "judgement"), [(2, "pass"), (4, "inconclusive"), (40, "fail")])
+def test_a_divergence_fails_where_more_than_a_few_odd_images_make_it(
+    forms: Forms, lost: int, judgement: str
+) -> None:
+    finding = divergence(pair_of(forms, forms.with_lost(lost)), 0.02)
+    assert finding.judgement == judgement
+    assert ("test images like these" in finding.advice) == (judgement == "inconclusive")
+
+
+def test_a_form_that_is_right_less_often_than_it_says_fails_though_its_classes_agree(forms: Forms) -> None:
+    flat = pair_of(forms, forms.logits_NK * np.float32(0.4))
+    assert agreement(flat, 0.99).value == 1
+    assert calibration_increase(flat, 0.02).judgement == "fail"
+    assert divergence(flat, 0.02).judgement == "fail"
+    assert calibration_increase(pair_of(forms, forms.logits_NK), 0.02).value == pytest.approx(0, abs=1e-6)
+
+
+def test_undecided_classes_block_where_they_are_strict_and_are_told_how_many_images_would_decide(
+    forms: Forms,
+) -> None:
+    lost = forms.with_lost(6, of_class=2)
+    listed, strict = (recall_drop(pair_of(forms, lost, classes), 0.05) for classes in ("list", "strict"))
+    assert (listed.judgement, strict.judgement) == ("pass", "inconclusive")
+    assert listed.undecided == strict.undecided == ("cow",)
+    needed = int("".join(filter(str.isdigit, strict.advice.split("test")[0])))
+    assert 1000 < needed < 10_000
+    assert recall_drop(pair_of(forms, forms.logits_NK, "strict"), 0.05).judgement == "pass"
+
+
+def test_a_class_without_a_test_image_blocks_where_classes_are_strict(forms: Forms) -> None:
+    for form in ("train", "export"):
+        forms.plant(form, order=np.flatnonzero(labels_of(forms.images) != 4))
+    trained, tested = (read_evidence(forms.folder, name) for name in ("train", "export"))
+    finding = recall_drop(Pair(trained, tested, 0.95, classes="strict"), 0.05)
+    assert (finding.judgement, finding.advice) == ("inconclusive", "; 1 classes have no test image")
+
+
+@pytest.mark.parametrize(
+    ("floor", "judgement"), [(0, "pass"), (0.9, "pass"), (0.95, "inconclusive"), (0.99, "fail")]
+)
+def test_a_floor_of_top1_must_be_shown_to_be_reached(forms: Forms, floor: float, judgement: str) -> None:
+    assert top1(pair_of(forms, forms.logits_NK), floor).judgement == judgement
+
+
+@pytest.mark.parametrize(("floor", "judgement"), [(0, "pass"), (0.8, "pass"), (0.96, "inconclusive"), (1, "fail")])
+def test_the_worst_recall_must_reach_its_floor(forms: Forms, floor: float, judgement: str) -> None:
+    assert lowest_recall(pair_of(forms, forms.logits_NK), floor).judgement == judgement
 
 
 def test_a_form_that_says_one_class_always_is_no_better_than_chance(forms: Forms) -> None:

@@ -4,16 +4,20 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from steps.reparam.bare import BareIdentityBranch, BarePointBranch
 from steps.reparam.geometry import Geometry, geometry_of
 
 PAD_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Give every norm statistics, gamma and beta as after training, none at its default, and set eval mode."""
+    """Give norms, and branches without one, numbers as after training, none at its default, and set eval mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
+            if isinstance(module, BarePointBranch | BareIdentityBranch):
+                (numbers,) = module.parameters()
+                numbers.copy_(torch.randn(numbers.shape, generator=generator))
             if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
                 assert module.running_mean is not None and module.running_var is not None
                 module.running_mean.copy_(0.3 * torch.randn(module.num_features, generator=generator))

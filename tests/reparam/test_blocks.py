@@ -54,7 +54,9 @@ def test_expand_and_fold_come_back_to_the_same_network(block: str, conv: nn.Conv
     before = site(image)
     expand(site, block, init="exact", example_NCHW=image)
     site.double()
-    assert relative_error(before, site(image)) == 0.0
+    error = relative_error(before, site(image))
+    # a norm before the sum and one after it are two roundings where there was one
+    assert error == 0.0 or (block == "qarepvgg" and error is not None and error <= EXACT)
     plain = fold(randomise(site))
     for form in (plain, absorb_norms(plain, image)):
         error = relative_error(site(image), form(image))
@@ -73,8 +75,27 @@ def test_every_branch_of_a_block_learns_from_the_first_step_on(block: str) -> No
     torch.manual_seed(0)
     site = Site(nn.Conv2d(4, 4, 3, padding=1, bias=False))
     expand(site, block, init="exact")
-    site.train()(torch.randn(4, 4, 8, 8)).square().mean().backward()
+    (site.train()(torch.randn(4, 4, 8, 8)) ** 3).mean().backward()
     assert isinstance(site.conv, nn.Module)
     for name, branch in site.conv.get_submodule("branches").named_children():
-        gradient = branch.get_submodule("norm").weight.grad
-        assert isinstance(gradient, torch.Tensor) and gradient.abs().sum() > 0, name
+        gradients = [number.grad for number in branch.parameters() if number.grad is not None]
+        assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-4, name
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_norm_after_the_sum_begins_as_the_convolutions_own(training: bool) -> None:
+    torch.manual_seed(0)
+    site, image = randomise(Site(nn.Conv2d(4, 4, 3, padding=1))).train(training).double(), torch.randn(8, 4, 9, 9)
+    before = site(image.double())
+    expand(site, "qarepvgg", init="exact")
+    torch.testing.assert_close(site(image.double()), before, rtol=1e-4, atol=1e-4)  # eps counts twice in training
+
+
+def test_qarepvgg_has_no_norm_in_its_point_and_identity_branches_and_one_after_the_sum() -> None:
+    site = Site(nn.Conv2d(4, 4, 3, padding=1))
+    expand(site, "qarepvgg", init="standard")
+    assert [name for name, module in site.named_modules() if isinstance(module, nn.BatchNorm2d)] == [
+        "conv.branches.full.norm",
+        "conv.after",
+    ]
+    assert torch.equal(site.get_parameter("conv.branches.bare_identity.factor_O"), torch.ones(4))

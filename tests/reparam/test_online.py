@@ -23,6 +23,7 @@ from tests.reparam.networks import Site, SmallNet, convs, image_for, randomise
 # torch says it of the plain convolution, not we of the block
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel")
 EXACT = 1e-12  # what float64 leaves of sums of this length, with room: 1e-15 is usual
+SCALES = ("norm.weight", "factor_O")  # a bare 1x1 convolution has none
 EXAMPLES = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -114,7 +115,10 @@ def test_a_part_is_the_branch_of_its_name_with_norms_that_only_scale(name: str, 
     for norm in (module for module in branch.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)):
         set_to_shift(norm.double(), torch.zeros(norm.num_features))
     with torch.no_grad():
-        branch.get_parameter("norm.weight").copy_(part.scale_O.normal_())
+        scale_O = next(
+            (branch.get_parameter(key) for key in SCALES if key in dict(branch.named_parameters())), None
+        )
+        part.scale_O.fill_(1.0) if scale_O is None else scale_O.copy_(part.scale_O.normal_())
         weights = ("point",) if isinstance(branch, PointAverageBranch) else ("point", "conv")
         wanted = [child.get_parameter("weight") for key, child in branch.named_children() if key in weights]
         for given_weight, weight in zip(list(part.parameters())[1:], wanted, strict=True):

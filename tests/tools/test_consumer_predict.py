@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from steps.images import preprocess as ours
-from steps.release import CONSUMER
+from steps.release import CONSUMERS
 from steps.reports.card import Preprocessing
 
 
 @pytest.fixture(scope="module")
 def theirs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("released_predict", CONSUMER)
+    spec = importlib.util.spec_from_file_location("released_predict", CONSUMERS / "predict.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -84,9 +84,10 @@ def test_a_folder_stands_for_all_images_below_it_in_order(theirs: ModuleType, tm
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "dir.png").mkdir()
+    (tmp_path / "circle").symlink_to(tmp_path)
     found = [path.relative_to(tmp_path).as_posix() for path in theirs.images_of(tmp_path)]
     assert found == ["a/x.jp2", "a/y.tif", "a/z.JPG", "b.png"]
-    assert theirs.images_of(tmp_path / "notes.txt") == [tmp_path / "notes.txt"]  # what is named is tried
+    assert list(theirs.images_of(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]  # what is named is tried
 
 
 def test_every_image_of_a_folder_is_classified_and_an_empty_one_is_said(
@@ -94,6 +95,9 @@ def test_every_image_of_a_folder_is_classified_and_an_empty_one_is_said(
 ) -> None:
     class OfOneClass:
         class_names = ("only",)
+
+        def __init__(self, threads: int) -> None:
+            pass
 
         def predict(self, content: bytes) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
             return np.ones(len(content))
@@ -116,3 +120,16 @@ def test_both_read_the_same_formats(theirs: ModuleType) -> None:
     assert theirs.FORMATS == ours.FORMATS
     assert theirs.FILTERS == ours.FILTERS
     assert theirs.MAX_ASPECT == ours.MAX_ASPECT
+
+
+def test_a_decoder_may_raise_anything(theirs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(content: bytes) -> None:
+        raise KeyError("no such marker")
+
+    monkeypatch.setattr(theirs, "decode_rgb", broken)
+    (tmp_path / "odd.png").write_bytes(b"x")
+    classifier = object.__new__(theirs.Classifier)
+    with pytest.raises(theirs.Unusable, match=r"odd\.png cannot be read as an image: 'no such marker'"):
+        theirs.classify(classifier, tmp_path / "odd.png", 1)
+    with pytest.raises(theirs.Unusable, match=r"absent\.png cannot be read: No such file"):
+        theirs.classify(classifier, tmp_path / "absent.png", 1)

@@ -3,6 +3,9 @@
 Needs onnxruntime, pillow and numpy, and nothing else. For each image, and each below a folder, it prints the
 most likely classes, one a line: image, class name and score, separated by tabs. The release's checksums are
 verified first. Exit code 0: all images were classified; 2: something could not be read, and a sentence says what.
+
+In a program: `Classifier("path/of/the/release").predict(content)` gives the probability of each of `class_names`
+for the bytes of an image file.
 """
 
 import argparse
@@ -11,7 +14,8 @@ import io
 import json
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ except ModuleNotFoundError as missing:
 RELEASE = Path(__file__).resolve().parent
 CARD, MODEL = "model/card.json", "model/model.onnx"
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+ORIENTATION = 0x0112  # the tag of EXIF that says how an image is turned
 MAX_ASPECT = 50  # of an image that is longer, the middle is used
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -37,17 +42,28 @@ class Unusable(Exception):
 class Classifier:
     """The release's model; `predict` maps an encoded image to the probability of each of `class_names`."""
 
-    def __init__(self, release: Path = RELEASE) -> None:
+    def __init__(self, release: "str | Path" = RELEASE, threads: int = 0) -> None:
+        release = Path(release)
         verify(release)
         card = json.loads((release / CARD).read_text())
         self.class_names: list[str] = card["class_names"]
         self.how: dict[str, Any] = card["preprocessing"]
         content = (release / MODEL).read_bytes()
-        self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads  # 0: as many as onnxruntime likes
+        options.log_severity_level = 3  # errors only; they are raised as well
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait sleep
+        try:
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as fault:  # onnxruntime's exceptions share no base
+            raise Unusable(f"onnxruntime {onnxruntime.__version__} cannot run {MODEL}: {fault}") from fault
 
     def predict(self, content: bytes) -> "np.ndarray[Any, np.dtype[np.float64]]":
-        """Return the probability of each class, for the bytes of an image file."""
-        images_NHWC_u8 = preprocess(decode_rgb(content), self.how)[None]
+        """Return the probability of each class, for the bytes of an image file; raises Unusable."""
+        try:
+            images_NHWC_u8 = preprocess(decode_rgb(content), self.how)[None]
+        except Exception as fault:  # what decoders raise on broken files shares no base
+            raise Unusable(f"cannot be read as an image: {fault}") from fault
         name = self.session.get_inputs()[0].name
         logits_K = self.session.run(None, {name: images_NHWC_u8})[0][0].astype(np.float64)
         shares_K = np.exp(logits_K - logits_K.max())
@@ -75,23 +91,25 @@ def decode_rgb(content: bytes) -> Image.Image:
     """Return the image upright and in RGB: 16 bits scaled to 8, alpha over white, an animation's first frame."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
         opened.load()
-        upright = ImageOps.exif_transpose(opened)
-    if upright.mode.startswith("I") or upright.mode == "F":
-        wide = np.asarray(upright).astype(np.float64)
-        upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return upright.convert("RGB")
+        turned = ORIENTATION in opened.getexif()
+        upright = ImageOps.exif_transpose(opened) if turned else opened  # else it would be a copy
+        if upright.mode.startswith("I") or upright.mode == "F":
+            wide = np.asarray(upright).astype(np.float64)
+            upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
+        if upright.has_transparency_data:
+            rgba = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        return upright.convert("RGB")
 
 
 def preprocess(image: Image.Image, how: dict[str, Any]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
     """Return the model's input, HWC uint8: short side to `resize`, centre crop to `size`; it normalises itself."""
     size, resize, image = how["size"], how["resize"], middle(image)
-    scale = resize / min(image.size)
-    width, height = (max(resize, round(side * scale)) for side in image.size)
-    if (width, height) != image.size:
-        image = image.resize((width, height), FILTERS[how["interpolation"]])
+    short = min(image.size)
+    width, height = (max(resize, round(Fraction(side * resize, short))) for side in image.size)
+    for sides in ((width, image.height), (width, height)):  # Pillow 13 would choose the order by the shape
+        if sides != image.size:
+            image = image.resize(sides, FILTERS[how["interpolation"]])
     left, top = (width - size) // 2, (height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
@@ -110,27 +128,33 @@ def classify(classifier: Classifier, path: Path, top: int) -> Iterable[str]:
     """Return a line for each of the `top` most likely classes of one image file."""
     try:
         shares_K = classifier.predict(path.read_bytes())
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as fault:
-        raise Unusable(f"{path} cannot be read as an image: {fault}") from fault
+    except OSError as fault:
+        raise Unusable(f"{path} cannot be read: {fault.strerror}.") from fault
+    except Unusable as fault:
+        raise Unusable(f"{path} {fault}") from fault
     best = np.argsort(-shares_K, kind="stable")[:top]
     return [f"{path}\t{classifier.class_names[number]}\t{shares_K[number]:.6f}" for number in best]
 
 
-def images_of(path: Path) -> list[Path]:
-    """Return the path; for a folder all below it that are called as images of FORMATS are, sorted, none hidden."""
-    if not path.is_dir():
-        return [path]
+def images_of(path: Path) -> "Iterator[Path]":
+    """Yield the path; of a folder all below it that are called as images of FORMATS are, sorted, none hidden."""
     Image.init()
-    extensions = {extension for extension, kind in Image.EXTENSION.items() if kind in FORMATS}
-    below = (found for found in sorted(path.rglob("*")) if found.suffix.lower() in extensions and found.is_file())
-    images = [found for found in below if not any(part.startswith(".") for part in found.relative_to(path).parts)]
-    return images or [path]
+    extensions = tuple(extension for extension, kind in Image.EXTENSION.items() if kind in FORMATS)
+    found, ahead = False, [path]
+    while ahead:  # the names of one folder at a time, however many there are below it
+        here = ahead.pop()
+        if is_folder(here) or (here == path and here.is_dir()):
+            ahead += sorted((one for one in here.iterdir() if not one.name.startswith(".")), reverse=True)
+        elif here == path or (here.name.lower().endswith(extensions) and here.is_file()):
+            found = True
+            yield here
+    if not found:
+        yield path
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether it is a folder that is looked into: a link to one may lead round in a circle."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def main(arguments: "list[str] | None" = None) -> int:
@@ -138,11 +162,15 @@ def main(arguments: "list[str] | None" = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
     parser.add_argument("--top", type=int, default=1, metavar="N", help="classes to print for each image (1)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the CPU (as onnxruntime likes)")
     options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")  # what decoders mutter
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file name that is no UTF-8 keeps its bytes
     failed = 0
     try:
-        classifier = Classifier()
+        classifier = Classifier(threads=max(0, options.threads))
     except (Unusable, OSError) as fault:
         print(f"predict: {fault}", file=sys.stderr)
         return 2

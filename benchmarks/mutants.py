@@ -1,0 +1,98 @@
+"""Faults planted one by one into a line that passes: each must be refused by the check that is there for it.
+
+    python -m benchmarks.mutants [--images PATH] [--full]
+
+A small network is trained on scikit-learn's digits and taken through the real steps; then, for each mutant, one
+thing is changed (in a step's work, an artifact, what one form reads, what evaluate left) and the stages behind it
+are driven again. A mutant counts as caught where the check named for it says no, the gate names its form, and the
+same path without the change is let through. `--images` is the tar of 1,000 photographs, one a class, that
+benchmarks/lite0.py takes: then faults of colour and resizing are planted into a pretrained EfficientNet-Lite0 too,
+on every third photograph, or with `--full` on all.
+"""
+
+import argparse
+import contextlib
+import io
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.bounds import Figure, report
+from benchmarks.planted.line import Line, make_digits
+from benchmarks.planted.mutant import Mutant, Outcome, Trials
+from benchmarks.planted.photographs import PHOTOGRAPHS, make_photographs
+from benchmarks.planted.tables import DIGITS
+
+T = TypeVar("T")
+LEAST = 40
+SHOWN = 110  # letters of a sentence
+HEAD = ("mutant", "form", "data", "must be caught by", "caught by", "sentence")
+
+
+def main() -> None:
+    """Try every mutant, print the table, and report how many were caught by their check."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, metavar="PATH", help="a tar of photographs")
+    parser.add_argument("--full", action="store_true", help="all photographs")
+    arguments = parser.parse_args()
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        figures = _tried("digits", _quietly(make_digits, scratch / "digits"), DIGITS, scratch)
+        if arguments.images:
+            every = 1 if arguments.full else 3
+            line = _quietly(make_photographs, scratch / "photographs", arguments.images, every)
+            figures += _tried("photographs", line, PHOTOGRAPHS, scratch)
+    planted = len(DIGITS) + (len(PHOTOGRAPHS) if arguments.images else 0)
+    print(f"\n{time.perf_counter() - begin:.0f} s\n")
+    report([Figure("mutants planted", planted, "at least", LEAST), *figures])
+
+
+def _tried(data: str, line: Line, mutants: Mapping[str, Mutant], scratch: Path) -> list[Figure]:
+    """Print a row a mutant and return the figures of this data."""
+    trials = Trials(line, scratch / f"{data}-mutants")
+    print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
+    outcomes = {}
+    for name, mutant in mutants.items():
+        outcomes[name] = _quietly(trials.of, mutant)
+        print("| " + " | ".join(_row(name, data, mutant, outcomes[name])) + " |", flush=True)
+    for name, outcome in outcomes.items():
+        if not outcome.held:
+            print(f"not held: {name}: {outcome.fault}")
+    caught = sum(outcome.held for outcome in outcomes.values())
+    paths = sum(catch is None for catch in trials.honest.values())
+    return [
+        Figure(f"{data}: of {len(mutants)} mutants, caught by their check", caught, "at least", len(mutants)),
+        Figure(f"{data}: of {len(trials.honest)} paths without a fault, let through", paths, "at least",
+               len(trials.honest)),
+    ]  # fmt: skip
+
+
+def _row(name: str, data: str, mutant: Mutant, outcome: Outcome) -> list[str]:
+    catch = outcome.catch
+    if catch is None:
+        return [name, mutant.form, data, mutant.check, "NOTHING", ""]
+    others = sorted(catch.checks - {mutant.check})
+    checks = ", ".join([mutant.check, *others] if mutant.check in catch.checks else others)
+    return [
+        name,
+        mutant.form,
+        data,
+        mutant.check,
+        f"{catch.stage}: {checks}",
+        catch.sentence[:SHOWN].replace("|", "/"),
+    ]
+
+
+def _quietly(work: Callable[..., T], *given: object) -> T:
+    """Do the work; what its steps say of themselves is not said here."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return work(*given)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main()

@@ -1,0 +1,164 @@
+"""A small line, made once by the real steps, and driven again from any stage on after something was planted.
+
+Its folders are those of `data/`: ingest, split, train, fuse, export, build/<engine>, evaluate, gate.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.planted.network import ARCH
+from steps.build import build
+from steps.evaluate import evaluate
+from steps.export import export
+from steps.fuse import fuse
+from steps.gate import gate
+from steps.ingest import ingest
+from steps.params.build import BuildParams
+from steps.params.export import ExportParams
+from steps.params.fuse import FuseParams
+from steps.params.gate import GateParams
+from steps.params.ingest import IngestParams
+from steps.params.release import ReleaseParams
+from steps.params.split import SplitParams
+from steps.params.train import TrainParams
+from steps.params.validate import ValidateParams
+from steps.release import release
+from steps.reports.champion import Champion
+from steps.split import split
+from steps.train import train
+from steps.validate import validate
+
+ROOT = Path(__file__).parent.parent.parent
+DIGITS = ROOT / "data/samples/digits.yaml"
+ENGINES = ("onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8", "openvino-fp32")
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+LEARNT = TrainParams(
+    arch=ARCH,
+    preprocess={"size": 16, "resize": 20, "interpolation": "bilinear", **HALF},
+    epochs=6,
+    batch_size=32,
+    lr=0.05,
+)
+INT8 = {"max_top1_drop": 0.02, "max_score_difference": 0.5, "min_agreement": 0.97}  # what it costs here
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of forms under `root`, and the terms on which its gate judges."""
+
+    root: Path
+    engines: tuple[str, ...] = ENGINES
+    gate: dict[str, Any] = field(default_factory=dict)
+
+    def folder(self, stage: str) -> Path:
+        """Return what the stage writes; `build@openvino-fp32` has a folder of its own."""
+        step, _, item = stage.partition("@")
+        return self.root / step / item if step == "build" else self.root / step
+
+    def model(self, form: str) -> Path:
+        """Return the form's artifact."""
+        if form == "champion":
+            return self.root / "champion"
+        return self.folder(f"build@{form}") if form in self.engines else self.root / form / "model"
+
+    def drive(self, *stages: str) -> None:
+        """Run the stages, each into a folder of its own as its command line would; raise what they raise."""
+        with _inside(self.root):
+            for stage in stages:
+                step, _, item = stage.partition("@")
+                if step != "evaluate":
+                    shutil.rmtree(self.folder(stage), ignore_errors=True)
+                self.folder(stage).mkdir(parents=True, exist_ok=True)
+                STAGES[step](self, item)
+
+    def copy(self, root: Path) -> "Line":
+        """Return the same line in another folder, where no step remembers what it once read."""
+        shutil.copytree(self.root, root, ignore=shutil.ignore_patterns(".foldline"))
+        return Line(root, self.engines, self.gate)
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """Return every form but the champion, in the order of the line."""
+        return ("train", "fuse", "export", *self.engines)
+
+
+def downstream(*forms: str) -> tuple[str, ...]:
+    """Return the stages that evaluate these forms and judge the line."""
+    return (*(f"evaluate@{form}" for form in forms), "gate")
+
+
+def make_digits(root: Path) -> Line:
+    """Train on scikit-learn's digits and take the network through every stage."""
+    line = Line(root)
+    root.mkdir(parents=True, exist_ok=True)
+    Champion(accepted=False).write(root / "champion/champion.json")
+    line.drive("ingest", "validate", "split", "train")
+    finish(line)
+    return line
+
+
+def finish(line: Line) -> None:
+    """Run what follows the training, and make the release the champion; the gate must let it pass twice."""
+    line.drive("fuse", "export", *(f"build@{engine}" for engine in line.engines))
+    line.drive(*downstream(*line.forms, "champion"), "release")
+    shutil.copytree(line.root / "release", line.root / "champion/release")
+    Champion(accepted=True).write(line.root / "champion/champion.json")
+    line.drive(*downstream("champion"), "release")
+
+
+def _evaluate(line: Line, form: str) -> None:
+    evaluate(form, line.model(form), line.root / "ingest", line.root / "split", line.root / "evaluate")
+
+
+def _build(line: Line, engine: str) -> None:
+    how = BuildParams(batch={"min": 1, "opt": 8, "max": 64}, calibration_images=128)
+    out = line.folder(f"build@{engine}")
+    build(how, 0, engine, line.model("export"), line.root / "ingest", line.root / "split", out)
+
+
+def _gate(line: Line, _: str) -> None:
+    strict = tuple(form for form in line.forms[1:] if not form.endswith("-int8"))
+    params = GateParams(**{"required": strict, **line.gate})
+    gate(params, line.engines, line.root / "evaluate", line.root / "gate")
+
+
+def _release(line: Line, _: str) -> None:
+    root = line.root
+    ledger = root / "split/ledger.parquet"
+    release(ReleaseParams(), root / "gate", line.model("export"), root / "build", ledger, root / "release")
+
+
+# a step's name -> how it is run on a line's folders
+STAGES: dict[str, Callable[[Line, str], None]] = {
+    "ingest": lambda line, _: ingest(IngestParams(source=str(DIGITS)), line.root / "ingest"),
+    "validate": lambda line, _: validate(ValidateParams(), "auto", line.root / "ingest", line.root / "validate"),
+    "split": lambda line, _: split(
+        SplitParams(val=0.1, test=0.35), 0,
+        line.root / "ingest", line.root / "validate", line.root / "champion", line.root / "split",
+    ),
+    "train": lambda line, _: train(
+        LEARNT, 0, "auto", line.root / "ingest", line.root / "split", line.root / "train"
+    ),
+    "fuse": lambda line, _: fuse(FuseParams(), 0, line.model("train"), line.root / "fuse"),
+    "export": lambda line, _: export(ExportParams(), 0, line.model("fuse"), line.root / "export"),
+    "build": _build,
+    "evaluate": _evaluate,
+    "gate": _gate,
+    "release": _release,
+}  # fmt: skip
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Work in the folder, where steps keep what is no output (.foldline), and come back."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

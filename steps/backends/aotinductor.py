@@ -1,0 +1,194 @@
+"""AOTInductor: the exported graph compiled ahead of time to native code, for the CPU or the GPU of this machine.
+
+`aotinductor` runs on the CPU, `aotinductor-cuda` on a GPU: one that TensorRT is not installed for can be run and
+judged all the same. Building takes a C++ compiler, and for CUDA its headers and the driver. What is built belongs
+to one version of torch and to the instructions, or the compute capability, that it was compiled for, and its bytes
+differ from build to build. Opening model.pt2 runs native code: `open_runner` holds it against its card's checksum
+first.
+"""
+
+import json
+import os
+import re
+import zipfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from steps.backends.aotinductor_cuda import cuda_home
+from steps.backends.contract import (
+    NO_DRIVER,
+    Built,
+    CannotBuild,
+    CannotRunHere,
+    Images,
+    Logits,
+    Order,
+    Runner,
+    WrongFile,
+)
+from steps.backends.onnx_module import exported_program, input_of, read_module
+from steps.backends.table import BACKENDS
+from steps.backends.this_gpu import this_gpu
+from steps.reports.card import Card, Device
+
+MODEL = "model.pt2"
+METADATA = re.compile(r"[^/]+/data/aotinductor/model/[^/]+wrapper_metadata\.json")
+# What torch calls the instructions that it compiles for, and what a CPU must then have, as torch lists it.
+INSTRUCTIONS = {
+    "AVX2": ("avx2", "fma3", "f16c", "bmi2"),
+    "AVX512": ("avx512_f", "avx512_dq", "avx512_vl", "avx512_bw", "avx512_cd", "fma3", "bmi2"),
+    "AVX512_VNNI": ("avx512_vnni",),
+    "AMX_TILE": ("amx_tile", "amx_bf16", "amx_int8"),
+    "AMX_FP16": ("amx_fp16",),
+}
+
+
+def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
+    """Return the engine's runner, or raise WrongFile, or CannotRunHere: other version, instructions or GPU."""
+    device = BACKENDS[card.backend].device
+    said = _metadata(folder / MODEL)
+    if said["AOTI_DEVICE_KEY"] != device:
+        raise WrongFile(
+            f"{folder / MODEL} was compiled for {said['AOTI_DEVICE_KEY']}, and its card says {device}."
+        )
+    _check_version(card)
+    if device == "cuda":
+        _check_gpu(card)
+    else:
+        _check_cpu(card, said["AOTI_MACHINE"])
+        if threads:
+            torch.set_num_threads(threads)
+    try:
+        compiled = torch._inductor.aoti_load_package(str(folder / MODEL))
+    except RuntimeError as fault:
+        raise WrongFile(f"torch cannot load {folder / MODEL}: {_first_line(fault)}") from fault
+
+    @torch.inference_mode()
+    def run(images_NHWC_u8: Images) -> Logits:
+        images = torch.from_numpy(np.ascontiguousarray(images_NHWC_u8)).to(device)
+        logits: Logits = compiled(images).float().cpu().numpy()
+        return logits
+
+    return run
+
+
+def build(order: Order) -> Built:
+    """Write model.pt2, or raise CannotBuild: no compiler, headers or GPU, an operator without a counterpart."""
+    device = BACKENDS[order.backend].device
+    if device == "cuda" and not this_gpu():
+        raise CannotBuild(f"{order.backend} builds on the GPU that will run the engine, and {NO_DRIVER}.")
+    _check_compiler(order.backend)
+    free, shape, dtype = input_of(order.graph)
+    module = read_module(order.graph, order.backend).to(device)
+    program = exported_program(module, torch.zeros(shape, dtype=dtype, device=device), free, order.backend)
+    with cuda_home(order.backend) if device == "cuda" else nullcontext():
+        _compile(program, order)
+    said = _metadata(order.out / MODEL)
+    version = {"torch": str(torch.__version__)}
+    runtime = f"torch {torch.__version__}"
+    if device == "cuda":
+        return Built(Device(kind="cuda", compute_capabilities=(this_gpu(),), runtime=runtime), version)
+    instructions = tuple(said["AOTI_CPU_ISA"].split())
+    return Built(Device(kind="cpu", runtime=runtime, instructions=instructions), version)
+
+
+def _compile(program: Any, order: Order) -> None:
+    """Compile in a cache of its own: what an earlier build left lying shall not decide what this one does."""
+    from torch._inductor.utils import fresh_cache
+
+    try:
+        with fresh_cache(), torch.no_grad():
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=str(order.out / MODEL), inductor_configs=_settings()
+            )
+    except Exception as fault:  # inductor's errors share no base
+        raise CannotBuild(f"{order.backend} cannot compile the graph: {_first_line(fault)}") from fault
+
+
+def _settings() -> dict[str, Any]:
+    """Return settings under which the code asks for what the card says, and for the threads when it runs.
+
+    Left to itself, the compiler takes every instruction that this very CPU has.
+    """
+    has = torch.cpu.get_capabilities()
+    settings: dict[str, Any] = {
+        "cpp.dynamic_threads": True,
+    }
+    if has.get("architecture") == "x86_64":
+        settings["cpp.march"] = (
+            "x86-64-v4" if all(has.get(need) for need in INSTRUCTIONS["AVX512"]) else "x86-64-v3"
+        )
+    return settings
+
+
+def _check_compiler(backend: str) -> None:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except (InvalidCxxCompiler, OSError) as fault:
+        named = f" (CXX is {os.environ['CXX']})" if "CXX" in os.environ else ""
+        raise CannotBuild(
+            f"{backend} compiles C++, and there is no compiler that works here{named}; install g++ 11 or newer."
+        ) from fault
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    """Return what the package says of itself, read without running any of it, or raise WrongFile."""
+    try:
+        with zipfile.ZipFile(file) as package:
+            (name,) = [name for name in package.namelist() if METADATA.fullmatch(name)]
+            said = json.loads(package.read(name))
+            return {key: str(said[key]) for key in ("AOTI_DEVICE_KEY", "AOTI_MACHINE", "AOTI_CPU_ISA")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
+        raise WrongFile(f"{file} is no package of AOTInductor: {_first_line(fault)}") from fault
+
+
+def _check_version(card: Card) -> None:
+    built = card.versions.get("torch")
+    if built != torch.__version__:
+        raise CannotRunHere(
+            f"{card.form} was compiled by torch {built}, and {torch.__version__} is installed here; an engine "
+            f"belongs to one version: build it again, or install {built}."
+        )
+
+
+def _check_cpu(card: Card, machine: str) -> None:
+    has = torch.cpu.get_capabilities()
+    if machine != has.get("architecture"):
+        raise CannotRunHere(
+            f"{card.form} was compiled for {machine}, and this machine is {has.get('architecture')}; build it on "
+            "this machine."
+        )
+    lacking = [
+        name
+        for name in card.device.instructions
+        if not all(has.get(need) for need in INSTRUCTIONS.get(name, (name.lower(),)))
+    ]
+    if lacking:
+        raise CannotRunHere(
+            f"{card.form} was compiled for a CPU with {', '.join(lacking)}, which this one lacks; build it on "
+            "this machine."
+        )
+
+
+def _check_gpu(card: Card) -> None:
+    here = this_gpu()
+    if not here:
+        raise CannotRunHere(f"{card.form} runs on a GPU, and {NO_DRIVER}.")
+    if here not in card.device.compute_capabilities:
+        built_for = ", ".join(card.device.compute_capabilities)
+        raise CannotRunHere(
+            f"{card.form} was compiled for compute capability {built_for}, and this GPU has {here}; build it "
+            "on this machine."
+        )
+
+
+def _first_line(fault: Exception) -> str:
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(fault).__name__

@@ -1,0 +1,82 @@
+"""Where AOTInductor finds CUDA's headers and the driver's library, which pip's wheels bring and tell nobody of.
+
+torch looks in CUDA_HOME, as NVIDIA's installer sets it. The wheels that torch depends on hold the headers in
+`nvidia/cu*/include`, but for two: `crt/host_defines.h` is in triton's own copy, `nv/target` in nvidia-cuda-cccl.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+from steps.backends.contract import CannotBuild
+
+# A header, and the package that brings it where there is no toolkit.
+NEEDED = {
+    "cuda_runtime_api.h": "nvidia-cuda-runtime",
+    "crt/host_defines.h": "nvidia-cuda-crt",
+    "nv/target": "nvidia-cuda-cccl",
+}
+TOOLKIT = Path("/usr/local/cuda")
+
+
+@contextmanager
+def cuda_home(backend: str) -> Iterator[None]:
+    """Let torch's compiler find headers and driver inside the context, or raise CannotBuild naming what lacks.
+
+    A toolkit is taken as it is: what CUDA_HOME names, or /usr/local/cuda.
+    """
+    toolkit = Path(os.environ.get("CUDA_HOME", TOOLKIT)) / "include"
+    folders = [toolkit] if (toolkit / "cuda.h").is_file() else include_folders()
+    missing = [name for name in NEEDED if not any((folder / name).is_file() for folder in folders)]
+    if missing:
+        wanted = ", ".join(f"{name} (package {NEEDED[name]})" for name in missing)
+        raise CannotBuild(
+            f"{backend} compiles against CUDA's headers, and {wanted} is not there; install it, or set CUDA_HOME "
+            "to a toolkit."
+        )
+    with tempfile.TemporaryDirectory() as home, _environment(Path(home), folders):
+        yield
+
+
+def include_folders() -> list[Path]:
+    """Return the folders with headers of the wheels that torch depends on, NVIDIA's own before triton's copy."""
+    found = find_spec("nvidia"), find_spec("triton")
+    nvidia, triton = (list(spec.submodule_search_locations or []) if spec else [] for spec in found)
+    folders = [folder for root in nvidia for folder in sorted(Path(root).glob("cu*/include"))]
+    return [*folders, *(Path(root) / "backends/nvidia/include" for root in triton)]
+
+
+@contextmanager
+def _environment(home: Path, folders: list[Path]) -> Iterator[None]:
+    """Lay a CUDA_HOME of links and let torch see it; further folders go through the compiler's own CPATH."""
+    from torch.utils import cpp_extension
+
+    (home / "include").symlink_to(folders[0].resolve())
+    (home / "lib64").mkdir()
+    (home / "lib64/libcuda.so").symlink_to(_driver())
+    before = cpp_extension.CUDA_HOME, {name: os.environ.get(name) for name in ("CUDA_HOME", "CPATH")}
+    paths = [str(folder) for folder in folders[1:]] + list(filter(None, [os.environ.get("CPATH")]))
+    os.environ.update(CUDA_HOME=str(home), CPATH=os.pathsep.join(paths))
+    if not paths:
+        del os.environ["CPATH"]  # an empty one would be the working directory
+    cpp_extension.CUDA_HOME = str(home)
+    try:
+        yield
+    finally:
+        cpp_extension.CUDA_HOME, values = before
+        for name, value in values.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _driver() -> Path:
+    """Return the driver's library as this process has loaded it: often there is no link called libcuda.so."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.split(maxsplit=5)[-1]
+        if "/libcuda.so" in path:
+            return Path(path)
+    return Path("libcuda.so.1")  # the linker will say that it is not there

@@ -1,0 +1,62 @@
+"""What a form computes on its way from images to logits: intermediate tensors, where its backend shows them.
+
+Letters: N images.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from steps.backends.contract import Images
+from steps.backends.runner import backend_module
+from steps.backends.table import BACKENDS
+from steps.errors import BadInput
+from steps.reports.artifact import read_verified_card
+from steps.reports.card import Card
+
+WEIGHT = re.compile(r"(?:network\.)?(?P<layer>.+)\.weight(_\w+)?$")  # also what a quantizer makes of the name
+
+
+class Intermediate(NamedTuple):
+    """One tensor: what it is called, the operator that gives it, the layer whose weights it took, or ""."""
+
+    name: str
+    operator: str
+    layer: str
+    values_N: npt.NDArray[np.float32]  # N x anything
+
+
+class CannotRead(BadInput):
+    """The backend keeps its intermediate tensors to itself."""
+
+
+class ReadsTensors(Protocol):
+    """The third function of a backend's module, where it has one."""
+
+    def read_tensors(self, folder: Path, card: Card, images_NHWC_u8: Images) -> list[Intermediate]:
+        """Return every real tensor of these images, in the order in which they are computed."""
+
+
+def read_tensors(folder: Path, images_NHWC_u8: Images) -> list[Intermediate]:
+    """Return the artifact's intermediate tensors, or raise CannotRead, or what opening it raises."""
+    card = read_verified_card(folder)
+    if card.backend not in BACKENDS:
+        raise CannotRead(f"{folder} wants the backend '{card.backend}', which nobody knows here.")
+    module = backend_module(card.backend)
+    if not hasattr(module, "read_tensors"):
+        raise CannotRead(f"an engine of {card.backend} does not let its intermediate tensors be read.")
+    return cast(ReadsTensors, module).read_tensors(folder, card, images_NHWC_u8)
+
+
+def layer_of(names: "list[str]") -> str:
+    """Return the layer whose weights stand among the names of a node's inputs, or ""."""
+    found = (WEIGHT.match(name) for name in names)
+    return next((match["layer"] for match in found if match), "")
+
+
+def is_real(values: npt.NDArray[np.generic], images: int) -> bool:
+    """Tell whether an array is a tensor of these images, and no constant, shape or index."""
+    return values.ndim > 0 and values.shape[0] == images and np.issubdtype(values.dtype, np.floating)

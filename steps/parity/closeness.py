@@ -1,0 +1,100 @@
+"""Criteria of closeness: whether a form gives the answers and the scores of the trained one on these test images.
+
+The figure on the test images must keep its bound. One that does not *fails* only where images like these are shown
+to exceed it too, so that a handful of odd images cannot fail an honest form; else it is undecided.
+Letters: N test images.
+"""
+
+import numpy as np
+
+from steps.metrics.agreement import same_class
+from steps.metrics.calibration import calibration_parts
+from steps.metrics.intervals import Floats, images_for_mean, images_for_share, largest_share, least_mean
+from steps.parity.pair import Bools, Finding, Pair, wanted
+
+TAIL = 0.01  # of the images: the share that score_difference leaves out
+
+
+def agreement(pair: Pair, bound: float) -> Finding:
+    """Judge the share of images that get the same class id."""
+    value, images = same_class(pair.reference.scores, pair.form.scores), len(pair.lost_N)
+    if value >= bound:
+        return Finding(value, "pass", "reaches")
+    same = round(value * images)
+    if largest_share(same, images, pair.confidence_to_fail()) < bound:
+        return Finding(value, "fail", "is below")
+    needed = float(images_for_share(same, images, bound, pair.confidence_to_fail()))
+    return Finding(
+        value, "inconclusive", "is below, but not shown for other images to be below", "", wanted(needed, images)
+    )
+
+
+def score_difference(pair: Pair, bound: float) -> Finding:
+    """Judge the softmax difference that 99 of 100 images stay below."""
+    difference = pair.closeness.difference
+    value = float(np.quantile(difference.most_N, 1 - TAIL, method="higher"))
+    known = _known(difference.least_N, difference.most_N)
+    evidence = f" (99 of 100 images; the largest {difference.most_N.max():.3g})"
+    if value <= bound:
+        return Finding(value, "pass", "stays within", evidence, known=known)
+    within, images = int((difference.least_N <= bound).sum()), len(difference.least_N)
+    if largest_share(within, images, pair.confidence_to_fail()) < 1 - TAIL:
+        return Finding(value, "fail", "exceeds", evidence, known=known)
+    needed = float(images_for_share(within, images, 1 - TAIL, pair.confidence_to_fail()))
+    relation = "is not within" if known else "exceeds, though not shown for other images,"
+    return Finding(value, "inconclusive", relation, evidence, wanted(needed, images), known=known)
+
+
+def largest_score_difference(pair: Pair, bound: float) -> Finding:
+    """Judge the largest softmax difference of all images: a fact about these, so there is nothing to show."""
+    difference = pair.closeness.difference
+    worst = int(difference.most_N.argmax())
+    value, known = float(difference.most_N[worst]), _known(difference.least_N, difference.most_N)
+    evidence = f" (image '{pair.form.ids[worst]}')"
+    if value <= bound:
+        return Finding(value, "pass", "stays within", evidence, known=known)
+    if difference.least_N.max() > bound:
+        return Finding(value, "fail", "exceeds", evidence, known=known)
+    return Finding(value, "inconclusive", "is not within", evidence, known=known)
+
+
+def divergence(pair: Pair, bound: float) -> Finding:
+    """Judge the mean Kullback-Leibler divergence of the softmax from the reference's, in nats.
+
+    Where much of the softmax lies in scores that were not kept, as with very many classes, no bound from above is
+    of use: as with a class that has too few images, this is said, and blocks where `classes` is strict. What the
+    scores that were kept show, with the rest taken as one class, is judged in any case.
+    """
+    between = pair.closeness.divergence
+    return _mean(pair, between.least_N, between.most_N, bound)
+
+
+def calibration_increase(pair: Pair, bound: float) -> Finding:
+    """Judge how much larger the expected calibration error is than the reference's."""
+    form_N, reference_N = (
+        calibration_parts(one.scores.confidence_N, one.right_N) for one in (pair.form, pair.reference)
+    )
+    return _mean(pair, form_N - reference_N, form_N - reference_N, bound)
+
+
+def _mean(pair: Pair, least_N: Floats, most_N: Floats, bound: float) -> Finding:
+    value, known = float(most_N.mean()), _known(least_N, most_N)
+    if value <= bound:
+        return Finding(value, "pass", "stays within", known=known)
+    to_fail = pair.confidence_to_fail()
+    if least_mean(least_N, to_fail) > bound:
+        return Finding(value, "fail", "exceeds", known=known)
+    if least_N.mean() <= bound:
+        evidence = f" (at least {least_N.mean():.3g}; the rest lies in scores that were not kept)"
+        if pair.classes == "list":
+            return Finding(value, "pass", "is not shown to exceed", evidence, known=known)
+        return Finding(value, "inconclusive", "is not shown to stay within", evidence, known=known)
+    needed = images_for_mean(least_N, bound, to_fail)
+    relation = "exceeds, though not shown for other images,"
+    return Finding(value, "inconclusive", relation, "", wanted(needed, len(least_N)), known=known)
+
+
+def _known(least_N: Floats, most_N: Floats) -> str:
+    """Return "at most" where scores that were not kept could make a difference that is seen."""
+    loose_N: Bools = most_N - least_N > 1e-6
+    return "at most " if loose_N.any() else ""

@@ -1,0 +1,222 @@
+"""data/evaluate/FORM.parquet: what is kept of a form's scores, written by evaluate and read by the gate.
+
+Letters: N images, K classes, M scores that are kept of each image.
+Up to WHOLE classes all scores are kept: id, label, scores (float32 logits, in the order of the classes). Beyond,
+an image keeps its HIGHEST highest scores, the highest first, with `classes`, their class ids; `logsumexp` over all
+K scores, NaN where one of them is not finite (such scores are kept before any other); and `lowest`, the smallest
+of all K. A score that was not kept lies between `lowest` and the last that was.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from steps.errors import BadInput
+
+WHOLE = 1000
+HIGHEST = 100
+CHUNK = 4096  # images at a time, so that the float64 copies of a large test set stay small
+COLUMNS = ["id", "label", "scores"]
+BEYOND = ["classes", "logsumexp", "lowest"]
+
+Logits = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of N images: in the order of the classes, or, highest first, in that of `classes_NM`."""
+
+    class_num: int
+    logits_NM: Logits
+    logsumexp_N: Floats
+    lowest_N: Logits
+    classes_NM: npt.NDArray[np.int32] | None = None
+
+    def rows(self, which: Ints | slice) -> "Scores":
+        """Return the scores of some of the images, in the order asked for."""
+        classes_NM = None if self.classes_NM is None else self.classes_NM[which]
+        kept = self.logits_NM[which], self.logsumexp_N[which], self.lowest_N[which]
+        return Scores(self.class_num, *kept, classes_NM)
+
+    @property
+    def predicted_N(self) -> Ints:
+        """Return the class with the highest score of each image; of equal scores the lowest class id."""
+        if self.classes_NM is not None:
+            return self.classes_NM[:, 0].astype(np.int64)
+        first_N: Ints = self.logits_NM.argmax(axis=1).astype(np.int64)
+        return first_N
+
+    @property
+    def confidence_N(self) -> Floats:
+        """Return the softmax of the predicted class; the scores must be finite."""
+        confidence_N: Floats = np.exp(self.logits_NM.max(axis=1).astype(np.float64) - self.logsumexp_N)
+        return confidence_N
+
+
+class Keeper:
+    """Takes the logits of one batch after the other, and keeps of each what FORM.parquet holds."""
+
+    def __init__(self, class_num: int) -> None:
+        self.class_num = class_num
+        self._parts: list[Scores] = []
+        self._least_K = np.full(class_num, np.inf, np.float32)
+        self._most_K = np.full(class_num, -np.inf, np.float32)
+
+    def add(self, logits_NK: Logits) -> None:
+        """Keep what is needed of a batch; the rest of it can be forgotten."""
+        self._parts.append(keep(logits_NK))
+        with np.errstate(invalid="ignore"):  # a NaN stays one, and the class then moves
+            self._least_K = np.minimum(self._least_K, logits_NK.min(axis=0))
+            self._most_K = np.maximum(self._most_K, logits_NK.max(axis=0))
+
+    @property
+    def scores(self) -> Scores:
+        """Return what was kept of all batches, in their order."""
+        return joined(self._parts)
+
+    def still(self, noise: float) -> npt.NDArray[np.bool_]:
+        """Return still_K: the classes whose score moved by no more than `noise` of the largest score."""
+        with np.errstate(invalid="ignore"):
+            largest = np.maximum(np.abs(self._least_K), np.abs(self._most_K)).max()
+            still_K: npt.NDArray[np.bool_] = self._most_K - self._least_K <= noise * largest
+        return still_K
+
+
+def keep(logits_NK: Logits) -> Scores:
+    """Return what is kept of the logits: all of them, or the highest of each image."""
+    class_num = logits_NK.shape[1]
+    if class_num <= WHOLE:
+        return Scores(class_num, logits_NK, logsumexp(logits_NK), logits_NK.min(axis=1))
+    classes_NM = _highest(logits_NK)
+    kept_NM = np.take_along_axis(logits_NK, classes_NM, axis=1)
+    return Scores(class_num, kept_NM, logsumexp(logits_NK), logits_NK.min(axis=1), classes_NM.astype(np.int32))
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """Return the scores of all parts as one."""
+    assert parts, "there is no batch"
+    classes = [part.classes_NM for part in parts if part.classes_NM is not None]
+    return Scores(
+        parts[0].class_num,
+        np.concatenate([part.logits_NM for part in parts]),
+        np.concatenate([part.logsumexp_N for part in parts]),
+        np.concatenate([part.lowest_N for part in parts]),
+        np.concatenate(classes) if classes else None,
+    )
+
+
+def logsumexp(logits_NK: Logits) -> Floats:
+    """Return the logarithm of the sum of exponentials over the classes; NaN where a score is not finite."""
+    sums_N: Floats = np.full(len(logits_NK), np.nan)
+    for begin in range(0, len(logits_NK), CHUNK):
+        part = logits_NK[begin : begin + CHUNK]
+        finite = np.isfinite(part).all(axis=1)
+        wide = part[finite].astype(np.float64)
+        highest = wide.max(axis=1, keepdims=True)
+        sums_N[begin : begin + CHUNK][finite] = np.log(np.exp(wide - highest).sum(axis=1)) + highest[:, 0]
+    return sums_N
+
+
+def write_scores(path: Path, ids: pl.Series, labels: pl.Series, scores: Scores | None) -> None:
+    """Write FORM.parquet; without scores it has no rows."""
+    columns = {"id": ids, "label": labels, "scores": pl.Series([], dtype=pl.List(pl.Float32))}
+    if scores is not None:
+        columns["scores"] = _lists(scores.logits_NM, pl.Float32())
+        if scores.classes_NM is not None:
+            columns["classes"] = _lists(scores.classes_NM, pl.Int32())
+            columns["logsumexp"] = pl.Series(scores.logsumexp_N)
+            columns["lowest"] = pl.Series(scores.lowest_N)
+    pl.DataFrame(columns).write_parquet(path, compression="zstd")
+
+
+def read_scores(path: Path, class_num: int) -> tuple[pl.Series, Ints, Scores]:
+    """Return ids, labels_N and scores; raises BadInput where the file is not what evaluate writes."""
+    try:
+        table = pl.read_parquet(path, glob=False)
+    except (OSError, pl.exceptions.PolarsError) as fault:
+        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
+        raise BadInput(f"{path} cannot be read: {reason}; evaluate it again.") from fault
+    whole = class_num <= WHOLE
+    if table.columns != (COLUMNS if whole else COLUMNS + BEYOND) or table.is_empty():
+        raise BadInput(
+            f"{path} has {table.height} rows of {table.columns}, not scores of images in {class_num} classes."
+        )
+    labels = table["label"]
+    if not labels.dtype.is_integer() or labels.null_count():
+        raise BadInput(f"{path} has labels that are no class ids; evaluate it again.")
+    width = class_num if whole else HIGHEST
+    logits_NM = _matrix(table["scores"], pl.Float32(), width, path).astype(np.float32, copy=False)
+    return table["id"], labels.to_numpy().astype(np.int64), _scores(table, logits_NM, class_num, path)
+
+
+def _scores(table: pl.DataFrame, logits_NM: Logits, class_num: int, path: Path) -> Scores:
+    if class_num <= WHOLE:
+        return Scores(class_num, logits_NM, logsumexp(logits_NM), logits_NM.min(axis=1))
+    classes_NM = _matrix(table["classes"], pl.Int32(), HIGHEST, path).astype(np.int32, copy=False)
+    sums_N = table["logsumexp"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    lowest_N = table["lowest"].cast(pl.Float32).fill_null(np.nan).to_numpy()
+    scores = Scores(class_num, logits_NM, sums_N, lowest_N, classes_NM)
+    fault = _fault_of(scores)
+    if fault:
+        raise BadInput(f"{path} {fault}; evaluate it again.")
+    return scores
+
+
+def _fault_of(scores: Scores) -> str | None:
+    """Return what in the file cannot be so, or None: what is judged from bounds rests on them."""
+    assert scores.classes_NM is not None
+    ordered_NM = np.sort(scores.classes_NM, axis=1)
+    if ordered_NM[:, 0].min() < 0 or ordered_NM[:, -1].max() >= scores.class_num:
+        return f"has a class outside [0, {scores.class_num})"
+    if (np.diff(ordered_NM, axis=1) == 0).any():
+        return "has a class twice in one image"
+    finite_N = np.isfinite(scores.logsumexp_N)  # the others fail as not finite
+    kept_NM = scores.logits_NM[finite_N].astype(np.float64)
+    if not (np.diff(kept_NM, axis=1) <= 0).all() or not (scores.lowest_N[finite_N] <= kept_NM[:, -1]).all():
+        return "does not have the highest scores first"
+    kept_N, unkept = logsumexp(scores.logits_NM[finite_N]), scores.class_num - HIGHEST
+    most_N = np.logaddexp(kept_N, kept_NM[:, -1] + np.log(unkept))
+    slack_N = 1e-6 * np.maximum(1, np.abs(kept_N))
+    sums_N = scores.logsumexp_N[finite_N]
+    if not ((kept_N - slack_N <= sums_N) & (sums_N <= most_N + slack_N)).all():
+        return "has sums that are not those of its scores"
+    return None
+
+
+def _highest(logits_NK: Logits) -> Ints:
+    """Return classes_NM of the highest scores, equals by class id; what is not finite comes first."""
+    key_NK = np.where(np.isfinite(logits_NK), logits_NK, np.float32(np.inf))
+    found_NM = np.argpartition(key_NK, -HIGHEST, axis=1)[:, -HIGHEST:]
+    best_N = key_NK.argmax(axis=1)  # the first of equals, which a partition may leave out
+    rows = np.flatnonzero((found_NM != best_N[:, None]).all(axis=1))
+    found_NM[rows, 0] = best_N[rows]  # a partition puts the lowest of what it keeps first
+    found_NM.sort(axis=1)
+    by_score_NM = np.argsort(-np.take_along_axis(key_NK, found_NM, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(found_NM, by_score_NM, axis=1)
+
+
+def _lists(matrix_NM: npt.NDArray[np.number], number: pl.DataType) -> pl.Series:
+    """Return the rows of a matrix as lists, without a Python object for each."""
+    return pl.Series(np.ascontiguousarray(matrix_NM)).cast(pl.List(number))
+
+
+def _matrix(column: pl.Series, number: pl.DataType, width: int, path: Path) -> npt.NDArray[np.number]:
+    """Return a column of lists as one array; a number that is missing becomes NaN, which is found later."""
+    if isinstance(column.dtype, pl.Array):
+        column = column.arr.to_list()
+    if column.dtype != pl.List(number):
+        raise BadInput(f"{path} holds {column.name} of type {column.dtype}, not lists of {number}.")
+    lengths = column.list.len()
+    if lengths.null_count() or not (lengths == width).all():
+        raise BadInput(f"{path} does not hold {width} {column.name} an image, as it must for its card.")
+    flat = column.explode()
+    if flat.null_count() and not number.is_float():
+        raise BadInput(f"{path} holds {column.name} that are missing; evaluate it again.")
+    numbers: npt.NDArray[np.number] = flat.to_numpy()
+    return numbers.reshape(-1, width)

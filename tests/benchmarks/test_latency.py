@@ -1,0 +1,39 @@
+"""The ratios of benchmarks.latency are taken round by round, against the engine that takes the least time."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks.latency import _figures, _ratio, peak_loop
+from steps.backends.turns import Call
+
+
+def calls(*milliseconds: float) -> list[Call]:
+    return [Call(wall=value * 2, cpu=value) for value in milliseconds]
+
+
+def test_a_ratio_is_the_median_over_rounds_that_a_busy_moment_slows_on_both_sides() -> None:
+    assert _ratio(calls(3, 30, 3), calls(2, 20, 2)) == 1.5
+    assert _ratio(calls(3, 3, 90), calls(2, 2, 2)) == 1.5
+
+
+def test_each_bound_is_held_against_its_own_pair_of_forms() -> None:
+    turns = {
+        "peak": calls(10),
+        "eager": calls(40),
+        "unfused, onnxruntime-fp32": calls(30),
+        "onnxruntime-fp32": calls(25),
+        "openvino-fp32": calls(20),
+    }
+    found = _figures("a", ("repvgg", 1.1, 1.35, 0.85), turns, operations=900.0, peak_operations=500.0)
+    assert [(figure.value, figure.bound) for figure in found] == [(1.2, 1.1), (2.0, 1.35), (0.9, 0.85)]
+    assert "openvino-fp32" in found[1].name and "openvino-fp32" in found[2].name
+    assert _figures("a", (None, None, None, 0.85), turns, 900.0, 500.0) == found[2:]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_the_peak_is_counted_in_whole_vectors_of_multiply_adds(tmp_path: Path) -> None:
+    run, operations = peak_loop(tmp_path)
+    assert operations > 1e6 and run() == operations
+    assert operations % (2 * 4 * 20) == 0

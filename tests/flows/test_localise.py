@@ -1,0 +1,78 @@
+"""A refused gate is explained by localising, and stays what it is whatever becomes of the explanation."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from flows.classify import classify
+from steps.reports.verdict import FormVerdict, Verdict
+from tests.flows.toy import Line
+
+pytestmark = pytest.mark.usefixtures("server")
+
+SENTENCE = "onnxruntime-fp32: top1_drop 0.3 exceeds 0.01"
+RUN = """#!/bin/sh
+echo "$@" > localised.txt
+echo "$2 drifts at conv2d"
+echo "no page" >&2
+exit {code}
+"""
+
+
+def refuse_gate(line: Line, sentence: str = SENTENCE) -> None:
+    names = ("train", "onnxruntime-fp32")
+    forms = tuple(FormVerdict(form=name, judgement="fail", required=True) for name in names)
+    line.write("refuse.gate", Verdict(refused=sentence, judgement="fail", forms=forms).model_dump_json())
+
+
+def install(line: Line, code: int) -> None:
+    (line.root / "containers").mkdir()
+    line.write("containers/run", RUN.format(code=code))
+    (line.root / "containers/run").chmod(0o755)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
+    logger = logging.getLogger("prefect.flow_runs")
+    monkeypatch.setattr(logger, "disabled", False)  # whatever other tests' packages made of it
+    caplog.set_level(logging.INFO, logger.name)
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
+def test_the_refused_form_is_localised_and_the_log_says_where_it_drifts(
+    line: Line, log: pytest.LogCaptureFixture
+) -> None:
+    refuse_gate(line)
+    install(line, code=0)
+    state = classify(return_state=True)
+    assert (state.name, state.message) == ("Refused", f"gate: {SENTENCE}")
+    assert (line.root / "localised.txt").read_text().split() == ["localise", "onnxruntime-fp32"]
+    assert "onnxruntime-fp32 drifts at conv2d" in log.text
+
+
+def test_a_localisation_that_fails_leaves_the_refusal_as_it_is(line: Line, log: pytest.LogCaptureFixture) -> None:
+    refuse_gate(line)
+    install(line, code=1)
+    state = classify(return_state=True)
+    assert (state.name, state.message) == ("Refused", f"gate: {SENTENCE}")
+    assert "not localised: no page" in log.text
+
+
+def test_without_the_tool_the_refusal_is_the_same(line: Line) -> None:
+    refuse_gate(line)
+    state = classify(return_state=True)
+    assert (state.name, state.message) == ("Refused", f"gate: {SENTENCE}")
+
+
+@pytest.mark.parametrize("step", ["gate", "split"])
+def test_what_is_no_fault_of_a_form_is_not_localised(line: Line, step: str) -> None:
+    install(line, code=0)
+    if step == "gate":
+        refuse_gate(line, "train: top1 0.1 is not shown to beat chance")
+    else:
+        line.refuse("split", "onnxruntime-fp32: class 'crack' has 7 images.")
+    assert classify(return_state=True).name == "Refused"
+    assert not (line.root / "localised.txt").exists()

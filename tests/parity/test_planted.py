@@ -1,0 +1,75 @@
+"""A sample of the planted faults of benchmarks/mutants.py: each is refused by the check that is there for it."""
+
+import pytest
+
+from benchmarks.planted.caught import Catch
+from benchmarks.planted.in_evaluation import FORM
+from benchmarks.planted.line import make_digits
+from benchmarks.planted.mutant import Trials, judged
+from benchmarks.planted.photographs import PHOTOGRAPHS
+from benchmarks.planted.tables import DIGITS
+
+SAMPLE = (
+    "one branch dropped at one site",
+    "eps of another library in one norm",
+    "squeeze-and-excitation dropped",
+    "one channel zeroed",
+    "channels swapped in the graph",
+    "traced for a batch of one",
+    "constant output",
+    "zeros in fp16",
+    "NaN in an engine",
+    "softmax applied twice",
+    "a dead class",
+    "NaN in one class, on a few images",
+    "surest answers at the end of float16",
+    "batch entries mixed up",
+    "engine of another precision",
+    "crop one pixel off",
+    "evaluated on the training list",
+    "test images dropped",
+    "classes of another data set",
+    "an image twice in the scores",
+    "rows of the scores sorted otherwise",
+    "scores cut short",
+    "one bit of a model turned",
+    "class_num off by one in a card",
+    "another interpolation in a card",
+    "engine rebuilt after the verdict",
+)
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    """A small trained line, made once: its gate passes."""
+    scratch = tmp_path_factory.mktemp("planted")
+    return Trials(make_digits(scratch / "digits"), scratch / "mutants")
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_planted_fault_is_refused_by_its_own_check_and_the_same_path_without_it_passes(
+    trials: Trials, name: str
+) -> None:
+    outcome = trials.of(DIGITS[name])
+    assert outcome.held, (outcome.fault, outcome.catch)
+
+
+def test_no_fault_is_listed_twice_and_each_names_a_form_of_the_line(trials: Trials) -> None:
+    assert len(DIGITS) + len(PHOTOGRAPHS) >= 40 and not DIGITS.keys() & PHOTOGRAPHS.keys()
+    assert {mutant.form for mutant in DIGITS.values()} <= {*trials.line.forms, "champion"}
+
+
+@pytest.mark.parametrize(
+    ("catch", "honest", "said"),
+    [
+        (None, None, "nothing caught it"),
+        (Catch("gate", frozenset({"agreement"}), f"{FORM}: agreement"), None, "caught by agreement"),
+        (Catch("gate", frozenset({"checksum"}), "fuse: checksum"), None, "the gate names another form"),
+        (Catch("evaluate", frozenset({"checksum"}), "x"), Catch("gate", frozenset(), "y"), "refused too: y"),
+    ],
+)
+def test_a_fault_caught_by_luck_or_not_at_all_does_not_count(
+    catch: Catch | None, honest: Catch | None, said: str
+) -> None:
+    outcome = judged(DIGITS["one bit of a model turned"], catch, honest)
+    assert not outcome.held and said in outcome.fault

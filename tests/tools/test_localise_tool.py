@@ -1,0 +1,176 @@
+"""localise: the first tensor at which two forms drift apart is named, with what that usually means."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import polars as pl
+import pytest
+from onnx import numpy_helper
+
+from benchmarks.planted import graphs
+from benchmarks.planted.places import Change
+from steps.backends.contract import BatchRange
+from steps.backends.engine import Target, build_engine
+from steps.errors import BadInput
+from steps.fuse import fuse
+from steps.params.fuse import FuseParams
+from steps.parity.localise_page import page
+from steps.reports.artifact import CARD, write_card
+from steps.reports.card import Card
+from steps.reports.evaluate import FormReport
+from steps.reports.scores import keep, write_scores
+from tests.backends.tiny import NAMES, onnx_model, probe_images, weights, write_exported, write_images
+from tests.models.artifacts import write_trained
+from tools.localise import localise, main
+
+ENGINE = "onnxruntime-fp32"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an exported model, its images and split, in data/, as the current folder."""
+    write_images(tmp_path / "data", 40)
+    write_exported(tmp_path / "data/export/model", onnx_model(weights()))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def build(root: Path, change: Change, engine: str = ENGINE, **card: str) -> None:
+    """Write an engine of the exported graph after the change."""
+    out = root / "data/build" / engine
+    shutil.copytree(root / "data/export/model", out)
+    onnx.save(change(onnx.load(out / "model.onnx")), out / "model.onnx")
+    write_card(out, Card.read(out / CARD).model_copy(update={"form": engine, **card}))
+
+
+def last_weight(change: Callable[[graphs.Array], graphs.Array]) -> Change:
+    return initializer("w3", change)
+
+
+def initializer(name: str, change: Callable[[graphs.Array], graphs.Array]) -> Change:
+    def changed(model: onnx.ModelProto) -> onnx.ModelProto:
+        (found,) = [tensor for tensor in model.graph.initializer if tensor.name == name]
+        found.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(found).copy()), name))
+        return model
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "means"),
+    [
+        (initializer("mean", lambda mean: mean + 9), "centred", "mean, deviation"),
+        (initializer("w1", lambda weight: weight[:, ::-1].copy()), "c1", "channels swapped"),
+        (graphs.without("Relu", 1), "pooled", "computed otherwise"),
+        (initializer("w2", np.negative), "c2", "The weights of this layer"),
+        (last_weight(lambda weight: np.roll(weight, 1, 0)), "logits_NK", "class order"),
+        (initializer("w2", np.zeros_like), "c2", "the same for every image"),
+        (initializer("b2", lambda bias: bias * np.float32("nan")), "c2", "no number"),
+    ],
+)
+def test_the_first_tensor_that_drifts_is_named_with_its_meaning(
+    root: Path, change: Change, name: str, means: str
+) -> None:
+    build(root, change)
+    found = localise(ENGINE, root / "data", 4)
+    assert found.first is not None
+    assert found.first.name == name
+    assert means in found.meaning
+
+
+def test_what_lies_beyond_float16_is_called_an_overflow(root: Path) -> None:
+    build(root, initializer("w2", lambda weight: weight * np.float32("inf")), "onnxruntime-fp16", precision="fp16")
+    assert "65504" in localise("onnxruntime-fp16", root / "data", 4).meaning
+
+
+def test_forms_that_compute_the_same_are_said_to(root: Path) -> None:
+    build(root, lambda model: model)
+    found = localise(ENGINE, root / "data", 4)
+    assert found.first is None
+    assert "not the network" in found.meaning and "none of 11 tensors" in found.sentence
+
+
+def test_an_openvino_engine_shows_its_tensors_too(root: Path) -> None:
+    """The engine is built of a graph with another second layer, as a wrong builder would."""
+    right = root / "data/export/model"
+    shutil.copytree(right, root / "wrong")
+    model = initializer("w2", np.negative)(onnx.load(right / "model.onnx"))
+    write_exported(root / "wrong", model)
+    out = root / "data/build/openvino-fp32"
+    out.mkdir(parents=True)
+    build_engine(Target("openvino", "fp32", BatchRange(1, 1, 8), ()), root / "wrong", out, None)
+    shutil.copyfile(right / "probes.npz", out / "probes.npz")
+    card = Card.read(right / CARD).model_copy(update={"form": "openvino-fp32", "backend": "openvino"})
+    write_card(out, card)
+    found = localise("openvino-fp32", root / "data", 4)
+    assert found.first is not None and found.first.name == "c2"
+
+
+def test_of_an_engine_that_shows_nothing_its_graph_is_compared_and_that_is_said(root: Path) -> None:
+    build(root, lambda model: model, "tensorrt-rtx-fp16", backend="tensorrt-rtx", precision="fp16")
+    found = localise("tensorrt-rtx-fp16", root / "data", 4)
+    assert found.first is None
+    assert "the graph that it was built from was compared" in found.sentence
+
+
+def test_a_wrong_fold_is_found_at_its_module(root: Path) -> None:
+    from steps.models.files import load_model, load_probes, save_model
+
+    train, fused = root / "data/train/model", root / "data/fuse"
+    write_trained(train)
+    fuse(FuseParams(), 0, train, fused)
+    assert localise("fuse", root / "data", 4).first is None
+    network, card = load_model(fused / "model")
+    name = next(name for name, _ in network.named_parameters() if name.startswith("body.stage1.0"))
+    network.get_parameter(name).data.mul_(1.5)
+    save_model(fused / "model", network, card, load_probes(fused / "model"))
+    found = localise("fuse", root / "data", 4)
+    assert found.first is not None and found.first.name.startswith("body.stage1.0")
+    assert "The fold of this site is wrong" in found.meaning
+
+
+def test_the_images_shown_are_those_whose_scores_differ_most(root: Path) -> None:
+    build(root, initializer("w2", np.negative))
+    names = [f"{number:03}.png" for number in range(4, 40, 5)]
+    (root / "data/evaluate").mkdir()
+    for form, wrong in (("export", 0), (ENGINE, 6)):
+        scores = np.zeros((len(names), len(NAMES)), np.float32)
+        scores[wrong, 2] = wrong
+        labels = pl.Series([0] * len(names))
+        write_scores(root / f"data/evaluate/{form}.parquet", pl.Series(names), labels, keep(scores))
+        card = Card.read(root / "data/export/model" / CARD)
+        FormReport(form=form, card=card).write(root / f"data/evaluate/{form}.json")
+    found = localise(ENGINE, root / "data", 3)
+    assert found.worst[0].name == names[6]
+    assert found.worst[0].of_form[0][0] == 2
+    np.testing.assert_array_equal(found.images_NHWC_u8[0], probe_images(40)[34])
+
+
+def test_the_page_loads_nothing_and_no_name_breaks_out_of_it(root: Path) -> None:
+    hostile = ("<script>alert(1)</script>", *NAMES[1:])
+    write_exported(root / "data/export/model", onnx_model(weights(), hostile), hostile)
+    build(root, initializer("w2", np.negative))
+    text = page(localise(ENGINE, root / "data", 2))
+    assert "<script" not in text and "http" not in text and "src='data:image/png;base64," in text
+    assert "class='first over'" in text
+
+
+def test_the_command_line_prints_the_sentence_and_writes_the_page(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(root, initializer("w2", np.negative))
+    monkeypatch.setattr("sys.argv", ["localise", ENGINE])
+    main()
+    assert f"{ENGINE}: 'c2' (Conv) is the first tensor that drifts from export" in capsys.readouterr().out
+    assert (root / f".foldline/localise/{ENGINE}.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("form", "said"), [("train", "made from no other form"), ("nope", "there is no form 'nope'")]
+)
+def test_a_form_that_is_not_there_is_refused_with_those_that_are(root: Path, form: str, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        localise(form, root / "data", 4)

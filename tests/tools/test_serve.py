@@ -1,0 +1,250 @@
+"""tools.serve: a Triton model repository that says what the engine takes, written whole."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from steps.errors import BadInput
+from steps.reports.artifact import write_card
+from steps.reports.card import Card, Device
+from steps.reports.release import INDEX, ReleaseCard, write_sums
+from tests.backends.tiny import NAMES
+from tests.released import Released, make_release
+from tools import serve as tool
+from tools.serve import Wanted, serve
+from tools.serve_page import client_page
+from tools.triton_config import config_text, read_config
+
+ENGINES = {"model": "onnxruntime_onnx", "onnxruntime-fp32": "onnxruntime_onnx", "openvino-fp32": "openvino"}
+BATCH = {"model": [], "onnxruntime-fp32": [], "openvino-fp32": ["-1"]}  # where it stands in dims, Triton adds none
+IMAGE = ["16", "16", "3"]
+GPU = Device(kind="cuda", compute_capabilities=("8.6",), runtime="tensorrt 10.13", batch=(1, 8, 32))
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
+    return make_release(tmp_path_factory.mktemp("released"))
+
+
+@pytest.fixture
+def copy(released: Released, tmp_path: Path) -> Path:
+    return shutil.copytree(released.folder, tmp_path / "release")
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    return read_config((folder / "config.pbtxt").read_text())
+
+
+def change_engine(release: Path, engine: str, **changed: object) -> None:
+    """Make the release's onnxruntime engine pass for another one, sealed anew."""
+    folder = release / "engines/onnxruntime-fp32"
+    (folder / "model.onnx").rename(folder / "model.engine") if changed["backend"] == "tensorrt" else None
+    write_card(folder, Card.read(folder / "card.json").model_copy(update={"form": engine, **changed}))
+    folder.rename(folder.with_name(engine))
+    ReleaseCard.read(release / INDEX).model_copy(update={"engines": (engine,)}).write(release / INDEX)
+    write_sums(release)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_repository_describes_the_engine(released: Released, tmp_path: Path, engine: str) -> None:
+    folder = serve(released.folder, tmp_path / "models", Wanted(engine))
+    assert folder == tmp_path / "models/classifier"
+    config = config_of(folder)
+    assert config["name"] == folder.name
+    assert ENGINES[engine] in (config.get("platform"), config.get("backend"))
+    assert config["input"] == [
+        {"name": "images_NHWC_u8", "data_type": "TYPE_UINT8", "dims": BATCH[engine] + IMAGE}
+    ]
+    scores = {"name": "logits_NK", "data_type": "TYPE_FP32", "label_filename": "labels.txt"}
+    assert config["output"] == [{**scores, "dims": [*BATCH[engine], "4"]}]
+    assert (config.get("max_batch_size", 0) == 64) == ("dynamic_batching" in config) == (not BATCH[engine])
+    assert config["instance_group"] == [{"count": 1, "kind": "KIND_CPU"}]
+    assert (folder / "labels.txt").read_text().splitlines() == list(NAMES)
+    version = folder / "1"
+    source = released.folder / ("model" if engine == "model" else f"engines/{engine}")
+    assert (version / config["default_model_filename"]).is_file()
+    for file in version.iterdir():
+        assert file.read_bytes() == (source / file.name).read_bytes()
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"1"}
+
+
+def test_the_names_in_it_are_those_that_the_runtime_knows(released: Released, tmp_path: Path) -> None:
+    folder = serve(released.folder, tmp_path / "models", Wanted())
+    config = config_of(folder)
+    session = onnxruntime.InferenceSession(folder / "1/model.onnx", providers=["CPUExecutionProvider"])
+    (source,), (scores,) = session.get_inputs(), session.get_outputs()
+    assert [source.name, *map(str, source.shape[1:])] == [config["input"][0]["name"], *config["input"][0]["dims"]]
+    assert [scores.name, *map(str, scores.shape[1:])] == [
+        config["output"][0]["name"],
+        *config["output"][0]["dims"],
+    ]
+    assert not isinstance(source.shape[0], int)  # any number of images at once, as Triton wants it
+
+
+def test_flags_are_written_where_triton_reads_them(released: Released, tmp_path: Path) -> None:
+    wanted = Wanted("onnxruntime-fp32", name="digits_v2", max_batch=16, instances=3, threads=2)
+    config = config_of(serve(released.folder, tmp_path / "models", wanted))
+    assert config["name"] == "digits_v2" and config["max_batch_size"] == 16
+    assert config["instance_group"] == [{"count": 3, "kind": "KIND_CPU"}]
+    assert config["parameters"] == {"intra_op_thread_count": {"string_value": "2"}}
+
+
+def test_openvino_is_given_no_batch_size_that_triton_would_insist_on(released: Released, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="batches of that very size only"):
+        serve(released.folder, tmp_path / "models", Wanted("openvino-fp32", max_batch=16))
+    folder = serve(released.folder, tmp_path / "models", Wanted("openvino-fp32", threads=2))
+    assert config_of(folder)["parameters"] == {"INFERENCE_NUM_THREADS": {"string_value": "2"}}
+    assert "any number of images" in (folder / "README.md").read_text()
+
+
+def test_an_engine_of_a_gpu_is_served_as_it_was_built(copy: Path, tmp_path: Path) -> None:
+    change_engine(copy, "tensorrt-fp16", backend="tensorrt", device=GPU, takes="any", max_side=2048)
+    folder = serve(copy, tmp_path / "models", Wanted("tensorrt-fp16"))
+    config = config_of(folder)
+    assert (config["platform"], config["default_model_filename"]) == ("tensorrt_plan", "model.engine")
+    assert config["input"][0]["dims"] == ["-1", "-1", "3"]
+    assert (config["max_batch_size"], config["dynamic_batching"]["preferred_batch_size"]) == (32, [8])
+    assert config["instance_group"] == [{"count": 1, "kind": "KIND_GPU"}]
+    page = (folder / "README.md").read_text()
+    assert "any height and width up to 2048" in page and "tensorrt 10.13" in page and "8.6" in page
+    with pytest.raises(BadInput, match="at most 32 images at once"):
+        serve(copy, tmp_path / "models", Wanted("tensorrt-fp16", max_batch=33))
+    with pytest.raises(BadInput, match="no threads to count"):
+        serve(copy, tmp_path / "models", Wanted("tensorrt-fp16", threads=1))
+
+
+def test_an_engine_that_triton_does_not_serve_is_refused(copy: Path, tmp_path: Path) -> None:
+    change_engine(copy, "tensorrt-rtx-fp16", backend="tensorrt-rtx", device=GPU)
+    with pytest.raises(BadInput, match="Triton has no backend for tensorrt-rtx"):
+        serve(copy, tmp_path / "models", Wanted("tensorrt-rtx-fp16"))
+    assert not (tmp_path / "models").exists()
+
+
+def test_an_engine_that_wants_several_images_at_once_is_refused(copy: Path, tmp_path: Path) -> None:
+    change_engine(copy, "tensorrt-fp16", backend="tensorrt", device=GPU.model_copy(update={"batch": (4, 8, 32)}))
+    with pytest.raises(BadInput, match=r"at least 4 images.*build\.batch\.min: 1"):
+        serve(copy, tmp_path / "models", Wanted("tensorrt-fp16"))
+
+
+def test_other_models_are_left_alone_and_an_earlier_one_is_replaced(released: Released, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    (models / "other").mkdir(parents=True)
+    (models / "other/config.pbtxt").write_text("name: 'other'")
+    first = serve(released.folder, models, Wanted())
+    (first / "1/stale.bin").touch()
+    serve(released.folder, models, Wanted("openvino-fp32"))
+    assert {path.name for path in (first / "1").iterdir()} == {"model.xml", "model.bin"}
+    assert {path.name for path in models.iterdir()} == {"other", "classifier"}
+    assert {path.name for path in tmp_path.iterdir()} == {"models"}
+    with pytest.raises(BadInput, match="was not written by this tool"):
+        serve(released.folder, models, Wanted(name="other"))
+    assert (models / "other/config.pbtxt").read_text() == "name: 'other'"
+
+
+def test_nothing_is_half_written(released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = serve(released.folder, tmp_path / "models", Wanted())
+    content = {path: path.read_bytes() for path in before.rglob("*") if path.is_file()}
+
+    def broken(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tool, "client_page", broken)
+    with pytest.raises(OSError, match="No space left"):
+        serve(released.folder, tmp_path / "models", Wanted("openvino-fp32"))
+    assert {path: path.read_bytes() for path in before.rglob("*") if path.is_file()} == content
+    assert {path.name for path in tmp_path.iterdir()} == {"models"}
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "Digits", "-x", "a" * 64, "a b", 'x"y', "ä"])
+def test_a_name_that_is_no_folder_and_no_address_is_refused(released: Released, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput, match="is no name for a model"):
+        serve(released.folder, tmp_path / "models", Wanted(name=name))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--engine", "openvino-fp16"], "Did you mean 'openvino-fp32'"),
+        (["--release", "nowhere"], "nowhere is no release"),
+        (["--name", "../x"], "is no name for a model"),
+    ],
+)
+def test_what_cannot_be_served_ends_in_one_sentence_and_exit_2(
+    released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    flags: list[str], sentence: str,
+) -> None:  # fmt: skip
+    out = ["--out", str(tmp_path / "models")]
+    monkeypatch.setattr(sys, "argv", ["serve", "--release", str(released.folder), *out, *flags])
+    with pytest.raises(SystemExit) as ended:
+        tool.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith("serve: ") and sentence in said
+    assert len(said.splitlines()) == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_a_release_that_was_changed_is_not_served(copy: Path, tmp_path: Path) -> None:
+    (copy / "labels.txt").write_text("other\n")
+    with pytest.raises(BadInput, match=r"labels\.txt is not the file"):
+        serve(copy, tmp_path / "models", Wanted())
+
+
+def test_the_clients_lines_make_what_the_model_was_judged_on(
+    released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run the README's own lines up to the request, beside the files that they name."""
+    folder = serve(released.folder, tmp_path / "models", Wanted())
+    code = [line[4:] for line in (folder / "README.md").read_text().splitlines() if line.startswith("    ")]
+    first = next(number for number, line in enumerate(code) if "InferInput" in line)
+    told = "\n".join(line for line in code[:first] if "tritonclient" not in line)
+    shutil.copyfile(released.images[2], tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "predict", raising=False)
+    said: dict[str, Any] = {}
+    exec(told, said)
+    session = onnxruntime.InferenceSession(folder / "1/model.onnx", providers=["CPUExecutionProvider"])
+    (logits_NK,) = session.run(None, {"images_NHWC_u8": said["images_NHWC_u8"]})
+    shares_K = np.exp(logits_NK[0]) / np.exp(logits_NK[0]).sum()
+    assert np.abs(shares_K - released.shares_NK["export"][2]).max() <= 1e-3
+
+
+BAD_CONFIGS: dict[str, dict[str, Any]] = {
+    "an unknown field": {"nam": "x"},
+    "no number": {"max_batch_size": "many"},
+    "an unknown type": {"input": [{"data_type": "TYPE_UINT9"}]},
+    "a value for a list": {"input": {"name": "x"}},
+    "a number beyond 32 bits": {"max_batch_size": 2**31},
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CONFIGS)
+def test_the_schema_refuses_what_is_no_configuration(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        config_text(BAD_CONFIGS[kind])
+
+
+@pytest.mark.parametrize(
+    "text", ["nam: 'x'", "max_batch_size: 'many'", "input { data_type: TYPE_UINT9 }", "name: "]
+)
+def test_the_schema_refuses_a_file_that_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        read_config(text)
+
+
+def test_a_configuration_comes_back_as_it_was_written() -> None:
+    config = {"name": 'odd "name"\n', "max_batch_size": 8, "instance_group": [{"count": 2, "kind": "KIND_GPU"}]}
+    assert read_config(config_text(config)) == config
+
+
+def test_a_page_tells_what_each_kind_of_engine_takes(released: Released) -> None:
+    config = {"input": [{"name": "in"}], "output": [{"name": "out"}], "max_batch_size": 8}
+    sized = client_page("x", released.card, config)
+    any_size = client_page("x", released.card.model_copy(update={"takes": "any", "max_side": 999}), config)
+    assert "N x 16 x 16 x 3" in sized and "short side resized to 20 pixels (bicubic" in sized
+    assert "up to 999" in any_size and "16 x 16" not in any_size

@@ -1,0 +1,97 @@
+"""Quantization-aware fine-tuning: it rounds as the int8 graph does, learns through it, and proves its fold."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnxruntime import InferenceSession
+from torch import nn
+
+from steps.backends.int8 import Int8Images, Int8Plan, write_int8
+from steps.errors import Refused
+from steps.models.architectures import create
+from steps.models.normalised import Normalised, normalised
+from steps.models.onnx_graph import to_onnx
+from steps.reparam.expand import MultiBranchConv, expand
+from steps.reparam.fold import absorb_norms
+from steps.reports.card import Card
+from steps.training import qat
+from steps.training.qat import QuantAware, folded_for_int8, rounded_activation, rounded_kernel
+from tests.backends.tiny import HOW, NAMES, probe_images
+from tests.reparam.networks import randomise
+
+IMAGES = torch.from_numpy(probe_images(32))
+
+
+def wide(block: str = "repvgg") -> Normalised:
+    torch.manual_seed(0)
+    network = create("repvgg_nano", len(NAMES), HOW.size)
+    expand(network, block, init="standard")
+    return normalised(randomise(network), HOW).eval()
+
+
+def folded(network: Normalised) -> Normalised:
+    return folded_for_int8(network, HOW, IMAGES[:4], seed=0).eval()
+
+
+@torch.no_grad()
+def test_it_rounds_as_the_int8_graph_does(tmp_path: Path) -> None:
+    """On one convolution and a head: further layers carry on each rounding that falls the other way."""
+    torch.manual_seed(0)
+    network = folded(normalised(randomise(create("tests.models.artifacts:Own", len(NAMES), HOW.size)), HOW).eval())
+    card = Card(form="fuse", arch="x", class_num=4, class_names=NAMES, preprocessing=HOW, files={}, artifact="")
+    onnx.save(to_onnx(network.network, card, 20), tmp_path / "model.onnx")
+    drawn = Int8Images(IMAGES.numpy(), IMAGES.numpy())
+    write_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", Int8Plan(drawn))
+    (answered,) = InferenceSession(tmp_path / "int8.onnx").run(None, {"images_NHWC_u8": IMAGES.numpy()})
+    exact = network(IMAGES).numpy()
+    aware = QuantAware(network)(IMAGES).numpy()
+    assert np.abs(answered - aware).mean() < 0.5 * np.abs(answered - exact).mean()
+
+
+def test_a_rounded_tensor_has_255_values_and_each_kernel_a_range_of_its_own() -> None:
+    values = torch.linspace(-3, 1, 10_001)
+    rounded = rounded_activation(values)
+    assert float((rounded - values).abs().max()) == pytest.approx(3 / 127 / 2, rel=1e-3)
+    weight_OIKK = torch.randn(4, 3, 3, 3) * torch.tensor([1e-3, 1, 10, 0]).reshape(4, 1, 1, 1)
+    error_O = (rounded_kernel(weight_OIKK) - weight_OIKK).abs().flatten(1).amax(1)
+    assert bool((error_O <= weight_OIKK.abs().flatten(1).amax(1) / 127 / 2 * 1.001).all())
+
+
+def test_gradients_pass_the_roundings() -> None:
+    aware = QuantAware(folded(wide())).train()
+    (aware(IMAGES) ** 2).mean().backward()
+    for name, parameter in aware.named_parameters():
+        assert parameter.grad is not None and bool(parameter.grad.abs().sum() > 0), name
+
+
+def test_released_it_is_the_network_in_float_again() -> None:
+    network = folded(wide())
+    before = network(IMAGES)
+    aware = QuantAware(network)
+    assert not torch.equal(aware(IMAGES), before)
+    assert torch.equal(aware.released()(IMAGES), before)
+
+
+def test_the_folded_network_is_the_trained_one_and_that_one_stays() -> None:
+    network = wide("qarepvgg")
+    kept = copy.deepcopy(network.state_dict())
+    plain = folded(network)
+    torch.testing.assert_close(plain(IMAGES), network(IMAGES), rtol=1e-4, atol=1e-4)
+    assert not [m for m in plain.modules() if isinstance(m, MultiBranchConv | nn.BatchNorm2d)]
+    assert all(torch.equal(value, kept[key]) for key, value in network.state_dict().items())
+
+
+def test_a_wrong_fold_is_not_fine_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(network: nn.Module, example: torch.Tensor) -> nn.Module:
+        plain: nn.Module = right(network, example)
+        plain.get_parameter("body.stage1.1.conv.weight").data[0] *= 1.01
+        return plain
+
+    right = absorb_norms
+    monkeypatch.setattr(qat, "absorb_norms", wrong)
+    with pytest.raises(Refused, match=r"not fine-tuned for int8\. Set train\.qat\.epochs to 0"):
+        folded(wide())

@@ -1,0 +1,267 @@
+"""What every form of the line costs here: `python -m tools.bench [FORM...] [--release DIR] ...`.
+
+Latency (median, p90, p99), images a second and CPU time, for each number of threads and of images at once; file
+size, peak memory, and the accuracy that evaluate found. Each form runs in a process of its own, and all take
+turns, so that whatever else the machine does hits all alike. The table goes to the terminal; bench.csv, bench.json
+and bench.html (a page that loads nothing) to .foldline/bench, as times are no output of any stage. The best
+settings are printed as the line of params.yaml that adopts them: `build` writes them into the engines' cards.
+"""
+
+import argparse
+import csv
+import io
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from steps.backends.artifact import model_bytes
+from steps.errors import BadInput, StepError
+from steps.progress import say, track
+from steps.reports.artifact import CARD, read_verified_card
+from steps.reports.base import write_whole
+from steps.reports.bench import BenchForm, BenchReport, BenchRow
+from steps.reports.card import Card
+from steps.reports.evaluate import FormReport
+from tools.bench_page import adopted, lines, page
+
+LINE = {"train": Path("data/train/model"), "fuse": Path("data/fuse/model"), "export": Path("data/export/model")}
+BUILT, EVALUATED, OUT = Path("data/build"), Path("data/evaluate"), Path(".foldline/bench")
+LEAST_CALLS, MOST_CALLS = 5, 200
+Calls = list[tuple[float, float]]  # milliseconds of each call: on the clock, and of CPU time
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How much is measured: every number of threads with every number of images, for so long a form."""
+
+    threads: tuple[int, ...]
+    batches: tuple[int, ...]
+    seconds: float
+
+
+class Child:
+    """A form in a process of its own."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        command = [sys.executable, "-m", "tools.bench_child", str(folder), str(threads)]
+        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        self.peak_bytes = 0
+
+    def refusal(self) -> str | None:
+        """Wait until the form is open; return why it cannot be, or None."""
+        assert self.process.stdout is not None and self.process.stderr is not None
+        if self.process.stdout.readline().strip() == "ready":
+            return None
+        said = self.process.stderr.read().strip().splitlines()
+        return said[-1] if said else "its process ended without a word"
+
+    def call(self, batch: int) -> tuple[float, float]:
+        """Return the milliseconds of one call: on the clock, and of CPU time."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(f"{batch}\n")
+            self.process.stdin.flush()
+            wall, cpu, peak = self.process.stdout.readline().split()
+        except (BrokenPipeError, ValueError) as fault:
+            raise BadInput(
+                f"a form's process ended with {batch} images at once; give smaller --batches."
+            ) from fault
+        self.peak_bytes = int(peak)
+        return float(wall), float(cpu)
+
+
+def measure(folders: dict[str, Path], how: Setting) -> BenchReport:
+    """Return what the forms in these folders cost; one that cannot run here is listed with the reason."""
+    cards = {name: read_verified_card(folder) for name, folder in folders.items()}
+    rows: list[BenchRow] = []
+    peaks: dict[str, int] = {}
+    not_run: dict[str, str] = {}
+    for threads in how.threads:
+        with _children(
+            {name: folder for name, folder in folders.items() if name not in not_run}, threads
+        ) as opened:
+            children, refused = opened
+            not_run |= refused
+            for batch in how.batches:
+                calls = _in_turns(children, batch, threads, how.seconds)
+                rows += [_row(name, threads, batch, calls[name]) for name in children]
+            peaks |= {name: max(peaks.get(name, 0), child.peak_bytes) for name, child in children.items()}
+    forms = tuple(_form(name, folders[name], cards[name], peaks.get(name), not_run.get(name)) for name in folders)
+    size = next(iter(cards.values())).preprocessing.size
+    report = BenchReport(
+        cpu=_cpu(), cpus=len(os.sched_getaffinity(0)), image_size=size, forms=forms, rows=tuple(rows)
+    )
+    return report.marked()
+
+
+@contextmanager
+def _children(folders: dict[str, Path], threads: int) -> Iterator[tuple[dict[str, Child], dict[str, str]]]:
+    """Start a process a form; give those that opened it, and of the others why not. None outlives the context."""
+    with ExitStack() as stack:
+        started = {}
+        for name, folder in track(folders.items(), f"open, {threads} thread(s)", len(folders), "forms"):
+            started[name] = Child(folder, threads)
+            stack.callback(_end, started[name].process)
+            refusal = started[name].refusal()
+            if refusal is not None:
+                say(f"bench: {name} is not run: {refusal}")
+                started[name].peak_bytes = -1
+                folders = {**folders, name: Path(refusal)}
+        refused = {name: str(folders[name]) for name, child in started.items() if child.peak_bytes < 0}
+        yield {name: child for name, child in started.items() if name not in refused}, refused
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def _in_turns(children: dict[str, Child], batch: int, threads: int, seconds: float) -> dict[str, Calls]:
+    """Return the calls of each form; in every round each is called once, so all have the same number."""
+    calls: dict[str, Calls] = {name: [child.call(batch)] for name, child in children.items()}
+    slowest = max((wall for ((wall, _),) in calls.values()), default=1.0)
+    rounds = min(MOST_CALLS, max(LEAST_CALLS, int(seconds * 1000 / max(slowest, 1e-3))))
+    for _ in track(range(rounds), f"{threads} thread(s), {batch} image(s)", rounds, "rounds"):
+        for name, child in children.items():
+            calls[name].append(child.call(batch))
+    return {name: taken[1:] for name, taken in calls.items()}
+
+
+def _row(form: str, threads: int, batch: int, calls: Calls) -> BenchRow:
+    wall, cpu = np.array(calls).T
+    p50, p90, p99 = map(float, np.percentile(wall, (50, 90, 99)))
+    cpu_per_image = float(np.median(cpu)) / batch
+    return BenchRow(
+        form=form,
+        threads=threads,
+        batch=batch,
+        calls=len(calls),
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        cpu_per_image=cpu_per_image,
+    )
+
+
+def _form(name: str, folder: Path, card: Card, peak: int | None, not_run: str | None) -> BenchForm:
+    return BenchForm(
+        form=name,
+        backend=card.backend,
+        precision=card.precision,
+        device=card.device.kind,
+        size_bytes=model_bytes(folder, card),
+        peak_bytes=peak,
+        top1=_top1(card),
+        not_run=not_run,
+    )
+
+
+def _top1(card: Card) -> float | None:
+    """Return the form's accuracy where its evaluation is of these very files."""
+    file = EVALUATED / f"{card.form}.json"
+    if not file.is_file():
+        return None
+    report = FormReport.read(file)
+    return report.top1 if report.card is not None and report.card.artifact == card.artifact else None
+
+
+def find_forms(names: Sequence[str], release: Path | None) -> dict[str, Path]:
+    """Return the folders of the forms that are there, or of those that are named; raises BadInput for a gap."""
+    if release is not None:
+        known = {"export": release / "model"} | _folders(release / "engines")
+    else:
+        known = LINE | _folders(BUILT)
+    there = {name: folder for name, folder in known.items() if (folder / CARD).is_file()}
+    missing = [name for name in names if name not in there]
+    if missing or not there:
+        where = release or "data/"
+        raise BadInput(
+            f"{', '.join(missing) or 'no form'} is there in {where}; there are {', '.join(there) or 'none'}. "
+            "Run the stages that write them first."
+        )
+    return {name: there[name] for name in names or there}
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    return {path.name: path for path in sorted(root.glob("[a-z]*")) if path.is_dir()}
+
+
+def as_csv(report: BenchReport) -> bytes:
+    """Return one line a row, the form's own figures repeated in each."""
+    text = io.StringIO()
+    forms = {form.form: form for form in report.forms}
+    of_form = ("backend", "precision", "size_bytes", "peak_bytes", "top1")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*BenchRow.model_fields, "images_per_second", *of_form])
+    for row in report.rows:
+        form = forms[row.form]
+        writer.writerow(
+            [*row.model_dump().values(), row.images_per_second, *(getattr(form, name) for name in of_form)]
+        )
+    return text.getvalue().encode()
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _parse() -> argparse.Namespace:
+    cpus = len(os.sched_getaffinity(0))
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("forms", nargs="*", metavar="FORM", help="all that are there, unless some are named")
+    parser.add_argument("--release", type=Path, metavar="DIR", help="the model and engines of a release instead")
+    parser.add_argument("--threads", type=_numbers, default=tuple(range(1, cpus + 1)), metavar="1,2,...")
+    parser.add_argument("--batches", type=_numbers, default=(1, 2, 4, 8, 16, 32), metavar="1,8,...")
+    parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of each form under each setting")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
+    return parser.parse_args()
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of whole numbers from 1 on, such as 1,8,32")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def main() -> None:
+    """Run the tool; what a person can cause ends in one sentence and exit code 2."""
+    flags = _parse()
+    try:
+        report = measure(
+            find_forms(flags.forms, flags.release), Setting(flags.threads, flags.batches, flags.seconds)
+        )
+        write_whole(flags.out / "bench.csv", as_csv(report))
+        write_whole(flags.out / "bench.html", page(report))
+        report.write(flags.out / "bench.json")
+    except StepError as error:
+        say(f"bench: {error}")
+        sys.exit(error.exit_code)
+    except OSError as fault:
+        say(f"bench: {flags.out} cannot be written: {fault}")
+        sys.exit(2)
+    print("\n".join([*lines(report), *adopted(report)]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+// Classify images with a release, through OpenVINO: what predict.py does, in C++, for decoded images (PPM).
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <iostream>
+#include <numeric>
+#include <openvino/openvino.hpp>
+#include <sys/stat.h>
+
+#include "image.hpp"
+#include "release.hpp"
+
+constexpr const char* USAGE =
+    "usage: classify RELEASE IMAGE.ppm... [--top N] [--engine NAME] [--pixels FILE.ppm]\n"
+    "\n"
+    "Print the most likely class of each image: image, class name and score, separated by tabs.\n"
+    "  RELEASE          the folder that holds SHA256SUMS; the checksums are verified first\n"
+    "  IMAGE.ppm        a decoded image: binary PPM (P6), RGB, upright, of any size\n"
+    "  --top N          classes to print for each image (1)\n"
+    "  --engine NAME    run engines/NAME, such as openvino-fp32, instead of model/model.onnx\n"
+    "  --pixels FILE    write what the network sees of the last image, as PPM\n"
+    "Exit code 0: all images were classified; 2: something could not be used, and a sentence says what.\n";
+
+struct Options {
+    std::string release, engine, pixels;
+    std::vector<std::string> images;
+    size_t top = 1;
+};
+
+Options parsed(const std::vector<std::string>& words) {
+    Options options;
+    for (size_t i = 0; i < words.size(); ++i) {
+        const std::string& word = words[i];
+        if (word.rfind("--", 0) != 0) {
+            (options.release.empty() ? options.release : options.images.emplace_back()) = word;
+            continue;
+        }
+        if (i + 1 == words.size()) throw Unusable(word + " wants a value, or is no option.");
+        const std::string& value = words[++i];
+        if (word == "--top") {
+            const bool number = value.size() < 10 && std::all_of(value.begin(), value.end(), ::isdigit);
+            options.top = number && !value.empty() ? std::stoul(value) : 0;
+            if (options.top == 0) throw Unusable("--top wants a number from 1 on, not '" + value + "'.");
+        } else if (word == "--engine") {
+            options.engine = value;
+        } else if (word == "--pixels") {
+            options.pixels = value;
+        } else {
+            throw Unusable("there is no option " + word + ".");
+        }
+    }
+    if (options.images.empty()) throw Unusable("name the release and at least one image; --help shows how.");
+    return options;
+}
+
+// Return the path in the release of the model to run.
+std::string model_of(const Options& options) {
+    if (options.engine.empty()) return "model/model.onnx";
+    const std::string folder = "engines/" + options.engine;
+    struct stat found {};
+    for (const char* name : {"/model.xml", "/model.onnx"})
+        if (stat((options.release + "/" + folder + name).c_str(), &found) == 0) return folder + name;
+    throw Unusable(options.release + " has no engine " + options.engine + " that OpenVINO reads.");
+}
+
+// Return the model for this CPU, in float32 as it was judged: by itself OpenVINO takes bfloat16 where there is some.
+ov::CompiledModel opened(const std::string& path) {
+    try {
+        return ov::Core().compile_model(path, "CPU", ov::hint::inference_precision(ov::element::f32),
+                                        ov::hint::execution_mode(ov::hint::ExecutionMode::ACCURACY));
+    } catch (const std::exception& fault) {
+        std::string reason;  // the last of the lines, behind those that name OpenVINO's sources
+        for (const std::string& line : lines_of(fault.what()))
+            if (line.find_first_not_of(" \t") != std::string::npos) reason = line;
+        throw Unusable("OpenVINO cannot read " + path + ": " + reason);
+    }
+}
+
+// The model, ready to answer; scores are probabilities, in the order of class ids.
+class Classifier {
+public:
+    Classifier(const Options& options, const std::string& model) {
+        verify(options.release, {model, "labels.txt", "preprocessing.txt"});
+        names = read_labels(options.release + "/labels.txt");
+        how = read_preprocessing(options.release + "/preprocessing.txt");
+        ov::CompiledModel compiled = opened(options.release + "/" + model);
+        request_ = compiled.create_infer_request();
+        const auto size = ov::Dimension(how.size);
+        if (compiled.input().get_element_type() != ov::element::u8 ||
+            !compiled.input().get_partial_shape().compatible({1, size, size, 3}))
+            throw Unusable(model + " does not take the images that preprocessing.txt describes.");
+    }
+
+    std::vector<double> scores(const Image& image) {
+        const auto side = size_t(how.size);
+        ov::Tensor input(ov::element::u8, {1, side, side, 3});
+        std::copy(image.rgb.begin(), image.rgb.end(), input.data<uint8_t>());
+        request_.set_input_tensor(input);
+        request_.infer();
+        const ov::Tensor logits = request_.get_output_tensor();
+        if (logits.get_size() != names.size())
+            throw Unusable("labels.txt has " + std::to_string(names.size()) + " names, and the model gives " +
+                           std::to_string(logits.get_size()) + " scores.");
+        const float* first = logits.data<const float>();
+        std::vector<double> shares(first, first + names.size());
+        const double highest = *std::max_element(shares.begin(), shares.end());
+        for (double& share : shares) share = std::exp(share - highest);
+        const double sum = std::accumulate(shares.begin(), shares.end(), 0.0);
+        for (double& share : shares) share /= sum;
+        return shares;
+    }
+
+    std::vector<std::string> names;
+    Preprocessing how;
+
+private:
+    ov::InferRequest request_;
+};
+
+void classify(Classifier& classifier, const std::string& path, const Options& options) {
+    const Image pixels = preprocessed(read_ppm(bytes_of(path), path), classifier.how);
+    if (!options.pixels.empty()) write_ppm(pixels, options.pixels);
+    const std::vector<double> scores = classifier.scores(pixels);
+    std::vector<size_t> best(scores.size());
+    std::iota(best.begin(), best.end(), 0);
+    std::stable_sort(best.begin(), best.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+    best.resize(std::min(options.top, best.size()));
+    for (size_t number : best)
+        std::printf("%s\t%s\t%.6f\n", path.c_str(), classifier.names[number].c_str(), scores[number]);
+}
+
+int main(int count, char** words) try {
+    const std::vector<std::string> arguments(words + 1, words + count);
+    if (std::find(arguments.begin(), arguments.end(), "--help") != arguments.end()) {
+        std::cout << USAGE;
+        return 0;
+    }
+    const Options options = parsed(arguments);
+    Classifier classifier(options, model_of(options));
+    int code = 0;
+    for (const std::string& path : options.images) {
+        try {
+            classify(classifier, path, options);
+        } catch (const Unusable& fault) {  // of one image: the others are classified all the same
+            std::cerr << "classify: " << fault.what() << "\n";
+            code = 2;
+        }
+    }
+    return code;
+} catch (const std::exception& fault) {
+    std::cerr << "classify: " << fault.what() << "\n";
+    return 2;
+}

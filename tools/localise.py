@@ -1,0 +1,127 @@
+"""Find the first tensor at which a form drifts from the one it was made from, and say what that usually means.
+
+`python -m tools.localise onnxruntime-fp16` compares that engine with `export` on the test images whose scores
+differ most, and writes `.foldline/localise/onnxruntime-fp16.html`. Forms are `fuse`, `export` and the engines
+that were built.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from steps.backends.contract import Deferred, Images
+from steps.backends.onnx_of import write_graph_of
+from steps.backends.tensors import CannotRead, Intermediate, read_tensors
+from steps.errors import BadInput, StepError
+from steps.images.dataset import image_root, load_all
+from steps.images.manifest import read_manifest
+from steps.models.files import load_model
+from steps.parity.localise import drifts, first_drift, pair_by_layer, pair_by_name
+from steps.parity.localise_page import Localised, page
+from steps.parity.meanings import NOTHING_DIFFERS, NOTHING_DRIFTS, Place, meaning
+from steps.parity.worst import WorstImage, worst_images
+from steps.progress import say
+from steps.reparam.pairing import pair_convs_with_norms
+from steps.reports.artifact import CARD
+from steps.reports.base import write_whole
+from steps.reports.card import Card
+
+PARENTS = {"fuse": "train", "export": "fuse"}
+SAME_SCORE = 0.01  # of the softmax
+OUT = Path(".foldline/localise")
+
+
+def main() -> None:
+    """Localise the form that the flags name, print the sentence and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("form", metavar="FORM")
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER", help="of the steps (data)")
+    parser.add_argument("--images", type=int, default=8, metavar="N", help="how many of the worst (8)")
+    flags = parser.parse_args()
+    try:
+        found = localise(flags.form, flags.data, max(flags.images, 2))
+    except StepError as error:
+        say(f"localise: {error}")
+        sys.exit(error.exit_code)
+    out = OUT / f"{found.form}.html"
+    write_whole(out, page(found).encode())
+    print(f"{found.sentence}\n{out}")
+
+
+def localise(form: str, data: Path, count: int) -> Localised:
+    """Return where the form drifts from its parent on the `count` worst test images, or raise BadInput."""
+    if form == "train":
+        raise BadInput("train is made from no other form: it is what the others are compared with.")
+    folder, parent = _folder(form, data), PARENTS.get(form, "export")
+    card = Card.read(folder / CARD)
+    test = read_manifest(data / "split/manifest.parquet", split="test")
+    worst = worst_images(data / "evaluate", form, parent, test["name"].to_list(), count)
+    images_NHWC_u8 = _images(worst, test, data, card)
+    of_form, note = _tensors(form, folder, data, images_NHWC_u8)
+    reference = read_tensors(_folder(parent, data), images_NHWC_u8)
+    compared = drifts(_paired(form, _folder(parent, data), reference, of_form))
+    if not compared:
+        raise BadInput(
+            f"{form} and {parent} have no tensor that is called alike; their graphs cannot be compared."
+        )
+    first = first_drift(compared, card.precision)
+    means = meaning(Place(first, compared, form, card.precision)) if first else _of_scores(worst)
+    return Localised(form, parent, card, compared, first, means, worst, images_NHWC_u8, note)
+
+
+def _of_scores(worst: list[WorstImage]) -> str:
+    """Return what it means that no tensor drifts, from whether the scores do."""
+    known = [image.difference for image in worst if image.difference is not None]
+    return NOTHING_DIFFERS if known and max(known) < SAME_SCORE else NOTHING_DRIFTS
+
+
+def _folder(form: str, data: Path) -> Path:
+    """Return the form's artifact, or raise BadInput with the forms that there are."""
+    forms = {name: data / name / "model" for name in ("train", *PARENTS)}
+    forms |= {path.parent.name: path.parent for path in sorted((data / "build").glob(f"*/{CARD}"))}
+    there = [name for name, folder in forms.items() if (folder / CARD).is_file()]
+    if form not in there:
+        raise BadInput(f"there is no form '{form}' in {data}; there are: {', '.join(there) or 'none'}.")
+    return forms[form]
+
+
+def _images(worst: list[WorstImage], test: pl.DataFrame, data: Path, card: Card) -> Images:
+    wanted = pl.DataFrame({"name": [image.name for image in worst]})
+    rows = wanted.join(test, on="name", how="inner", maintain_order="left")
+    if rows.height != len(worst):
+        raise BadInput(f"images of {data / 'evaluate'} are not in {data / 'split'}: evaluate the form again.")
+    return load_all(rows, image_root(data / "ingest"), card.preprocessing)
+
+
+def _tensors(form: str, folder: Path, data: Path, images_NHWC_u8: Images) -> tuple[list[Intermediate], str]:
+    """Return the form's tensors; of an engine that does not show them, those of the graph it was built from."""
+    try:
+        return read_tensors(folder, images_NHWC_u8), ""
+    except (CannotRead, Deferred) as reason:
+        with tempfile.TemporaryDirectory() as scratch:
+            write_graph_of(folder, _folder("export", data), Path(scratch), images_NHWC_u8)
+            tensors = read_tensors(Path(scratch), images_NHWC_u8)
+        return tensors, f"({form}: {str(reason).rstrip('.')}; so the graph that it was built from was compared.)"
+
+
+def _paired(
+    form: str, parent: Path, reference: list[Intermediate], of_form: list[Intermediate]
+) -> list[tuple[Intermediate, Intermediate]]:
+    if form == "export":
+        return pair_by_layer(reference, of_form)
+    return pair_by_name(reference, of_form, _unfolded(parent) if form == "fuse" else ())
+
+
+def _unfolded(parent: Path) -> set[str]:
+    """Return the convolutions whose norm still stands behind them: the fused ones answer for both."""
+    network, card = load_model(parent)
+    size = card.preprocessing.size
+    return set(pair_convs_with_norms(network, torch.zeros(1, 3, size, size)).norm_of)
+
+
+if __name__ == "__main__":
+    main()

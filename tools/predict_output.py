@@ -1,0 +1,105 @@
+"""How predictions are written: as a table, as csv or as JSON, each a stream of text, an image at a time."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from steps.errors import BadInput
+
+WIDEST_NAME = 40
+COLUMNS = ("image", "rank", "class_id", "class", "probability")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most likely classes of an image, best first, and their probabilities."""
+
+    image: Path
+    class_ids: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+Writer = Callable[[Iterable[Prediction], tuple[str, ...]], Iterator[str]]
+
+
+def as_table(predictions: Iterable[Prediction], class_names: tuple[str, ...]) -> Iterator[str]:
+    """Yield a line a class, for people; the image stands last, as nobody knows how long the next path is."""
+    shown = [_printable(name) for name in class_names]
+    width = min(WIDEST_NAME, max(len("class"), *map(len, shown)))
+    yield f"probability  {'class':<{width}}  image\n"
+    for found in predictions:
+        for number, share in zip(found.class_ids, found.probabilities, strict=True):
+            yield f"{share:11.6f}  {shown[number]:<{width}}  {_printable(str(found.image))}\n"
+
+
+def as_csv(predictions: Iterable[Prediction], class_names: tuple[str, ...]) -> Iterator[str]:
+    """Yield a header and a row a class."""
+    yield _csv_row(COLUMNS)
+    for found in predictions:
+        for rank, (number, share) in enumerate(zip(found.class_ids, found.probabilities, strict=True), start=1):
+            yield _csv_row((str(found.image), rank, number, class_names[number], f"{share:.6f}"))
+
+
+def as_json(predictions: Iterable[Prediction], class_names: tuple[str, ...]) -> Iterator[str]:
+    """Yield one array, an image a line."""
+    before = "[\n"
+    for found in predictions:
+        classes = [
+            {"class_id": number, "class": class_names[number], "probability": round(share, 6)}
+            for number, share in zip(found.class_ids, found.probabilities, strict=True)
+        ]
+        yield before + json.dumps({"image": str(found.image), "classes": classes})
+        before = ",\n"
+    yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+WRITERS: dict[str, Writer] = {"table": as_table, "csv": as_csv, "json": as_json}
+
+
+@contextlib.contextmanager
+def opened_for_writing(out: Path | None) -> Iterator[TextIO]:
+    """Give a file that becomes `out` when all is written, or stdout; names that are not UTF-8 keep their bytes.
+
+    Raises BadInput where the file cannot be written.
+    """
+    if out is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    if out.is_dir():
+        raise BadInput(f"--out {out} is a folder; name a file.")
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(out)
+    except OSError as fault:
+        raise BadInput(f"--out {out} cannot be written: {fault.strerror}.") from fault
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _csv_row(values: Iterable[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue()
+
+
+def _printable(text: str) -> str:
+    """Return the text with what a terminal would obey, or cannot show, written as an escape."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
