@@ -183,7 +183,8 @@ def _error(network: nn.Module, image_NCHW: Tensor, other: nn.Module, others_NCHW
 def _moved(image_NCHW: Tensor) -> Tensor:
     """Return the image with about two thirds of its pixels moved by one last place, up or down."""
     generator = torch.Generator().manual_seed(2)
-    return image_NCHW * (1 + ULP * torch.randint(-1, 2, image_NCHW.shape, generator=generator))
+    steps = torch.randint(-1, 2, image_NCHW.shape, generator=generator, dtype=torch.float64)
+    return image_NCHW * (1 + ULP * steps)
 
 
 def _kind(reason: str) -> str:

@@ -1,6 +1,8 @@
 """Each public bug, planted as a wrong fold, is caught by the certificate at its site; the right fold is not."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import get_args
 
 import pytest
 import torch
@@ -8,12 +10,14 @@ from torch import nn
 
 from steps.reparam.branches import BLOCKS
 from steps.reparam.certify import certify, exceeds
+from steps.reparam.expand import Mode
 from steps.reparam.fold import absorb_norms, fold
 from steps.reports.certificate import CertificateRow
-from tests.reparam.mutants import MUTANTS, expanded, library, plain_network, shared
+from tests.reparam.forgettable import expanded, library, plain_network, shared
+from tests.reparam.mutants import MUTANTS
 
 RIGHT: dict[str, Callable[[], nn.Module]] = {
-    **{block: (lambda block=block: expanded(block)) for block in BLOCKS},  # type: ignore[misc]
+    **{f"{block} {mode}": partial(expanded, block, mode) for block in BLOCKS for mode in get_args(Mode)},
     "library": library,
     "plain": plain_network,
     "shared": shared,

@@ -18,7 +18,7 @@ from steps.reparam.fold import absorb_norms, fold
 from steps.reparam.geometry import apply_margins, geometry_of, pad_once
 from steps.reparam.norms import norm_like, set_to_shift
 from steps.reparam.online import PARTS, OnlineBranch, Part
-from tests.reparam.networks import Site, SmallNet, convs, image_for, randomise
+from tests.reparam.networks import Site, SmallNet, convs, image_for, randomise, synchronised
 
 # torch says it of the plain convolution, not we of the block
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel")
@@ -191,11 +191,6 @@ def test_public_networks_fold_back_into_the_unmodified_architecture(name: str, b
     original.load_state_dict(folded.state_dict(), strict=True)
     error = relative_error(model(image), original(image))
     assert error is not None and error <= EXACT
-
-
-def synchronised(model: nn.Module) -> nn.Module:
-    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    return converted
 
 
 @pytest.mark.parametrize("prepare", [synchronised, lambda model: model], ids=["synchronised", "plain"])

@@ -136,6 +136,12 @@ def test_one_whose_rounding_alone_would_break_the_bound_is_looked_at_again(
     assert zoo_way.tried("timm:resnet18").wrong and looks[2:] == [zoo_way.BATCH]
 
 
+def test_a_moved_image_differs_by_a_last_place() -> None:
+    image_NCHW = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    moved = (zoo_way._moved(image_NCHW) - image_NCHW).abs() / image_NCHW.abs()
+    assert 0.5 < float((moved > 0).double().mean()) < 0.8 and 1e-16 < float(moved.max()) < 5e-16
+
+
 def test_a_network_whose_process_dies_is_wrong_and_the_next_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoo_way, "tried", lambda name: os._exit(7) if name == "dies" else zoo_way.Result(name))
     assert zoo_way.apart("dies").wrong == "its process ended with 7"
