@@ -1,5 +1,7 @@
 """Online mode: the branches' kernels are summed before one convolution, and nothing is lost by it."""
 
+import io
+import pickle
 from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args
@@ -221,3 +223,38 @@ def test_a_certificate_holds_for_the_fold_and_not_for_one_that_lost_a_part() -> 
     nn.init.zeros_(block.get_parameter("branches.online.parts.point_average.scale_O"))
     rows = certify(model, plain, images, seed=0, bounds=bounds)  # type: ignore[arg-type]
     assert {row.site for row in rows if exceeds(row)} == {"conv_b", WHOLE}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_under_autocast_it_computes_in_half_and_learns_what_it_does_without(block: str) -> None:
+    torch.manual_seed(0)
+    site, image, weights = Site(nn.Conv2d(4, 4, 3, padding=1)), torch.randn(8, 4, 9, 9), torch.randn(8, 4, 9, 9)
+    expand(site, block, init="standard", mode="online")
+    seen: list[torch.dtype] = []
+    branch_of(site.train()).norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    names = [name for name, _ in site.named_parameters() if not name.endswith("online.bias")]
+    found = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = (site(image) * weights).mean()
+        found.append(torch.autograd.grad(loss, [site.get_parameter(name) for name in names]))
+    assert seen == [torch.float32, torch.bfloat16]
+    for name, exact, rounded in zip(names, *found, strict=True):
+        error = relative_error(exact, rounded)
+        assert rounded.dtype == torch.float32
+        assert error is not None and error <= 0.03, name  # a few roundings of 2^-8
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_network_is_pickled_and_saved_whole(block: str) -> None:
+    torch.manual_seed(0)
+    model, image = SmallNet(), torch.randn(2, 3, 16, 16)
+    expand(model, block, init="standard", mode="online")
+    randomise(model)
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    for twin in (pickle.loads(pickle.dumps(model)), torch.load(file, weights_only=False)):
+        assert torch.equal(twin(image), model(image))
+        assert torch.equal(fold(twin)(image), fold(model)(image))
+        (twin.train()(image) ** 2).mean().backward()  # its way back is whole too
