@@ -14,6 +14,7 @@ from steps.models.files import load_classifier, load_model, load_probes
 from steps.params.fuse import FuseParams
 from steps.reparam.branches import BLOCKS, KernelBranch
 from steps.reparam.expand import MultiBranchConv
+from steps.reparam.fold import absorb_norms
 from steps.reparam.kernels import Affine
 from steps.reports.card import Card
 from steps.reports.certificate import Certificate
@@ -48,6 +49,30 @@ def test_the_fused_network_is_plain_and_the_same(tmp_path: Path, block: str | No
 def test_a_users_own_network_is_fused(tmp_path: Path) -> None:
     out = fused(tmp_path, "acb", "tests.models.artifacts:Own")
     assert "norm.weight" not in load_model(out / "model")[0].state_dict()
+
+
+@pytest.mark.parametrize("block", [None, "repvgg"])
+def test_a_users_own_norm_is_fused_and_loads_as_it_was_paired(tmp_path: Path, block: str | None) -> None:
+    out = fused(tmp_path, block, "tests.models.artifacts:OwnNorm")
+    state = load_model(out / "model")[0].state_dict()
+    assert "norm.weight" not in state and "leaky.weight" in state
+    left = Certificate.read(out / "certificate.json").left_as_is
+    assert list(left) == ["leaky"] and "computes something else" in left["leaky"]
+
+
+def test_a_norm_that_could_be_gone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(model: nn.Module, example_NCHW: torch.Tensor) -> nn.Module:
+        complete = absorb_norms(model, example_NCHW)
+        for name in ("body.stem.0.conv", "body.stem.0.norm"):
+            complete.set_submodule(name, model.get_submodule(name))
+        return complete
+
+    monkeypatch.setattr(step, "absorb_norms", forgetful)
+    with pytest.raises(Refused, match=r"still has 1 batch norms .* the first body\.stem\.0\.norm") as refusal:
+        fused(tmp_path)
+    assert isinstance(refusal.value.report, Certificate)
+    assert list(refusal.value.report.left_as_is) == ["body.stem.0.norm"]
+    assert list((tmp_path / "fuse").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sys
 
 import torch
 
-from steps.errors import StepError
+from steps.errors import BadInput, StepError
 from steps.models.architectures import create
 from steps.progress import say
 from steps.reparam.branches import BLOCKS
@@ -17,6 +17,8 @@ from steps.reparam.expand import ExpansionPlan, plan_expansion
 
 def plan(arch: str, block: str, where: str, size: int) -> ExpansionPlan:
     """Return the plan for this architecture on images of `size` pixels; BadInput for a name nobody knows."""
+    if size < 1:
+        raise BadInput(f"--size {size}: images have one pixel or more.")
     network = create(arch, class_num=10, size=size).eval()
     return plan_expansion(network, block, where, torch.zeros(1, 3, size, size))
 

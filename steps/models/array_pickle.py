@@ -7,6 +7,7 @@ given until it has been looked at; numpy itself sees bytes, a type off a list, a
 import io
 import math
 import pickle
+import pickletools
 from collections import OrderedDict
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
 KINDS = ("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")  # u2 is how Paddle writes bfloat16
 
 
@@ -24,6 +26,7 @@ class NotArrays(Exception):
 def read_arrays(content: bytes) -> Any:
     """Return what is pickled, the arrays of a dict as numpy's, or raise NotArrays."""
     try:
+        _refuse_reserving(content)
         found = _Unpickler(io.BytesIO(content)).load()
         if not isinstance(found, dict):
             return found
@@ -32,6 +35,17 @@ def read_arrays(content: bytes) -> Any:
         raise
     except Exception as fault:  # a damaged or hostile pickle raises whatever it likes
         raise NotArrays(f"{type(fault).__name__}: {fault}") from fault
+
+
+def _refuse_reserving(content: bytes) -> None:
+    """Raise NotArrays where the pickle would have the unpickler reserve memory that the file does not fill.
+
+    The memo grows to the largest place named; a pickler counts places up from 0, at least a byte each. The scan
+    itself raises where a length reaches beyond the end.
+    """
+    for code, place, _ in pickletools.genops(content):
+        if code.name in PUTS and isinstance(place, int) and place > len(content):
+            raise NotArrays(f"it reserves {place:,} places in a file of {len(content):,} bytes")
 
 
 class _Kind:

@@ -155,7 +155,7 @@ def both_forms(
         trained(example_NCHW)
     if block is not None:
         expand(trained, block, where, "standard", "branch", example_NCHW)
-    return {"trained": trained, "plain": absorb_norms(fold(trained), example_NCHW)}
+    return {"trained": trained, "plain": absorb_norms(fold(trained, example_NCHW), example_NCHW)}
 
 
 def weight_file_bytes(network: nn.Module) -> int:

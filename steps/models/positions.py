@@ -35,14 +35,15 @@ def fitted(network: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str,
     """Return the tensors, position embeddings interpolated to the network's grid, and the names of those.
 
     The grids must be square on both sides. Prefix tokens stay as they are; the grid is resized bicubically with
-    antialiasing, as timm does it. An embedding that cannot be fitted is left, to be counted as of another shape.
+    antialiasing, as timm does it. An embedding that cannot be fitted, such as one of another width, is left, to be
+    counted as of another shape.
     """
     fitting, names = dict(tensors), []
     for name, parameter in network.named_parameters():
         given = tensors.get(name)
         if given is None or name.rpartition(".")[2] not in EMBEDDINGS or given.shape == parameter.shape:
             continue
-        if given.ndim == parameter.ndim == 3:
+        if given.ndim == parameter.ndim == 3 and given.shape[2] == parameter.shape[2]:
             prefix = _prefix(network, given.shape[1], parameter.shape[1])
             if prefix is not None:
                 fitting[name] = _resized(given, prefix, math.isqrt(parameter.shape[1] - prefix))

@@ -6,14 +6,15 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from steps.reparam.copies import copied
-from steps.reparam.expand import MultiBranchConv
 from steps.reparam.library_blocks import library_blocks
-from steps.reparam.norms import NormTail, apply_norm
+from steps.reparam.norms import apply_norm
+from steps.reparam.outputs import tensors_of
 from steps.reparam.pairing import pair_convs_with_norms
 from steps.reparam.probe import largest_error
+from steps.reparam.sites import blocks_and_tails
 from steps.reports.certificate import CertificateRow
 
 WHOLE = "whole network"
@@ -41,7 +42,7 @@ def certify(
     which precisions are asked for. `probes_NCHW` are real images, normalised; as many random ones are drawn
     from the seed. A site (a convolution with its norm, a library's block) sees what reaches it of the real
     images, and random numbers of that shape. An error is the largest absolute difference over the largest
-    absolute output, and None when it is not finite.
+    absolute output, and None when it is not finite or there is no output to compare.
     """
     rows: list[CertificateRow] = []
     sites = _sites(multi_branch, probes_NCHW)
@@ -90,17 +91,22 @@ def _compare(
         errors[site, kind] = None if error is None or before is None else max(error, before)
 
     def look(site: str, norm: str | None) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             other = candidate.get_submodule(site)
-            kinds: dict[Probes, Any] = {"real": inputs, "random": _random(inputs, generator)}
+            real = (inputs, keywords)
+            kinds: dict[Probes, Any] = {"real": real, "random": _random(real, generator)}
             for kind, probes in kinds.items():
+                (one, ones), (two, twos) = _cast(probes, reference), _cast(probes, candidate)
                 # forward, not the module itself: this hook must not be called by its own call
-                expected = _after_norm(reference, norm, module.forward(*_cast(probes, reference)))
-                note(site, kind, expected, _after_norm(candidate, norm, other(*_cast(probes, candidate))))
+                expected = _after_norm(reference, norm, module.forward(*one, **ones))
+                note(site, kind, expected, _after_norm(candidate, norm, other(*two, **twos)))
 
         return hook
 
-    handles = [reference.get_submodule(s).register_forward_pre_hook(look(s, norm)) for s, norm in sites.items()]
+    handles = [
+        reference.get_submodule(site).register_forward_pre_hook(look(site, norm), with_kwargs=True)
+        for site, norm in sites.items()
+    ]
     expected = reference(*_cast((real_NCHW,), reference))
     for handle in handles:
         handle.remove()
@@ -112,13 +118,8 @@ def _compare(
 
 def _sites(multi_branch: nn.Module, probes_NCHW: Tensor) -> dict[str, str | None]:
     """Return site -> the place of its norm: multi-branch sites and plain convolutions; None: a library's block."""
-    tails = {m.site: name for name, m in multi_branch.named_modules() if isinstance(m, NormTail)}
     blocks = library_blocks(multi_branch)
-    own = {
-        name: tails[module.site]
-        for name, module in multi_branch.named_modules()
-        if isinstance(module, MultiBranchConv)
-    }
+    own = {name: tail_name for name, _, tail_name, _ in blocks_and_tails(multi_branch)}
     plain = pair_convs_with_norms(multi_branch, probes_NCHW).norm_of
     inside = tuple(f"{name}." for name in (*own, *blocks))
     pairs = {**own, **plain}
@@ -129,9 +130,11 @@ def _sites(multi_branch: nn.Module, probes_NCHW: Tensor) -> dict[str, str | None
 
 
 def _largest_error(expected: Any, given: Any) -> float | None:
-    """Return the largest relative error among the outputs of a module that may return several."""
-    pairs = list(zip(tree_leaves(expected), tree_leaves(given), strict=True))
-    errors = [relative_error(one, other) for one, other in pairs if isinstance(one, Tensor)]
+    """Return the largest relative error among all outputs of a module; None where there is none to compare."""
+    wanted, found = tensors_of(expected), tensors_of(given)
+    if not wanted or len(wanted) != len(found):
+        return None
+    errors = [relative_error(one, other) for one, other in zip(wanted, found, strict=True)]
     return None if None in errors else max(filter(None, errors), default=0.0)
 
 

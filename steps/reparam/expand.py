@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from steps.errors import BadInput, did_you_mean
 from steps.reparam.branches import (
@@ -20,7 +22,8 @@ from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once
 from steps.reparam.kernels import Affine
 from steps.reparam.norms import Held, NewNorm, Norm, NormTail, copy_norm, hold, norm_like
 from steps.reparam.online import OnlineBranch, make_online, silence_parts
-from steps.reparam.pairing import pair_convs_with_norms
+from steps.reparam.pairing import Pairing, drawing_alike, in_training, pair_convs_with_norms
+from steps.reparam.verify import unfit
 
 Init = Literal["exact", "standard"]
 Mode = Literal["branch", "online"]
@@ -76,9 +79,9 @@ class MultiBranchConv(nn.Module):
         branches = MODES[mode].make(self.geometry, norm_like(norm), _numbered(names))
         self.branches = nn.ModuleDict(branches)
 
-    def forward(self, input_NCHW: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - named as in the convolution that it stands in for
         """Return what the convolution and its batch norm return."""
-        padded_NCHW = pad_once(input_NCHW, self.geometry)
+        padded_NCHW = pad_once(input, self.geometry)
         first, *others = self.branches.values()
         output_NCHW: Tensor = first(padded_NCHW)
         for branch in others:
@@ -125,11 +128,13 @@ MODES: dict[Mode, ModeType] = {
 
 
 def plan_expansion(
-    model: nn.Module, block: str, where: str = "all", example_NCHW: Tensor | None = None
+    model: nn.Module, block: str, where: str = "all", example_NCHW: Tensor | None = None, mode: Mode = "branch"
 ) -> ExpansionPlan:
     """Return what `expand` would do; the network is left alone.
 
-    `where` is "all", a kernel size such as "3x3" (rows x columns), or a pattern of names such as "layer1.*".
+    `where` is "all", a kernel size such as "3x3" (rows x columns), or a pattern of names such as "layer1.*". The
+    example gives a shape; without one the least image that the network takes is found. A copy of the network is
+    expanded and run, in eval mode and in training: a site where that shows is skipped, with its reason.
     """
     if block not in BLOCKS:
         raise BadInput(f"'{block}' is no block; there are {', '.join(BLOCKS)}.{did_you_mean(block, BLOCKS)}")
@@ -138,15 +143,38 @@ def plan_expansion(
     pairing = pair_convs_with_norms(model, example_NCHW)
     sites = []
     for name, conv in model.named_modules():
-        if isinstance(conv, nn.Conv2d):
+        if isinstance(conv, _ConvNd):
             norm = pairing.norm_of.get(name)
             lone = pairing.lone_convs.get(name)
-            if norm is None or lone is not None:
+            if norm is None or lone is not None or not isinstance(conv, nn.Conv2d):
                 sites.append(SitePlan(name, skipped=lone or "it is the whole network"))
             else:
                 planned = _plan_site(model, name, norm, conv, block, where)
                 sites.append(replace(planned, zeros=pairing.zeros_of.get(name)))
-    return ExpansionPlan(block, tuple(sites))
+    return _without_the_unfit(ExpansionPlan(block, tuple(sites)), pairing, mode)
+
+
+def _without_the_unfit(plan: ExpansionPlan, pairing: Pairing, mode: Mode) -> ExpansionPlan:
+    """Return the plan without the sites where the network would not be the one it was."""
+    if not plan.expanded or pairing.watched is None:
+        return plan
+    training, reasons = in_training(pairing)
+    wanted = {site.site: site for site in plan.expanded if site.site not in reasons}
+
+    def change(model: nn.Module, conv: str, _: str) -> None:
+        _expand_site(model, wanted[conv], "exact", mode)
+
+    passes = [pairing.watched] if training is None else [pairing.watched, training]
+    norm_of = {name: pairing.norm_of[name] for name in wanted}
+    with drawing_alike():  # the weights of the copy are drawn, too
+        reasons.update(unfit(passes, norm_of, change))
+    sites = (
+        replace(site, branches=(), skipped=reasons[site.site])
+        if site.skipped is None and site.site in reasons
+        else site
+        for site in plan.sites
+    )
+    return replace(plan, sites=tuple(sites))
 
 
 def expand(
@@ -163,13 +191,18 @@ def expand(
     before one convolution. With `init="exact"` the network computes the same function as before, in training
     and in eval mode: each new branch's gamma, or scale, starts at zero. With "standard" the new branches start
     at full strength, as the papers train. New weights are drawn from torch's global generator. Where the padding
-    of a convolution follows from the size of its input, the branches pad as it did on the example.
+    of a convolution follows from the size of its input, the branches pad as it did on the example. A site
+    where the function would not stay the same is skipped; a frozen one, too.
+
+    Gradient checkpointing runs a block twice a step. The border of a 1x1-KxK branch ("dbb", mode "branch") is made
+    of running statistics, which the first run has moved by then: its gradients are another's. Mode "online" has no
+    such border, nor have the other blocks.
     """
     if mode not in get_args(Mode):
         raise BadInput(f"'{mode}' is no mode of expand; there are {', '.join(get_args(Mode))}.")
     if init not in get_args(Init):
         raise BadInput(f"'{init}' is no init of expand; there are {', '.join(get_args(Init))}.")
-    plan = plan_expansion(model, block, where, example_NCHW)
+    plan = plan_expansion(model, block, where, example_NCHW, mode)
     if not plan.expanded:
         reasons = "; ".join(plan.lines()[:3]) or "it has no convolutions"
         raise BadInput(f"expand finds no site for '{block}' at '{where}' in {type(model).__name__}: {reasons}.")
@@ -185,8 +218,10 @@ def _plan_site(model: nn.Module, name: str, norm_name: str, conv: nn.Conv2d, blo
     skipped = None
     if not _is_wanted(name, conv, where):
         skipped = f"not in '{where}'"
-    elif conv._forward_hooks or conv._forward_pre_hooks:
-        skipped = "hooks are registered on it"
+    elif not all(number.requires_grad for number in (*conv.parameters(), *norm.parameters(recurse=False))):
+        skipped = "it is frozen: a parameter of it or of its norm does not train"
+    elif model.training and not norm.training:
+        skipped = "its norm is frozen: it is in eval mode, and the network in training"
     elif norm.weight is None and conv.bias is None:
         skipped = "neither the convolution nor its norm has a bias to fold into"
     elif len(names) == 1:
@@ -211,11 +246,20 @@ def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> No
     first = next(iter(block.branches.values()))
     assert isinstance(first, KernelBranch | OnlineBranch)
     copy_norm(norm, first.norm)
+    _give_norms_the_dtype(block, norm)
     first.adopt(conv)
     if init == "exact":
         MODES[mode].silence(block.branches)
     model.set_submodule(site.site, block)
     model.set_submodule(site.norm, NormTail(norm, site.site).train(model.training))
+
+
+def _give_norms_the_dtype(block: nn.Module, norm: Norm) -> None:
+    """Make the norms inside as precise as the one whose place they take; its convolution may be less so."""
+    assert norm.running_mean is not None
+    for module in block.modules():
+        if isinstance(module, _BatchNorm):
+            module.to(norm.running_mean.dtype)
 
 
 def _numbered(names: tuple[str, ...]) -> dict[str, str]:

@@ -9,7 +9,11 @@ from steps.reparam.expand import MultiBranchConv
 from steps.reparam.kernels import follow_by_norm
 from steps.reparam.library_fold import fold_library_blocks
 from steps.reparam.norms import NormTail, scale_shift, set_to_shift
-from steps.reparam.pairing import pair_convs_with_norms
+from steps.reparam.pairing import Pairing, pair_convs_with_norms
+from steps.reparam.sites import blocks_and_tails
+from steps.reparam.verify import unfit
+
+FOLDABLE = "nothing: its convolution could absorb it"
 
 
 def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
@@ -22,10 +26,7 @@ def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
     """
     _refuse_training(model, "fold")
     plain = copied(model)
-    sites = {m.site: (name, m) for name, m in plain.named_modules() if isinstance(m, MultiBranchConv)}
-    tails = {m.site: (name, m) for name, m in plain.named_modules() if isinstance(m, NormTail)}
-    for key, (name, block) in sites.items():
-        norm_name, tail = tails[key]
+    for name, block, norm_name, tail in list(blocks_and_tails(plain)):
         conv, norm = folded_site(block, tail)
         plain.set_submodule(name, conv)
         plain.set_submodule(norm_name, norm)
@@ -39,7 +40,8 @@ def folded_site(block: MultiBranchConv, tail: NormTail) -> tuple[nn.Module, nn.M
     main = next(iter(block.parts().values())).norm
     like = next(block.parameters())
     conv = block.conv.revived(like.device, like.dtype)
-    norm = tail.norm.revived(like.device, like.dtype)
+    assert main.running_mean is not None
+    norm = tail.norm.revived(like.device, main.running_mean.dtype)
     for name, module in tail.named_children():
         setattr(norm, name, module)
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
@@ -57,21 +59,33 @@ def folded_site(block: MultiBranchConv, tail: NormTail) -> tuple[nn.Module, nn.M
 def absorb_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
     """Return the network without the batch norms that follow a convolution; their keys are gone.
 
-    Which norms go depends on the structure alone, so that the same call on a fresh network of the same
-    architecture makes the modules that a saved, absorbed network loads into.
+    Which norms go depends on the structure and the example's shape alone, so that the same call on a fresh network
+    of the same architecture makes the modules that a saved, absorbed network loads into. One pass of a copy shows
+    that nothing is lost; a norm whose loss shows stays, and `norms_left` has the reason.
     """
     _refuse_training(model, "absorb_norms")
     if any(isinstance(module, MultiBranchConv) for module in model.modules()):
         raise BadInput("absorb_norms: the network is still multi-branch; fold it first.")
     absorbed = copied(model)
-    for conv_name, norm_name in pair_convs_with_norms(model, example_NCHW).norm_of.items():
-        _absorb(absorbed, conv_name, norm_name)
+    pairing = pair_convs_with_norms(model, example_NCHW)
+    bound = _bound(pairing)
+    for conv_name, norm_name in pairing.norm_of.items():
+        if conv_name not in bound:
+            _absorb(absorbed, conv_name, norm_name)
     return absorbed
 
 
 def norms_left(model: nn.Module, example_NCHW: Tensor | None = None) -> dict[str, str]:
-    """Return the batch norms of a network that no convolution can absorb, each with the reason."""
-    return pair_convs_with_norms(model, example_NCHW).lone_norms
+    """Return every batch norm of a network with the reason why it is there; `FOLDABLE` where there is none."""
+    pairing = pair_convs_with_norms(model, example_NCHW)
+    bound = _bound(pairing)
+    in_pairs = {norm: bound.get(conv, FOLDABLE) for conv, norm in pairing.norm_of.items()}
+    return {**pairing.lone_norms, **in_pairs}
+
+
+def _bound(pairing: Pairing) -> dict[str, str]:
+    """Return the convolutions that have a norm of their own and must keep it, each with the reason."""
+    return {} if pairing.watched is None else unfit([pairing.watched], pairing.norm_of, _absorb)
 
 
 @torch.no_grad()

@@ -7,21 +7,23 @@ that was there before reads it. So an activation or a squeeze-and-excitation lay
 """
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_map
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
 from steps.reparam.geometry import geometry_of
 from steps.reparam.library_blocks import ends, folds_itself, let_it_fold_itself, library_blocks, library_form
+from steps.reparam.outputs import tensors_of
 from steps.reparam.pairing import example_image
 from steps.reparam.probe import Block, largest_error, probe, probe_linear
-from steps.reparam.trace import Trace, traced
+from steps.reparam.trace import Call, Trace, traced
 
 SAME = 1e-9  # of a whole block in float64, attention and all; a wrong one is off by 1e-3 and more
 
@@ -92,10 +94,10 @@ def _owners(wide: nn.Module, plain: nn.Module, trace: Trace) -> dict[str, str]:
     A block may fold its parts and then add its own residual to a part's kernel: the part alone is another
     function. Where the library left none equal, its numbers are wrong, and the nearest block is asked.
     """
-    folding = {name for name, module in wide.named_modules() if name in trace.inputs and folds_itself(module)}
+    folding = {name for name, module in wide.named_modules() if name in trace.calls and folds_itself(module)}
     equal = {name for name in folding if _difference(wide, plain, name, trace) <= SAME}
     owners = {}
-    for path in trace.inputs:
+    for path in trace.calls:
         around = [path[:end] for end in ends(path) if path[:end] in folding]
         if around:
             owners[path] = next((name for name in around if name in equal), around[0])
@@ -109,7 +111,7 @@ def _sites(plain: nn.Module, before: dict[nn.Module, str], owners: dict[str, str
             continue
         block = owners[layer]
         source, returned = trace.source_of[layer], trace.outputs[layer]
-        reads_input = trace.inputs[layer][0] is trace.inputs[block][0]
+        reads_input = trace.calls[layer].first is trace.calls[block].first
         readers = [name for name in trace.readers.get(id(returned), []) if name.startswith(f"{block}.")]
         if (reads_input or source.startswith(f"{block}.")) and (readers or returned is trace.outputs[block]):
             start = None if reads_input else source.removeprefix(f"{block}.")
@@ -118,36 +120,37 @@ def _sites(plain: nn.Module, before: dict[nn.Module, str], owners: dict[str, str
 
 def _set_by_probing(wide: nn.Module, plain: nn.Module, site: Site, trace: Trace) -> None:
     """Give a new layer the numbers of the trained block; where it is no such layer, the library's stay."""
-    layer, inputs = plain.get_submodule(site.layer), trace.inputs[site.layer]
-    part = _part(wide.get_submodule(site.block), site, trace.inputs[site.block])
+    layer, given = plain.get_submodule(site.layer), trace.calls[site.layer].first
+    part = _part(wide.get_submodule(site.block), site, trace.calls[site.block])
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     with suppress(BadInput, RuntimeError):  # what a block says of an image of another size
         if isinstance(layer, nn.Conv2d):
             weight, bias = probe(part, geometry_of(layer), layer.weight)
         else:
-            weight, bias = probe_linear(_of_vectors(part, inputs[0].dim()), layer.in_features, layer.weight)
+            weight, bias = probe_linear(_of_vectors(part, given.dim()), layer.in_features, layer.weight)
         layer.weight.copy_(weight)
         if layer.bias is not None:
             layer.bias.copy_(bias)
 
 
-def _part(block: nn.Module, site: Site, inputs: tuple[Any, ...]) -> Block:
+def _part(block: nn.Module, site: Site, given: Call) -> Block:
     """Return the function between the two ends of a site in the trained block."""
 
     def give(probes: Tensor) -> Any:
         return lambda *_: probes.clone()  # what follows may work in place
 
-    def stop(_: nn.Module, reached: tuple[Tensor, ...]) -> None:
-        raise _Reached(reached[0].clone())
+    def stop(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        raise _Reached(Call(inputs, keywords).first.clone())
 
     def part(probes: Tensor) -> Tensor:
         handles = []
         if site.start is not None:
             handles.append(block.get_submodule(site.start).register_forward_hook(give(probes)))
         if site.stop is not None:
-            handles.append(block.get_submodule(site.stop).register_forward_pre_hook(stop))
+            handles.append(block.get_submodule(site.stop).register_forward_pre_hook(stop, with_kwargs=True))
         try:
-            output: Tensor = block(*(inputs if site.start is not None else (probes.clone(),)))
+            call = given if site.start is not None else given.beginning_with(probes.clone())
+            output: Tensor = block(*call.inputs, **call.keywords)
         except _Reached as reached:
             output = reached.tensor
         finally:
@@ -170,13 +173,14 @@ def _of_vectors(part: Block, dimensions: int) -> Block:
 
 def _difference(wide: nn.Module, plain: nn.Module, block: str, trace: Trace) -> float:
     """Return how far the block is from what it was, on random numbers."""
-    if block not in trace.inputs:
+    if block not in trace.calls:
         return 0.0  # the pass did not reach it
     generator = torch.Generator().manual_seed(0)
-    inputs = [_random_like(value, generator) for value in trace.inputs[block]]
-    expected = tree_leaves(wide.get_submodule(block)(*copy.deepcopy(inputs)))
-    given = tree_leaves(plain.get_submodule(block)(*inputs))
-    return max(map(largest_error, expected, given), default=0.0)
+    call: Call = tree_map(lambda value: _random_like(value, generator), trace.calls[block])
+    one, other = call, copy.deepcopy(call)  # a block may work in place
+    expected = tensors_of(wide.get_submodule(block)(*one.inputs, **one.keywords))
+    given = tensors_of(plain.get_submodule(block)(*other.inputs, **other.keywords))
+    return max(map(largest_error, expected, given), default=0.0) if len(expected) == len(given) else math.inf
 
 
 def _random_like(value: Any, generator: torch.Generator) -> Any:

@@ -40,9 +40,9 @@ class NormTail(nn.Module):
             if isinstance(getattr(norm, name, None), nn.Module):
                 self.add_module(name, getattr(norm, name))
 
-    def forward(self, input_NCHW: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - named as in the norm that it stands in for
         """Return the input, through what followed the norm."""
-        output_NCHW = input_NCHW
+        output_NCHW = input
         for module in self.children():
             output_NCHW = module(output_NCHW)
         return output_NCHW
@@ -86,6 +86,13 @@ def apply_norm(norm: Norm, input_NCHW: Tensor) -> Tensor:
     return F.batch_norm(
         input_NCHW, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
     )
+
+
+def apply_in_its_mode(norm: Norm, input_NCHW: Tensor) -> Tensor:
+    """Return the batch norm alone, in training by the batch's statistics; the running ones stay as they are."""
+    if not norm.training:
+        return apply_norm(norm, input_NCHW)
+    return F.batch_norm(input_NCHW, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
 
 
 def apply_tail(norm: nn.Module, input_NCHW: Tensor) -> Tensor:

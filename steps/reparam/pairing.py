@@ -1,19 +1,22 @@
-"""Which batch norm belongs to which convolution: seen by watching one forward pass, never by order of names."""
+"""Which batch norm belongs to which convolution: seen by watching forward passes, never by order of names."""
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
-from steps.reparam.geometry import Margins, same_margins
-from steps.reparam.norms import PLAIN_NORMS, TAIL, apply_norm, apply_tail
+from steps.reparam.geometry import Margins
+from steps.reparam.obstacles import NO_NORM, conv_obstacle, norm_obstacle, places_of, training_obstacle
+from steps.reparam.own_classes import draw_norms, own_rules
+from steps.reparam.watch import Watched, watched_pass
 
 SIZES = (32, 64, 128, 224, 299, 384, 512)
 
@@ -24,84 +27,88 @@ class Pairing:
 
     A convolution with rules of its own may be in a pair, so that its norm can go, and have a reason, so that it is
     not expanded. One whose only rule is to pad with zeros by its input's size (timm's Conv2dSame) stands in
-    `zeros_of`, with what it added to the example: its branches add the same, so they want images of that size.
+    `zeros_of`, with what it adds to an image like the example: its branches add the same, so they want images of
+    that size.
     """
 
     norm_of: dict[str, str]
     lone_convs: dict[str, str]
     lone_norms: dict[str, str]
     zeros_of: dict[str, Margins] = field(default_factory=dict)
-
-
-@dataclass
-class _Seen:
-    """What one forward pass showed."""
-
-    conv_of_tensor: dict[int, str] = field(default_factory=dict)
-    alive: list[Tensor] = field(default_factory=list)  # a freed tensor's id would be given to another
-    calls: dict[str, int] = field(default_factory=dict)
-    norm_of: dict[str, str] = field(default_factory=dict)  # conv -> the norm that takes its output
-    inside: list[str] = field(default_factory=list)  # the norms being computed
-    other_uses: dict[str, str] = field(default_factory=dict)  # conv -> what else reads its output
-    wrong_norms: dict[str, str] = field(default_factory=dict)
-    wrong_convs: set[str] = field(default_factory=set)
-    zeros_of: dict[str, Margins] = field(default_factory=dict)
-
-
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes each operation that reads a convolution's output outside the norm that takes it."""
-
-    def __init__(self, seen: _Seen) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen = seen
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        for leaf in tree_leaves((args, kwargs)):
-            conv = self.seen.conv_of_tensor.get(id(leaf)) if isinstance(leaf, Tensor) else None
-            if conv is not None and self.seen.norm_of.get(conv) not in self.seen.inside[-1:]:
-                self.seen.other_uses.setdefault(conv, str(func))
-        return func(*args, **(kwargs or {}))
+    watched: Watched | None = None  # the pass of eval mode; None: there is no convolution to watch
 
 
 def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> Pairing:
-    """Return the pairs of convolution and batch norm, by data flow, and why the others are alone.
+    """Return the pairs of convolution and batch norm in eval mode, by data flow, and why the others are alone.
 
-    One image, random if none is given, goes through a copy of the network in eval mode.
+    The example gives a shape and nothing else: a random image goes through a copy of the network, whose norms have
+    drawn numbers; so the same structure gives the same pairs, whatever its weights are. Raises BadInput where the
+    network takes no image of that shape, or has no numbers yet.
     """
-    convs = _named(model, nn.Conv2d)
-    norms = _named(model, _BatchNorm)
+    convs, norms = _named(model, _ConvNd), _named(model, _BatchNorm)
     if not convs:
-        return Pairing({}, {}, dict.fromkeys(norms, "no convolution in the network"))
-    watched = copied(model).float().cpu().eval()
-    image_NCHW = example_image(model) if example_NCHW is None else example_NCHW[:1]
-    seen = _forward(watched, image_NCHW.float().cpu())
-    lone_norms = {name: reason for name in norms if (reason := _norm_obstacle(watched, name, seen))}
-    taken, lone_convs = {}, {}
+        return Pairing({}, {}, {**dict.fromkeys(norms, "no convolution in the network"), **_foreign_norms(model)})
+    watched = _watch(model, example_NCHW)
+    network, seen, places = watched.network, watched.seen, places_of(watched.network)
+    lone_norms = {name: why for name in norms if (why := norm_obstacle(network, name, seen, places))}
+    taken: dict[str, str] = {}
+    lone_convs: dict[str, str] = {}
+    zeros_of: dict[str, Margins] = {}
     for name in convs:
-        norm = seen.norm_of.get(name)
-        reason = _conv_obstacle(watched, name, seen) or lone_norms.get(norm or "")
-        if norm is not None and reason is None:
-            taken[name] = norm
-            if type(conv := model.get_submodule(name)) is not nn.Conv2d and name not in seen.zeros_of:
+        conv, norm = network.get_submodule(name), seen.norm_of.get(name)
+        reason = conv_obstacle(network, name, seen, places)
+        if reason in (None, NO_NORM) and isinstance(conv, nn.Conv2d) and type(conv) is not nn.Conv2d:
+            rules = own_rules(conv, seen.shapes[name])
+            if isinstance(rules, str):
+                reason = rules
+            elif rules is not None:
+                zeros_of[name] = rules
+            else:
                 lone_convs[name] = (
                     f"unsupported kernel: {type(conv).__name__} is a convolution with rules of its own"
                 )
+        reason = reason or lone_norms.get(norm or "")
+        if norm is not None and reason is None:
+            taken[name] = norm
         else:
-            lone_convs[name] = reason or "no batch norm takes its output"
+            lone_convs[name] = reason or NO_NORM
             if norm is not None:
                 lone_norms.setdefault(norm, f"its convolution {name}: {reason}")
-    return Pairing(taken, lone_convs, lone_norms, seen.zeros_of)
+    return Pairing(taken, lone_convs, {**lone_norms, **_foreign_norms(model)}, zeros_of, watched)
 
 
-def _named(model: nn.Module, kind: type[nn.Module]) -> list[str]:
-    return [name for name, module in model.named_modules() if isinstance(module, kind) and name]
+def in_training(pairing: Pairing) -> tuple[Watched | None, dict[str, str]]:
+    """Return the pass of training mode, two random images, and which pairs are none there, each with its reason.
+
+    None where the network cannot train on two images of that size: it is then known in eval mode alone.
+    """
+    if pairing.watched is None:
+        return None, {}
+    network = copied(pairing.watched.network).train()
+    shape = (2, *pairing.watched.images_NCHW.shape[1:])
+    images_NCHW = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    try:
+        with drawing_alike():
+            seen = watched_pass(network, images_NCHW)
+    except Exception:  # whatever a network raises on images that it does not train on
+        return None, {}
+    pairs = pairing.norm_of.items()
+    found = {conv: why for conv, norm in pairs if (why := training_obstacle(norm, network, conv, seen))}
+    return Watched(network, images_NCHW, seen), found
+
+
+@contextmanager
+def drawing_alike() -> Iterator[None]:
+    """Make what networks draw (dropout, dropped paths) the same each time, and leave torch's generators alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 
 def example_image(model: nn.Module) -> Tensor:
     """Return the smallest random image that the network takes, in eval mode and float32."""
-    first = next(module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d))
+    _refuse_without_numbers(model)
+    first = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
     generator = torch.Generator().manual_seed(0)
     tried = copied(model).float().cpu().eval()
     faults = []
@@ -111,7 +118,7 @@ def example_image(model: nn.Module) -> Tensor:
             with torch.no_grad():
                 tried(image_NCHW)
         except Exception as fault:  # whatever a network raises on a size it does not take
-            faults.append(f"{channels} channels at {size}: {' '.join(str(fault).split())[:160]}")
+            faults.append(f"{channels} channels at {size}: {_said(fault)}")
         else:
             return image_NCHW
     raise BadInput(
@@ -120,128 +127,42 @@ def example_image(model: nn.Module) -> Tensor:
     )
 
 
-@torch.no_grad()
-def _forward(model: nn.Module, example_NCHW: Tensor) -> _Seen:
-    seen = _Seen()
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_hook(_note_conv(seen, name)))
-        elif isinstance(module, _BatchNorm):
-            handles.append(module.register_forward_pre_hook(_enter_norm(seen, name)))
-            handles.append(module.register_forward_hook(_leave_norm(seen, name)))
+def _watch(model: nn.Module, example_NCHW: Tensor | None) -> Watched:
+    """Return what one random image, of the example's shape, shows in eval mode."""
+    _refuse_without_numbers(model)
+    shape = (example_image(model) if example_NCHW is None else example_NCHW).shape
+    image_NCHW = torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(0))
+    network = copied(model).float().cpu().eval()
+    draw_norms(network)
     try:
-        with _Watch(seen):
-            outputs = model(example_NCHW)
-    finally:
-        for handle in handles:
-            handle.remove()
-    for leaf in tree_leaves(outputs):
-        if id(leaf) in seen.conv_of_tensor:
-            seen.other_uses.setdefault(seen.conv_of_tensor[id(leaf)], "the network's output")
-    return seen
+        with drawing_alike():
+            return Watched(network, image_NCHW, watched_pass(network, image_NCHW))
+    except Exception as fault:  # whatever a network raises on an image that it does not take
+        size = "x".join(map(str, shape[1:]))
+        raise BadInput(f"{type(model).__name__} takes no image of {size}: {_said(fault)}") from fault
 
 
-def _note_conv(seen: _Seen, name: str) -> Any:
-    def note(conv: nn.Conv2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if type(conv) is not nn.Conv2d:  # before the output is watched: these look at it too
-            _note_rules(seen, name, conv, inputs[0], output)
-        seen.calls[name] = seen.calls.get(name, 0) + 1
-        seen.conv_of_tensor[id(output)] = name
-        seen.alive.append(output)
-
-    return note
+def _refuse_without_numbers(model: nn.Module) -> None:
+    """Raise BadInput where a weight is yet to be made."""
+    for name, number in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if is_lazy(number):
+            raise BadInput(f"{name} has no shape yet; let one image through the network first.")
+        if number.is_meta:
+            raise BadInput(f"{name} has no numbers (it is on the meta device); make the network on a real one.")
 
 
-def _note_rules(seen: _Seen, name: str, conv: nn.Conv2d, input_NCHW: Tensor, output_NCHW: Tensor) -> None:
-    """Note what a convolution of another class does that a plain one does not."""
-    if not _takes_a_norm(conv, input_NCHW):
-        seen.wrong_convs.add(name)
-    elif margins := same_margins(conv, input_NCHW, output_NCHW):
-        seen.zeros_of[name] = margins
+def _named(model: nn.Module, kind: type[nn.Module]) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, kind) and name]
 
 
-def _takes_a_norm(conv: nn.Conv2d, input_NCHW: Tensor) -> bool:
-    """Whether scaling its weight and setting its bias do to the output what they do to a plain convolution's.
-
-    A weight-standardised convolution undoes the scale; one that only pads in its own way does not.
-    """
-    generator = torch.Generator().manual_seed(0)
-    probe_NCHW = torch.randn(input_NCHW.shape, generator=generator)
-    scale_O11, shift_O11 = torch.randn(2, conv.out_channels, 1, 1, generator=generator)
-    plain, normed = copied(conv), copied(conv)
-    plain.bias = None
-    normed.weight = nn.Parameter(conv.weight * scale_O11[..., None])
-    normed.bias = nn.Parameter(shift_O11.flatten())
-    expected = plain.forward(probe_NCHW) * scale_O11 + shift_O11
-    return torch.allclose(normed.forward(probe_NCHW), expected, rtol=1e-4, atol=1e-4)
+def _foreign_norms(model: nn.Module) -> dict[str, str]:
+    """Return the norms of somebody's own class (torchvision's FrozenBatchNorm2d), with the reason."""
+    return {
+        name: f"{type(module).__name__} is no batch norm of torch's"
+        for name, module in model.named_modules()
+        if name and "running_var" in module._buffers and not isinstance(module, nn.modules.batchnorm._NormBase)
+    }
 
 
-def _enter_norm(seen: _Seen, name: str) -> Any:
-    def enter(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen.calls[name] = seen.calls.get(name, 0) + 1
-        conv = seen.conv_of_tensor.get(id(inputs[0]))
-        if conv is not None and seen.norm_of.setdefault(conv, name) != name:
-            seen.other_uses.setdefault(conv, name)
-        seen.inside.append(name)
-
-    return enter
-
-
-def _leave_norm(seen: _Seen, name: str) -> Any:
-    def leave(module: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        if module.running_mean is None:
-            seen.wrong_norms[name] = "it keeps no running statistics"
-        elif type(module) not in PLAIN_NORMS and not torch.equal(
-            output, apply_tail(module, apply_norm(module, inputs[0]))
-        ):
-            kind = type(module).__name__
-            seen.wrong_norms[name] = f"{kind} computes something else than a batch norm and its {TAIL}"
-        seen.inside.pop()
-
-    return leave
-
-
-def _norm_obstacle(model: nn.Module, name: str, seen: _Seen) -> str | None:
-    """Return why this norm is in no pair, or None."""
-    module = model.get_submodule(name)
-    if name not in seen.calls:
-        return "the forward pass does not reach it"
-    if seen.calls[name] > 1:
-        return f"shared: it is applied {seen.calls[name]} times in one pass"
-    if name in seen.wrong_norms:
-        return seen.wrong_norms[name]
-    if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
-        return f"{type(module).__name__} is no batch norm of images"
-    if name not in seen.norm_of.values():
-        return "its input is no convolution's output"
-    return None
-
-
-def _conv_obstacle(model: nn.Module, name: str, seen: _Seen) -> str | None:
-    """Return why this convolution is in no pair, or None."""
-    conv = model.get_submodule(name)
-    assert isinstance(conv, nn.Conv2d)
-    if name not in seen.calls:
-        return "the forward pass does not reach it"
-    if seen.calls[name] > 1:
-        return f"shared: it is applied {seen.calls[name]} times in one pass"
-    if name in seen.wrong_convs:
-        return f"unsupported kernel: {type(conv).__name__} makes more of its weight than a convolution"
-    if name not in seen.norm_of:
-        return "no batch norm takes its output"
-    if name in seen.other_uses:
-        return f"its output is also used by {seen.other_uses[name]}"
-    if _is_shared(model, conv, name):
-        return "shared: its weight belongs to another layer too"
-    return None
-
-
-def _is_shared(model: nn.Module, conv: nn.Conv2d, name: str) -> bool:
-    """Whether the weight or the module itself stands in the network under a second name."""
-    owners = [
-        key
-        for key, parameter in model.named_parameters(remove_duplicate=False)
-        if parameter is conv.weight or (conv.bias is not None and parameter is conv.bias)
-    ]
-    return any(key.rpartition(".")[0] != name for key in owners)
+def _said(fault: Exception) -> str:
+    return " ".join(str(fault).split())[:160]

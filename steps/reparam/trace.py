@@ -1,17 +1,35 @@
 """What one forward pass shows of a network's flow: what each module read, who had made it, who read the result."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+
+class Call(NamedTuple):
+    """What a module was called with."""
+
+    inputs: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+    @property
+    def first(self) -> Any:
+        """What it was given first, by place or by name; None if nothing."""
+        return next(iter((*self.inputs, *self.keywords.values())), None)
+
+    def beginning_with(self, value: Any) -> "Call":
+        """Return the call with another first input."""
+        if self.inputs:
+            return Call((value, *self.inputs[1:]), self.keywords)
+        return Call((), {**self.keywords, next(iter(self.keywords)): value})
 
 
 @dataclass
 class Trace:
     """Tensors are known by identity, so all are kept alive: a freed one's id would be given to another."""
 
-    inputs: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    calls: dict[str, Call] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     # module -> the named one whose output it read; "": none
     source_of: dict[str, str] = field(default_factory=dict)
@@ -25,7 +43,9 @@ def traced(model: nn.Module, names: dict[nn.Module, str], image_NCHW: Tensor) ->
     trace = Trace()
     handles = []
     for path, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(_reading(trace, path, names.get(module))))
+        handles.append(
+            module.register_forward_pre_hook(_reading(trace, path, names.get(module)), with_kwargs=True)
+        )
         handles.append(module.register_forward_hook(_returning(trace, path, names.get(module))))
     try:
         model(image_NCHW)
@@ -36,11 +56,12 @@ def traced(model: nn.Module, names: dict[nn.Module, str], image_NCHW: Tensor) ->
 
 
 def _reading(trace: Trace, path: str, name: str | None) -> Any:
-    def read(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        trace.inputs[path] = inputs
-        trace.source_of[path] = trace.makers.get(id(inputs[0]), "") if inputs else ""
-        if name is not None and inputs:
-            trace.readers.setdefault(id(inputs[0]), []).append(name)
+    def read(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        call = Call(inputs, keywords)
+        trace.calls[path] = call
+        trace.source_of[path] = trace.makers.get(id(call.first), "")
+        if name is not None:
+            trace.readers.setdefault(id(call.first), []).append(name)
 
     return read
 

@@ -240,6 +240,12 @@ def test_the_weight_file_has_the_size_that_is_said(tmp_path_factory: pytest.Temp
     assert weight_file_bytes(network) == (folder / WEIGHTS).stat().st_size
 
 
+def test_both_forms_of_a_network_of_one_size_with_blocks_of_its_own() -> None:
+    forms = both_forms("tests.models.artifacts:OwnBlock", 5, 20, None)
+    sizes = {name: cost_of(form, torch.zeros(1, 3, 20, 20)).parameters for name, form in forms.items()}
+    assert sizes["trained"] - sizes["plain"] == 3 * 8 + 8  # the 1x1
+
+
 def test_an_image_that_the_network_does_not_take_is_one_sentence() -> None:
     with pytest.raises(BadInput, match="torchvision:vgg11 takes no image of 16 pixels"):
         both_forms("torchvision:vgg11", 10, 16, None)

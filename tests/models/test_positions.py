@@ -59,10 +59,10 @@ def test_weights_of_the_same_size_are_not_touched() -> None:
     assert names == () and all(torch.equal(tensors[key], state[key]) for key in state)
 
 
-@pytest.mark.parametrize("tokens", [7, 1])
-def test_what_is_no_square_of_patches_is_left_to_be_counted(tokens: int) -> None:
+@pytest.mark.parametrize(("tokens", "width"), [(7, 192), (1, 192), (197, 384)])
+def test_what_is_no_square_of_patches_or_of_another_width_is_left_to_be_counted(tokens: int, width: int) -> None:
     network = create("timm:vit_tiny_patch16_224", 3, 48)
-    assert fitted(network, {"pos_embed": torch.zeros(1, tokens, 192)})[1] == ()
+    assert fitted(network, {"pos_embed": torch.zeros(1, tokens, width)})[1] == ()
 
 
 def test_a_vision_transformer_warns_on_few_images_and_fresh_weights_alone() -> None:

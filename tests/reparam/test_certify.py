@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -106,6 +107,35 @@ def test_a_network_that_returns_several_outputs_is_certified() -> None:
     assert not any(exceeds(row) for row in certified(model, plain))
     plain.get_parameter("conv_b.bias").data += 1e-3
     assert {row.site for row in certified(model, plain) if exceeds(row)} >= {"conv_b", WHOLE}
+
+
+@dataclass
+class Result:
+    logits: Tensor
+
+
+def test_a_network_that_returns_an_object_is_certified_by_what_is_in_it() -> None:
+    class Wrapping(SmallNet):
+        def forward(self, image: Tensor) -> Result:  # type: ignore[override]
+            return Result(super().forward(image))
+
+    torch.manual_seed(0)
+    model = randomise(Wrapping())
+    plain = absorb_norms(copy.deepcopy(model).double())
+    assert not any(exceeds(row) for row in certified(model, plain))
+    plain.get_parameter("head.weight").data *= 5
+    assert {row.site for row in certified(model, plain) if exceeds(row)} == {WHOLE}
+
+
+def test_where_there_is_nothing_to_compare_nothing_holds() -> None:
+    class Silent(SmallNet):
+        def forward(self, image: Tensor) -> None:  # type: ignore[override]
+            super().forward(image)
+
+    torch.manual_seed(0)
+    model = randomise(Silent())
+    rows = certified(model, absorb_norms(copy.deepcopy(model).double()))
+    assert {row.site for row in rows if row.error is None} == {WHOLE} and exceeds(rows[0])
 
 
 def test_a_site_hidden_behind_dead_activations_is_still_looked_at() -> None:

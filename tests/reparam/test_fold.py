@@ -8,12 +8,13 @@ import timm
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS
 from steps.reparam.certify import relative_error
 from steps.reparam.expand import expand, plan_expansion
-from steps.reparam.fold import absorb_norms, fold, norms_left
+from steps.reparam.fold import FOLDABLE, absorb_norms, fold, norms_left
 from tests.reparam.networks import SmallNet, randomise, synchronised
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -148,6 +149,23 @@ def test_norms_that_must_stay_are_listed_with_their_reason() -> None:
             return features
 
     assert norms_left(absorb_norms(NormFirst().eval())) == {"norm": "its input is no convolution's output"}
+
+
+@pytest.mark.parametrize("model", [SmallNet(), absorb_norms(SmallNet().eval())], ids=["whole", "absorbed"])
+def test_every_norm_that_is_still_there_is_listed(model: nn.Module) -> None:
+    left = norms_left(model.eval())
+    norms = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    assert left == dict.fromkeys(norms, FOLDABLE)
+
+
+def test_layers_of_other_kinds_are_named_for_what_they_are() -> None:
+    model = nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), FrozenBatchNorm2d(4))
+    image = torch.zeros(1, 3, 16, 16)
+    plan = plan_expansion(model.eval(), "repvgg", example_NCHW=image)
+    assert [site.site for site in plan.sites] == ["0", "2"]
+    assert plan.sites[0].skipped == "unsupported kernel: ConvTranspose2d is no convolution of images"
+    left = norms_left(model, image)
+    assert "ConvTranspose2d" in left["1"] and left["3"] == "FrozenBatchNorm2d is no batch norm of torch's"
 
 
 class PadsByItself(nn.Conv2d):

@@ -15,6 +15,7 @@ from steps.reparam.expand import expand
 from steps.reparam.fold import absorb_norms, fold, norms_left
 from steps.reparam.library_blocks import library_blocks, library_form
 from steps.reparam.library_fold import fold_library_blocks
+from tests.models.artifacts import OwnBlock
 from tests.reparam.forgettable import library, library_network
 from tests.reparam.networks import SmallNet, randomise
 
@@ -52,6 +53,15 @@ def test_a_network_loads_into_its_librarys_inference_form_and_is_the_same(name: 
             assert error is not None and error <= 1e-12  # float64, over the whole depth
     left = norms_left(absorbed, image)
     assert len(left) == NORMS_LEFT.get(name, 0) == len(norms(absorbed))
+
+
+def test_a_users_own_block_that_is_called_by_keyword_is_folded() -> None:
+    model, image = OwnBlock(4, 16).double().eval(), torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    plain = fold(model, image)
+    assert isinstance(model.block.point, nn.Conv2d) and plain.get_submodule("block")._modules["point"] is None
+    error = relative_error(model(image), plain(image))
+    assert error is not None and error <= 1e-12
+    assert not exceeds(certify(model, plain, image.float(), 0, {"fp64": 1e-12})[0])
 
 
 def test_the_librarys_own_numbers_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

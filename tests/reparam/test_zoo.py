@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks import fold_sites, fold_zoo, zoo_networks, zoo_way
 from steps.reparam.branches import BLOCKS, KernelBranch
+from steps.reparam.expand import expand
 
 ODD = (
     "timm:cs3darknet_focus_s",  # an activation inside its norms
@@ -101,7 +102,9 @@ def _no_number(branch: Any, padded_NCHW: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"), [(_raise, "a fault of ours"), (_no_number, "outputs are not finite")], ids=["raises", "nan"]
+    ("fault", "said"),
+    [(_raise, "a fault of ours"), (_no_number, "computes something else")],
+    ids=["raises", "nan"],
 )
 def test_what_fails_with_our_blocks_alone_is_wrong(monkeypatch: pytest.MonkeyPatch, fault: Any, said: str) -> None:
     monkeypatch.setattr(KernelBranch, "forward", fault)
@@ -109,12 +112,23 @@ def test_what_fails_with_our_blocks_alone_is_wrong(monkeypatch: pytest.MonkeyPat
     assert said in result.wrong and not result.skipped
 
 
+@pytest.mark.parametrize(("fault", "said"), [(_raise, "a fault of ours"), (_no_number, "outputs are not finite")])
+def test_what_fails_in_the_step_of_training_alone_is_wrong(fault: Any, said: str) -> None:
+    network = Small(nn.ReLU())
+    expand(network, "acb", init="standard")
+    batch_NCHW = torch.randn(4, 3, 8, 8)
+    assert zoo_way._fault_of_a_step(network, batch_NCHW) == ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KernelBranch, "forward", fault)
+        assert said in zoo_way._fault_of_a_step(network.float(), batch_NCHW)
+
+
 def test_a_forgotten_norm_and_outputs_that_nobody_compared_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(zoo_way, "absorb_norms", lambda plain, _: plain)
         patch.setattr(zoo_way, "norms_left", lambda *_: {})
         assert "absorb_norms forgot 1: ['norm']" in small(monkeypatch, nn.ReLU()).wrong
-    monkeypatch.setattr(zoo_way, "tree_leaves", lambda outputs: [str(outputs)])
+    monkeypatch.setattr(zoo_way, "tensors_of", lambda _: [])
     network = Small(nn.ReLU())
     image_NCHW = torch.zeros(1, 3, 8, 8)
     assert zoo_way._error(network, image_NCHW, network, image_NCHW) is None

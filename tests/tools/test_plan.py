@@ -31,6 +31,16 @@ def test_only_the_wanted_sites_are_planned(
     assert "2 of 7 convolutions" in out
 
 
+@pytest.mark.parametrize(("size", "sentence"), [("0", "plan: --size 0: images have one pixel or more")])
+def test_a_size_that_is_none_is_exit_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size: str, sentence: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        said(monkeypatch, capsys, "repvgg_nano", "--size", size)
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_a_name_that_nobody_knows_is_exit_2_with_the_nearest(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,97 @@
+"""What a layer of somebody's own class computes, seen on a copy with drawn numbers: zeros would hide it."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from steps.reparam.copies import copied
+from steps.reparam.geometry import Margins, same_margins
+from steps.reparam.norms import PLAIN_NORMS, apply_in_its_mode, apply_tail
+
+SAME = 1e-4  # of float32 numbers around 1; another function is off by 1e-2 and more
+ENOUGH = 8  # rows and columns
+
+
+def draw_norms(model: nn.Module) -> None:
+    """Give every batch norm, in place, numbers as after training, the same ones in each call."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in model.modules():
+            if not isinstance(module, _BatchNorm):
+                continue
+            width = module.num_features
+            if module.running_mean is not None and module.running_var is not None:
+                module.running_mean.copy_(0.3 * torch.randn(width, generator=generator))
+                module.running_var.copy_(0.5 + torch.rand(width, generator=generator))
+            if module.weight is not None:
+                signs = torch.randn(width, generator=generator).sign()
+                module.weight.copy_(signs * (0.5 + torch.rand(width, generator=generator)))
+            if module.bias is not None:
+                module.bias.copy_(0.3 * torch.randn(width, generator=generator))
+
+
+@torch.no_grad()
+def is_norm_and_tail(norm: nn.Module, shape: torch.Size) -> bool:
+    """Whether a norm's module computes a batch norm and then its tail, in its mode, on images like these."""
+    if type(norm) in PLAIN_NORMS:
+        return True
+    assert isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
+    small = (*shape[:2], *(min(side, ENOUGH) for side in shape[2:]))  # a norm knows no neighbours
+    probe_NCHW = torch.randn(small, generator=torch.Generator().manual_seed(1))
+    itself, reference = copied(norm), copied(norm)
+    draw_norms(itself)
+    draw_norms(reference)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            given = itself.forward(probe_NCHW.clone())
+            torch.default_generator.manual_seed(0)
+            expected = apply_tail(reference, apply_in_its_mode(reference, probe_NCHW))
+        return same(expected, given)
+    except Exception:  # whatever a class of one's own raises
+        return False
+
+
+@torch.no_grad()
+def own_rules(conv: nn.Conv2d, shape: torch.Size) -> Margins | str | None:
+    """Return what a convolution of another class does that a plain one does not, on images of this shape.
+
+    A reason, where no norm can go into its weight; the zeros that it adds around the image; or None, where what
+    it does is unknown, but a norm can go into its weight.
+    """
+    probe_NCHW = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    drawn = copied(conv)
+    try:
+        weight = torch.randn(conv.weight.shape, generator=torch.Generator().manual_seed(2))
+        drawn.weight = nn.Parameter(weight / weight[0].numel() ** 0.5)
+        if not _takes_a_norm(drawn, probe_NCHW):
+            return f"unsupported kernel: {type(conv).__name__} makes more of its weight than a convolution"
+        return same_margins(drawn, probe_NCHW, drawn.forward(probe_NCHW.clone()))
+    except Exception as fault:  # whatever a class of one's own raises
+        return f"unsupported kernel: {type(conv).__name__} takes no other weight ({type(fault).__name__})"
+
+
+def _takes_a_norm(conv: nn.Conv2d, probe_NCHW: Tensor) -> bool:
+    """Whether scaling its weight and setting its bias do to the output what they do to a plain convolution's.
+
+    A weight-standardised convolution undoes the scale; one that only pads in its own way does not.
+    """
+    generator = torch.Generator().manual_seed(0)
+    scale_O11, shift_O11 = torch.randn(2, conv.out_channels, 1, 1, generator=generator)
+    plain, normed = copied(conv), copied(conv)
+    plain.bias = None
+    normed.weight = nn.Parameter(conv.weight * scale_O11[..., None])
+    normed.bias = nn.Parameter(shift_O11.flatten())
+    expected = plain.forward(probe_NCHW.clone()) * scale_O11 + shift_O11
+    return same(expected, normed.forward(probe_NCHW.clone()))
+
+
+def same(expected: Tensor, given: object, within: float = SAME) -> bool:
+    """Whether two tensors are equal but for a share of the largest number; infinities at the same places are."""
+    if not isinstance(given, Tensor) or given.shape != expected.shape:
+        return False
+    if torch.equal(expected, given):  # usually, and quick
+        return True
+    finite = expected[expected.isfinite()]
+    largest = float(finite.abs().max()) if finite.numel() else 0.0
+    return torch.allclose(given, expected, rtol=0, atol=within * largest, equal_nan=True)
