@@ -12,7 +12,8 @@ from steps.errors import BadInput, StepError
 from steps.models.architectures import create
 from steps.progress import say
 from steps.reparam.branches import BLOCKS
-from steps.reparam.expand import ExpansionPlan, plan_expansion
+from steps.reparam.expand import plan_expansion
+from steps.reparam.plan import ExpansionPlan
 
 
 def plan(arch: str, block: str, where: str, size: int) -> ExpansionPlan:

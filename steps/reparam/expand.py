@@ -1,8 +1,7 @@
 """From a plain network to its multi-branch form for training, and the plan that says site by site what is done."""
 
-import fnmatch
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -16,48 +15,17 @@ from steps.reparam.branches import (
     BRANCHES,
     Branch,
     KernelBranch,
-    branches_for,
 )
 from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once
 from steps.reparam.kernels import Affine
 from steps.reparam.norms import Held, NewNorm, Norm, NormTail, copy_norm, hold, norm_like
 from steps.reparam.online import OnlineBranch, make_online, silence_parts
 from steps.reparam.pairing import Pairing, drawing_alike, in_training, pair_convs_with_norms
+from steps.reparam.plan import ExpansionPlan, SitePlan, plan_site
 from steps.reparam.verify import unfit
 
 Init = Literal["exact", "standard"]
 Mode = Literal["branch", "online"]
-
-
-@dataclass(frozen=True)
-class SitePlan:
-    """One convolution: the branches it trains as, or why it is left as it is."""
-
-    site: str
-    norm: str | None = None
-    branches: tuple[str, ...] = ()
-    skipped: str | None = None
-    zeros: Margins | None = None  # that a padding of its own adds to the example
-
-
-@dataclass(frozen=True)
-class ExpansionPlan:
-    """What `expand` does to each convolution of a network, in the network's order."""
-
-    block: str
-    sites: tuple[SitePlan, ...]
-
-    @property
-    def expanded(self) -> tuple[SitePlan, ...]:
-        """The sites that get branches."""
-        return tuple(site for site in self.sites if site.skipped is None)
-
-    def lines(self) -> list[str]:
-        """Return the plan for a person, one line a site."""
-        return [
-            f"{site.site}: " + (f"skipped, {site.skipped}" if site.skipped else " + ".join(site.branches))
-            for site in self.sites
-        ]
 
 
 class MultiBranchConv(nn.Module):
@@ -149,7 +117,7 @@ def plan_expansion(
             if norm is None or lone is not None or not isinstance(conv, nn.Conv2d):
                 sites.append(SitePlan(name, skipped=lone or "it is the whole network"))
             else:
-                planned = _plan_site(model, name, norm, conv, block, where)
+                planned = plan_site(model, name, norm, conv, block, where)
                 sites.append(replace(planned, zeros=pairing.zeros_of.get(name)))
     return _without_the_unfit(ExpansionPlan(block, tuple(sites)), pairing, mode)
 
@@ -209,31 +177,6 @@ def expand(
     for site in plan.expanded:
         _expand_site(model, site, init, mode)
     return plan
-
-
-def _plan_site(model: nn.Module, name: str, norm_name: str, conv: nn.Conv2d, block: str, where: str) -> SitePlan:
-    """Return the plan of a convolution that has its batch norm."""
-    norm = model.get_submodule(norm_name)
-    names = branches_for(block, geometry_of(conv))
-    skipped = None
-    if not _is_wanted(name, conv, where):
-        skipped = f"not in '{where}'"
-    elif not all(number.requires_grad for number in (*conv.parameters(), *norm.parameters(recurse=False))):
-        skipped = "it is frozen: a parameter of it or of its norm does not train"
-    elif model.training and not norm.training:
-        skipped = "its norm is frozen: it is in eval mode, and the network in training"
-    elif norm.weight is None and conv.bias is None:
-        skipped = "neither the convolution nor its norm has a bias to fold into"
-    elif len(names) == 1:
-        rows, columns = conv.kernel_size
-        skipped = f"'{block}' adds no branch to a {rows}x{columns} convolution like this"
-    return SitePlan(name, norm_name, () if skipped else names, skipped)
-
-
-def _is_wanted(name: str, conv: nn.Conv2d, where: str) -> bool:
-    if where == "all":
-        return True
-    return where == "x".join(map(str, conv.kernel_size)) or fnmatch.fnmatchcase(name, where)
 
 
 def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> None:

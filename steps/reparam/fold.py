@@ -13,7 +13,7 @@ from steps.reparam.pairing import Pairing, pair_convs_with_norms
 from steps.reparam.sites import blocks_and_tails
 from steps.reparam.verify import unfit
 
-FOLDABLE = "nothing: its convolution could absorb it"
+FOLDABLE = "it could be absorbed by its convolution"
 
 
 def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
