@@ -15,10 +15,11 @@ from benchmarks.zoo_networks import CLASSES, LARGEST, built, handed_over
 from steps.errors import BadInput
 from steps.models.architectures import create
 from steps.reparam.certify import relative_error
-from steps.reparam.expand import ExpansionPlan, expand, plan_expansion
+from steps.reparam.expand import expand, plan_expansion
 from steps.reparam.fold import FOLDABLE, absorb_norms, fold, norms_left
 from steps.reparam.library_blocks import library_blocks, library_form
 from steps.reparam.outputs import tensors_of
+from steps.reparam.plan import ExpansionPlan
 from steps.reparam.verify import BROKEN
 
 BOUND = 1e-9  # relative, float64: what whole networks of hundreds of layers leave of 1e-12 a site
