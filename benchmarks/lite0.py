@@ -6,7 +6,7 @@ EfficientNet-Lite0 with its ImageNet weights, both from their packages on the in
 would name his own. It is expanded (init exact), then taken through the real steps fuse, export and build, and each
 form is run. `--images` is a tar or folder of photographs, one a class, called `<wnid>_<name>.JPEG`, whose order by
 name is ImageNet's order of classes: then top-1 is told too. Without it, crops of the two photographs that
-scikit-learn brings are compared, and no accuracy is told. `--full` expands with each of the four blocks.
+scikit-learn brings are compared, and no accuracy is told. `--full` expands with each of the blocks.
 """
 
 import argparse

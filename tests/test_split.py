@@ -1,55 +1,22 @@
 """split: a manifest with splits, a ledger for the next one, and refusals that name the class or the images."""
 
 import json
-import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from steps.images.issues import SCHEMA, write_issues
-from steps.images.manifest import read_manifest
-from steps.reports.release import write_sums
 from steps.reports.split import SplitReport
 from steps.reports.validate import ValidateReport
 from steps.split import split
 from tests.commands import Workspace
-from tests.images.rows import manifest, write_ingest
-
-OUT = Path("data/split")
-FLAGS = {"ingest": "data/ingest", "validate": "data/validate", "champion": "data/champion", "out": "data/split"}
+from tests.images.rows import manifest
+from tests.split_runs import FLAGS, OUT, accept, placed, report, run_split
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Workspace:
     return Workspace(tmp_path, monkeypatch, capsys)
-
-
-def run_split(workspace: Workspace, images: pl.DataFrame, dropped: tuple[str, ...] = ()) -> tuple[int, str]:
-    """Split the images, of which validate dropped some."""
-    write_ingest(images, Path("data/ingest"))
-    Path("data/validate").mkdir(exist_ok=True)
-    ValidateReport().write(Path("data/validate/report.json"))
-    rows = [(name, 0, "unreadable", "truncated", True) for name in dropped]
-    rows += [(images["name"][-1], 0, "duplicates", "a note", False)]
-    write_issues(pl.DataFrame(rows, schema=SCHEMA, orient="row"), Path("data/validate/issues.parquet"))
-    return workspace.run(split, **FLAGS)
-
-
-def accept(folder: Path = OUT) -> None:
-    """Make the split that stands in `folder` that of the champion."""
-    Path("data/champion/release").mkdir(exist_ok=True)
-    shutil.copy(folder / "ledger.parquet", "data/champion/release/ledger.parquet")
-    write_sums(Path("data/champion/release"))
-    Path("data/champion/champion.json").write_text('{"accepted": true}')
-
-
-def report() -> SplitReport:
-    return SplitReport.read(OUT / "report.json")
-
-
-def placed() -> dict[str, str]:
-    return dict(read_manifest(OUT / "manifest.parquet").select("name", "split").rows())
 
 
 def test_every_class_is_dealt_out_by_the_shares_and_the_report_says_that_there_is_no_memory(
@@ -196,61 +163,6 @@ def test_a_missing_changed_or_foreign_ledger_is_said_and_not_guessed(
     code, said = run_split(workspace, manifest([0] * 50))
     assert code == 2
     assert sentence in said
-
-
-def test_ready_made_splits_are_kept_and_the_missing_one_is_cut_from_train(workspace: Workspace) -> None:
-    splits = ["train"] * 80 + ["test"] * 20
-    code, said = run_split(workspace, manifest([0] * 100, splits=splits))
-    assert code == 0
-    assert "split: val: 12 images taken from train, as none was given.\n" in said
-    assert "test:" not in said
-    assert report().ready_made == ("test", "train")
-    assert report().images == {"train": 68, "val": 12, "test": 20}
-    assert [placed()[f"{number:06}.png"] for number in range(80, 100)] == ["test"] * 20
-
-
-def test_a_class_without_an_image_in_a_ready_made_test_is_refused_unless_allowed(workspace: Workspace) -> None:
-    images = manifest([0] * 50 + [1] * 50, splits=["train"] * 40 + ["test"] * 10 + ["train"] * 50)
-    code, said = run_split(workspace, images)
-    assert code == 3
-    assert "1 class(es) have no image in the ready-made test: 'c1'. split.max_untested_classes allows 0." in said
-    workspace.params["split"]["max_untested_classes"] = 1
-    assert run_split(workspace, images)[0] == 0
-    assert report().untested == ("c1",)
-
-
-def test_nothing_is_taken_from_train_where_every_split_or_none_was_given(workspace: Workspace) -> None:
-    for splits in (["train"] * 80 + ["val"] * 10 + ["test"] * 10, None):
-        code, said = run_split(workspace, manifest([0] * 100, splits=splits))
-        assert code == 0
-        assert "taken from" not in said
-
-
-def test_copies_across_ready_made_splits_are_refused_unless_allowed(workspace: Workspace) -> None:
-    contents = [str(number) for number in range(100)]
-    contents[90] = contents[3]
-    images = manifest([0] * 100, contents, splits=["train"] * 80 + ["test"] * 20)
-    code, said = run_split(workspace, images)
-    assert code == 3
-    assert "1 image(s) of val and test have their own bytes or group in another split too: 000090.png." in said
-    assert "split.max_leaked allows 0" in said
-    workspace.params["split"]["max_leaked"] = 1
-    assert run_split(workspace, images)[0] == 0
-    assert report().leaked == 1
-    accept()  # and it stays so, also after a release
-    assert run_split(workspace, images)[0] == 0
-    assert report().images["test"] == 20
-
-
-def test_ready_made_splits_may_not_move_what_a_release_has_placed(workspace: Workspace) -> None:
-    images = manifest([0] * 100)
-    run_split(workspace, images)
-    accept()
-    turned = {"train": "test", "val": "train", "test": "val"}
-    splits = [turned[placed()[name]] for name in images["name"]]
-    code, said = run_split(workspace, manifest([0] * 100, splits=splits))
-    assert code == 3
-    assert "100 image(s) would leave the split in which the accepted release has them" in said
 
 
 def test_a_class_without_training_images_is_refused(workspace: Workspace) -> None:

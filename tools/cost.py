@@ -138,7 +138,7 @@ def _parse() -> argparse.Namespace:
     )
     default = Setting()
     parser.add_argument("archs", nargs="+", metavar="ARCH")
-    parser.add_argument("--block", metavar="NAME", help="train with these blocks: repvgg, acb, dbb or mobileone")
+    parser.add_argument("--block", metavar="NAME", help="train with these blocks, such as repvgg")
     parser.add_argument("--where", default=default.where, help="which convolutions get them, as in train.expand")
     for flag, name in (
         ("--size", "size"),

@@ -17,7 +17,7 @@ class ExpandParams(Section):
     branch as a convolution with a norm, `online` sums their kernels before one convolution in each step.
     """
 
-    block: Literal["none", "repvgg", "qarepvgg", "acb", "dbb", "mobileone"] = "repvgg"
+    block: Literal["none", "repvgg", "qarepvgg", "acb", "dbb", "mobileone", "mobileone_k1"] = "repvgg"
     where: str = "all"  # or a kernel size such as "3x3", or a pattern of module names such as "layer1.*"
     init: Literal["auto", "exact", "standard"] = "auto"
     mode: Literal["branch", "online"] = "branch"

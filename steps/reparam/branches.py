@@ -239,6 +239,11 @@ class Block(NamedTuple):
     at_1x1: tuple[str, ...] = ("full",)  # the branches of a 1x1 convolution; one alone means: leave it
 
 
+def _mobileone(copies: int) -> Block:
+    """Return the paper's block with k over-parameterized copies: the authors take 4 in S0, 1 in S1 to S4."""
+    return Block(("full",) * copies + ("point", "identity"), at_1x1=("full",) * copies + ("identity",))
+
+
 BRANCHES: dict[str, BranchType] = {
     "full": BranchType(_full, _always),
     "point": BranchType(_point, _always),
@@ -256,7 +261,8 @@ BLOCKS: dict[str, Block] = {
     "qarepvgg": Block(("full", "bare_point", "bare_identity")),
     "acb": Block(("full", "row", "column")),
     "dbb": Block(("full", "point", "point_full", "point_average")),
-    "mobileone": Block(("full",) * 4 + ("point", "identity"), at_1x1=("full",) * 4 + ("identity",)),
+    "mobileone": _mobileone(copies=4),
+    "mobileone_k1": _mobileone(copies=1),
 }
 
 

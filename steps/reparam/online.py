@@ -7,6 +7,7 @@ Letters as in kernels.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ class Folding(NamedTuple):
     """How the convolution's own kernel and the numbers of all parts, in order, become one convolution."""
 
     geometry: Geometry
-    kinds: tuple[PartType, ...]
+    kinds: tuple[str, ...]  # keys of PARTS, not its rows: a network must be picklable
     places: tuple[Place, ...]
     counts: tuple[int, ...]  # tensors of each part: its scale and its weights
     padding: tuple[int, int]
@@ -57,7 +58,7 @@ class Folding(NamedTuple):
 
     def kernels(self, parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
         """Return each part's kernel, of its own size and not yet scaled."""
-        return [kind.kernel(self.geometry, *tensors) for kind, tensors in zip(self.kinds, parts, strict=True)]
+        return [PARTS[kind].kernel(self.geometry, *part) for kind, part in zip(self.kinds, parts, strict=True)]
 
     def summed(self, own_OIKK: Tensor, parts: Sequence[Sequence[Tensor]], kernels: Sequence[Tensor]) -> Tensor:
         """Return the sum of all kernels, each times its scale, without a graph: `gradients` is its way back."""
@@ -86,12 +87,12 @@ class OnlineBranch(nn.Module):
         assert names[own] == "full"
         self.weight = nn.Parameter(_drawn(geometry.out_channels, geometry, geometry.kernel))
         self.bias: nn.Parameter | None = None
-        kinds = tuple(PARTS[names[key]] for key in others)
-        parts = [Part(geometry, kind) for kind in kinds]
+        kinds = tuple(names[key] for key in others)
+        parts = [Part(geometry, PARTS[kind]) for kind in kinds]
         self.parts = nn.ModuleDict(dict(zip(others, parts, strict=True)))
         self.margins, padding = split_margins(geometry.margins)
         counts = tuple(len(list(part.parameters())) for part in parts)
-        places = tuple(kind.place(geometry) for kind in kinds)
+        places = tuple(PARTS[kind].place(geometry) for kind in kinds)
         self.folding = Folding(geometry, kinds, places, counts, padding)
         self.norm: Norm = new_norm(geometry.out_channels)
 
@@ -132,7 +133,8 @@ class _FoldedConv(torch.autograd.Function):
         ctx.folding, ctx.has_bias = folding, bias_O is not None
         ctx.save_for_backward(input_NCHW, own_OIKK, *tensors)
         geometry, parts = folding.geometry, folding.split(tensors)
-        weight_OIKK = folding.summed(own_OIKK, parts, folding.kernels(parts))
+        with _without_autocast(own_OIKK):
+            weight_OIKK = folding.summed(own_OIKK, parts, folding.kernels(parts))
         return F.conv2d(
             input_NCHW, weight_OIKK, bias_O, geometry.stride, folding.padding, geometry.dilation, geometry.groups
         )
@@ -142,26 +144,26 @@ class _FoldedConv(torch.autograd.Function):
     def backward(ctx: Any, gradient_NOHW: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the input, the bias, the own kernel and the parts' numbers."""
         folding: Folding = ctx.folding
-        geometry = folding.geometry
-        input_NCHW, own_OIKK, *saved = ctx.saved_tensors
-        with torch.enable_grad():
-            parts = folding.split([tensor.detach().requires_grad_() for tensor in saved])
-            kernels = folding.kernels(parts)
-        gradient_NCHW, gradient_OIKK, gradient_O = torch.ops.aten.convolution_backward(
-            gradient_NOHW,
-            input_NCHW,
-            folding.summed(own_OIKK, parts, kernels),
-            [geometry.out_channels] if ctx.has_bias else None,
-            geometry.stride,
-            folding.padding,
-            geometry.dilation,
-            False,
-            (0, 0),
-            geometry.groups,
-            (ctx.needs_input_grad[1], True, ctx.has_bias),
-        )
-        gradients = folding.gradients(gradient_OIKK, parts, kernels)
+        geometry, (input_NCHW, own_OIKK, *saved) = folding.geometry, ctx.saved_tensors
+        precision, bias = gradient_NOHW.dtype, [geometry.out_channels] if ctx.has_bias else None
+        window = (geometry.stride, folding.padding, geometry.dilation, False, (0, 0), geometry.groups)
+        wanted = (ctx.needs_input_grad[1], True, ctx.has_bias)
+        with _without_autocast(own_OIKK):
+            with torch.enable_grad():
+                parts = folding.split([tensor.detach().requires_grad_() for tensor in saved])
+                kernels = folding.kernels(parts)
+            weight_OIKK = folding.summed(own_OIKK, parts, kernels).to(precision)  # as autocast lowered them
+            both = input_NCHW.to(precision), weight_OIKK
+            found = torch.ops.aten.convolution_backward(gradient_NOHW, *both, bias, *window, wanted)
+            gradient_NCHW, gradient_OIKK, gradient_O = found[0], found[1].to(own_OIKK.dtype), found[2]
+            gradients = tuple(folding.gradients(gradient_OIKK, parts, kernels))
         return None, gradient_NCHW, gradient_O, gradient_OIKK, *gradients
+
+
+def _without_autocast(like: Tensor) -> AbstractContextManager[object]:
+    """Kernels are made in the precision of their weights: one rounding, where the convolution takes the sum."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 def make_online(geometry: Geometry, new_norm: NewNorm, names: Mapping[str, str]) -> dict[str, nn.Module]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.reparam_gain import FORMS, MAX_FOLD_ERROR, Budget, _read_images, _store, _train
+from benchmarks.image_sets import read_images, store
+from benchmarks.reparam_gain import ARCHS, FORMS, MAX_FOLD_ERROR, Budget, _make, _train, interval
 
 TINY = Budget("benchmarks.reparam_gain:small_body", train=24, test=12, epochs=1)
 
@@ -29,7 +30,7 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_trained_folded_and_judged(tmp_path: Path, images: Path, form: str) -> None:
-    _store(tmp_path / "stored", *_read_images(images))
+    store(tmp_path / "stored", *read_images(images))
     first, again = (_train(tmp_path / "stored", TINY, form, seed=1) for _ in range(2))
     assert first == again
     assert first.form == form and 0 <= first.top1 <= 1
@@ -44,7 +45,7 @@ def test_a_tar_is_read_as_its_folder_is(tmp_path: Path, images: Path) -> None:
             entry.size = file.stat().st_size
             tar.addfile(entry, io.BytesIO(file.read_bytes()))
     (pixels, labels, train), (others, other_labels, other_train) = map(
-        _read_images, (images, tmp_path / "set.tar.gz")
+        read_images, (images, tmp_path / "set.tar.gz")
     )
     assert train == other_train == 24 and pixels.shape == (36, 16, 16, 3)
     assert labels[:train].tolist() == sorted([0, 1, 2] * 8) == other_labels[:train].tolist()
@@ -52,3 +53,17 @@ def test_a_tar_is_read_as_its_folder_is(tmp_path: Path, images: Path) -> None:
         assert {image.tobytes() for image in pixels[labels == label]} == {
             image.tobytes() for image in others[other_labels == label]
         }
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_each_network_that_can_be_asked_for_takes_every_form(arch: str) -> None:
+    for form in FORMS:
+        made = _make(arch, form, class_num=10, size=32, seed=0, device="cpu")
+        assert bool(made.sites) == (form != "plain")
+
+
+def test_a_gain_is_clear_where_the_interval_of_its_five_seeds_leaves_zero_out() -> None:
+    # mean 2, deviation sqrt(2.5), so 2.776 * sqrt(2.5 / 5) = 1.96 to either side
+    assert interval([0.0, 1.0, 2.0, 3.0, 4.0]) == "+0.04 .. +3.96, clear"
+    assert interval([-0.1, 0.9, 1.9, 2.9, 3.9]) == "-0.06 .. +3.86"
+    assert interval([-2.0, -2.0, -2.0, -2.0, -3.0]).endswith("clear")

@@ -16,7 +16,7 @@ from steps.reparam.fold import absorb_norms, fold, norms_left
 from steps.reparam.library_blocks import library_blocks, library_form
 from steps.reparam.library_fold import fold_library_blocks
 from tests.models.artifacts import OwnBlock
-from tests.reparam.mutants import library, library_network
+from tests.reparam.forgettable import library, library_network
 from tests.reparam.networks import SmallNet, randomise
 
 SLOW = (

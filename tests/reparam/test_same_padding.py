@@ -19,7 +19,7 @@ BOUND = 1e-12  # float64, a few hundred products a sum
 @pytest.mark.parametrize("size", [15, 16])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("block", BLOCKS)
-def test_expanded_and_folded_it_is_the_same_function_on_images_of_any_size(
+def test_expanded_and_folded_it_is_the_same_function_on_images_of_the_examples_size(
     block: str, mode: Mode, size: int
 ) -> None:
     conv = Conv2dSame(4, 6, (3, 5), stride=2, bias=False)

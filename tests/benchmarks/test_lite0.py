@@ -1,0 +1,21 @@
+"""A small sample of the benchmark of a network that nobody here trained: the whole line, on few crops."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import lite0
+
+
+@pytest.mark.slow
+def test_every_form_of_lite0_with_its_own_weights_says_the_same_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lite0, "CROPS", 2)
+    crops_NHWC_u8 = lite0._crops()
+    forms = lite0._make_forms(tmp_path, "acb", crops_NHWC_u8)
+    assert set(forms) == {"train", "fuse", "export", *lite0.ENGINES}
+    figures = lite0._compare(forms, "acb", crops_NHWC_u8, labelled=False)
+    assert len(figures) == len(forms) and all(figure.holds for figure in figures)
+    said = lite0._classes("train", forms["train"], crops_NHWC_u8)
+    assert len(set(said.tolist())) > 1, "a network that says one class of all agrees with anything"
