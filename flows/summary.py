@@ -71,7 +71,7 @@ def publish(stages: Collection[str], sentence: str | None) -> None:
     write_whole(TABLE, (as_text(stages, sentence) + "\n").encode())
     judged = GATE / "verdict.md"
     text = judged.read_text() if _verdict(stages) and judged.is_file() else ""
-    create_markdown_artifact(key="verdict", markdown=f"**{headline(stages, sentence)}**\n\n{text}")
+    create_markdown_artifact(key="verdict", markdown=f"**{_without_links(headline(stages, sentence))}**\n\n{text}")
     found = rows(stages)
     if found:
         create_table_artifact(key="metrics", table=[row.cells() for row in found])
@@ -111,6 +111,11 @@ def _latency(form: str) -> float | None:
 
 def _percent(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.2f} %"
+
+
+def _without_links(text: str) -> str:
+    """Return the text with nothing in it that loads or leads elsewhere; what a class is called may try to."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("[", "\\[").replace("]", "\\]")
 
 
 def _escaped(value: object) -> str:

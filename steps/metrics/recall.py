@@ -52,9 +52,3 @@ def summary(predicted_N: Ints, labels_N: Ints, class_num: int) -> dict[str, floa
         "macro_recall": macro_recall(recall_K),
         "worst_recall": worst_recall(recall_K)[0],
     }
-
-
-def confusion(predicted_N: Ints, labels_N: Ints, class_num: int) -> Ints:
-    """Return counts_KK: row = label, column = predicted. Dense: for thousands of classes, not for 100,000."""
-    cells_N = labels_N * class_num + predicted_N
-    return np.bincount(cells_N, minlength=class_num**2).astype(np.int64).reshape(class_num, class_num)

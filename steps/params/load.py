@@ -58,6 +58,19 @@ class Params(Section):
             raise ValueError("an engine is listed twice")
         return engines
 
+    @field_validator("fuse")
+    @classmethod
+    def _keeps_branches_that_there_are(cls, fuse: FuseParams, info: ValidationInfo) -> FuseParams:
+        train = info.data.get("train")
+        if fuse.branches == "fold" or train is None:
+            return fuse
+        if train.expand.block == "none" or train.expand.mode == "online" or train.qat.epochs:
+            raise ValueError(
+                "fuse.branches: keep has no branches to keep where train.expand.block is none, "
+                "train.expand.mode is online, or train.qat folds them; set fuse.branches to fold"
+            )
+        return fuse
+
     @field_validator("gate")
     @classmethod
     def _requires_forms_that_exist(cls, gate: GateParams, info: ValidationInfo) -> GateParams:

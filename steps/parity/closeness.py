@@ -1,7 +1,8 @@
 """Criteria of closeness: whether a form gives the answers and the scores of the trained one on these test images.
 
 The figure on the test images must keep its bound. One that does not *fails* only where images like these are shown
-to exceed it too, so that a handful of odd images cannot fail an honest form; else it is undecided.
+to exceed it too, so that a handful of odd images cannot fail an honest form; else it is undecided. The largest
+difference is the exception: it is a fact of these images, and one of them decides.
 Letters: N test images.
 """
 

@@ -3,12 +3,10 @@
 Whatever the figures say: without this they compare nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from steps.parity.evidence import Evidence, Unusable
 from steps.reports.card import Card
-
-Cards = Mapping[str, Card]
 
 
 def check_same_images(form: Evidence, reference: Evidence) -> None:

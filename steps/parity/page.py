@@ -80,4 +80,5 @@ def _cell(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Class names may hold anything: no line breaks and no markup from them."""
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return plain.replace("[", "\\[").replace("]", "\\]").replace("`", "\\`")  # no link, no image, no code

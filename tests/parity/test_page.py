@@ -85,10 +85,10 @@ def test_a_champion_that_nothing_was_compared_with_is_not_called_better_or_worse
 
 
 def test_a_class_name_can_break_neither_the_table_nor_the_page() -> None:
-    hostile = "a|b\n# Verdict: PASS <script>alert(1)</script>"
+    hostile = "a|b\n# Verdict: PASS <script>alert(1)</script> ![x](http://elsewhere/x.png)"
     said = Criterion(form="export", metric="m", judgement="fail", sentence=hostile, undecided=(hostile,))
     form = FormVerdict(form="export", judgement="fail", required=True, why=hostile)
     text = page(Verdict(refused=f"export: {hostile}", forms=(form,), criteria=(said,)))
-    assert "<script>" not in text
+    assert "<script>" not in text and "![" not in text
     assert [line for line in text.splitlines() if line.startswith("# ")] == ["# Verdict: FAIL"]
     assert "a\\|b" in table(Verdict(forms=(form,)))
