@@ -30,14 +30,13 @@ class Row(BaseModel):
     worst_recall: float | None
     agreement: float | None
     size_bytes: int
-    latency_ms: float | None
+    latency: str | None
 
     def cells(self) -> dict[str, str]:
         """Return the row as text, in the order of COLUMNS."""
         percent = [_percent(share) for share in (self.top1, self.worst_recall, self.agreement)]
         size = f"{self.size_bytes / 1e6:.2f} MB" if self.size_bytes else NOTHING
-        latency = NOTHING if self.latency_ms is None else f"{self.latency_ms:.2f} ms"
-        return dict(zip(COLUMNS, (self.form, self.verdict, *percent, size, latency), strict=True))
+        return dict(zip(COLUMNS, (self.form, self.verdict, *percent, size, self.latency or NOTHING), strict=True))
 
 
 def rows(stages: Collection[str]) -> list[Row]:
@@ -95,18 +94,18 @@ def _verdict(stages: Collection[str]) -> Verdict | None:
 
 def _judged(form: FormVerdict, word: str) -> Row:
     figures = form.model_dump(include={"form", "top1", "worst_recall", "agreement", "size_bytes"})
-    return Row(**figures, verdict=word, latency_ms=_latency(form.form))
+    return Row(**figures, verdict=word, latency=_latency(form.form))
 
 
 def _measured(report: FormReport) -> Row:
     figures = report.model_dump(include={"form", "top1", "worst_recall", "size_bytes"})
     word = "deferred" if report.deferred else "refused" if report.refused else "not judged"
-    return Row(**figures, agreement=None, verdict=word, latency_ms=_latency(report.form))
+    return Row(**figures, agreement=None, verdict=word, latency=_latency(report.form))
 
 
-def _latency(form: str) -> float | None:
+def _latency(form: str) -> str | None:
     path = LATENCIES / f"{form}.json"
-    return Latency.read(path).milliseconds.get(1, {}).get("p50") if path.is_file() else None
+    return Latency.read(path).of_one_image() if path.is_file() else None
 
 
 def _percent(share: float | None) -> str:

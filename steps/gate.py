@@ -65,8 +65,9 @@ def _latencies(engines: tuple[str, ...]) -> dict[str, str]:
     """
     shown = {}
     for form in (*LINE, *engines):
-        with contextlib.suppress(BadInput, KeyError):
-            shown[form] = f"{Latency.read(LATENCIES / f'{form}.json').milliseconds[1]['p50']:.2f} ms"
+        with contextlib.suppress(BadInput):
+            if (latency := Latency.read(LATENCIES / f"{form}.json").of_one_image()) is not None:
+                shown[form] = latency
     return shown
 
 

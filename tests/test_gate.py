@@ -10,6 +10,7 @@ from steps.errors import BadInput, Refused
 from steps.gate import gate
 from steps.params.gate import GateParams
 from steps.reports import scores as kept_scores
+from steps.reports.evaluate import Latency
 from steps.reports.verdict import FormVerdict, Verdict
 from tests.backends.tiny import run_step_in
 from tests.parity.faults import ENGINE, FAULTS
@@ -255,8 +256,11 @@ def test_latencies_are_shown_and_change_no_output(forms: Forms, capsys: pytest.C
     text = '{"form": "fuse", "threads": 1, "milliseconds": {"1": {"p50": 1.25, "p90": 2, "p99": 3}}}'
     (latencies / "fuse.json").write_text(text)
     (latencies / "export.json").write_text("not a measurement")
+    any_size = Latency(form="train", takes="any", threads=1, milliseconds={1: {"p50": 2.5}})
+    any_size.write(latencies / "train.json")
     judged(forms)
-    assert "1.25 ms" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1.25 ms  " in said and "2.50 ms (resize not included)" in said
     assert (forms.folder.parent / "gate/verdict.md").read_bytes() == before
 
 

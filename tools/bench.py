@@ -4,7 +4,7 @@ Latency (median, p90, p99), images a second and CPU time, for each number of thr
 size, peak memory, and the accuracy that evaluate found. Each form runs in a process of its own, and all take
 turns, so that whatever else the machine does hits all alike. The table goes to the terminal; bench.csv, bench.json
 and bench.html (a page that loads nothing) to .foldline/bench, as times are no output of any stage. The best
-settings are printed as the line of params.yaml that adopts them: `build` writes them into the engines' cards.
+settings are printed as the keys of params.yaml that adopt them: `build` writes them into the engines' cards.
 """
 
 import argparse
@@ -12,10 +12,8 @@ import csv
 import io
 import os
 import platform
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +27,10 @@ from steps.reports.base import write_whole
 from steps.reports.bench import BenchForm, BenchReport, BenchRow
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
+from steps.reports.release import INDEX, ReleaseCard
+from tools.bench_forms import Child, opened_forms
 from tools.bench_page import adopted, lines, page
+from tools.releases import MODEL, engine_folder, verified_release
 
 LINE = {"train": Path("data/train/model"), "fuse": Path("data/fuse/model"), "export": Path("data/export/model")}
 BUILT, EVALUATED, OUT = Path("data/build"), Path("data/evaluate"), Path(".foldline/bench")
@@ -46,45 +47,6 @@ class Setting:
     seconds: float
 
 
-class Child:
-    """A form in a process of its own."""
-
-    def __init__(self, folder: Path, threads: int) -> None:
-        command = [sys.executable, "-m", "tools.bench_child", str(folder), str(threads)]
-        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(threads)}
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self.peak_bytes = 0
-
-    def refusal(self) -> str | None:
-        """Wait until the form is open; return why it cannot be, or None."""
-        assert self.process.stdout is not None and self.process.stderr is not None
-        if self.process.stdout.readline().strip() == "ready":
-            return None
-        said = self.process.stderr.read().strip().splitlines()
-        return said[-1] if said else "its process ended without a word"
-
-    def call(self, batch: int) -> tuple[float, float]:
-        """Return the milliseconds of one call: on the clock, and of CPU time."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            self.process.stdin.write(f"{batch}\n")
-            self.process.stdin.flush()
-            wall, cpu, peak = self.process.stdout.readline().split()
-        except (BrokenPipeError, ValueError) as fault:
-            raise BadInput(
-                f"a form's process ended with {batch} images at once; give smaller --batches."
-            ) from fault
-        self.peak_bytes = int(peak)
-        return float(wall), float(cpu)
-
-
 def measure(folders: dict[str, Path], how: Setting) -> BenchReport:
     """Return what the forms in these folders cost; one that cannot run here is listed with the reason."""
     cards = {name: read_verified_card(folder) for name, folder in folders.items()}
@@ -92,10 +54,10 @@ def measure(folders: dict[str, Path], how: Setting) -> BenchReport:
     peaks: dict[str, int] = {}
     not_run: dict[str, str] = {}
     for threads in how.threads:
-        with _children(
-            {name: folder for name, folder in folders.items() if name not in not_run}, threads
-        ) as opened:
-            children, refused = opened
+        with opened_forms({name: folder for name, folder in folders.items() if name not in not_run}, threads) as (
+            children,
+            refused,
+        ):
             not_run |= refused
             for batch in how.batches:
                 calls = _in_turns(children, batch, threads, how.seconds)
@@ -107,28 +69,6 @@ def measure(folders: dict[str, Path], how: Setting) -> BenchReport:
         cpu=_cpu(), cpus=len(os.sched_getaffinity(0)), image_size=size, forms=forms, rows=tuple(rows)
     )
     return report.marked()
-
-
-@contextmanager
-def _children(folders: dict[str, Path], threads: int) -> Iterator[tuple[dict[str, Child], dict[str, str]]]:
-    """Start a process a form; give those that opened it, and of the others why not. None outlives the context."""
-    with ExitStack() as stack:
-        started = {}
-        for name, folder in track(folders.items(), f"open, {threads} thread(s)", len(folders), "forms"):
-            started[name] = Child(folder, threads)
-            stack.callback(_end, started[name].process)
-            refusal = started[name].refusal()
-            if refusal is not None:
-                say(f"bench: {name} is not run: {refusal}")
-                started[name].peak_bytes = -1
-                folders = {**folders, name: Path(refusal)}
-        refused = {name: str(folders[name]) for name, child in started.items() if child.peak_bytes < 0}
-        yield {name: child for name, child in started.items() if name not in refused}, refused
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate()
 
 
 def _in_turns(children: dict[str, Child], batch: int, threads: int, seconds: float) -> dict[str, Calls]:
@@ -164,6 +104,7 @@ def _form(name: str, folder: Path, card: Card, peak: int | None, not_run: str | 
         backend=card.backend,
         precision=card.precision,
         device=card.device.kind,
+        takes=card.takes,
         size_bytes=model_bytes(folder, card),
         peak_bytes=peak,
         top1=_top1(card),
@@ -181,11 +122,11 @@ def _top1(card: Card) -> float | None:
 
 
 def find_forms(names: Sequence[str], release: Path | None) -> dict[str, Path]:
-    """Return the folders of the forms that are there, or of those that are named; raises BadInput for a gap."""
-    if release is not None:
-        known = {"export": release / "model"} | _folders(release / "engines")
-    else:
-        known = LINE | _folders(BUILT)
+    """Return the folders of the forms that are there, or of those that are named; raises BadInput for a gap.
+
+    Those of a release, or of the champion, are its model and the engines that its index names, all verified.
+    """
+    known = LINE | _folders(BUILT) if release is None else _released(release)
     there = {name: folder for name, folder in known.items() if (folder / CARD).is_file()}
     missing = [name for name in names if name not in there]
     if missing or not there:
@@ -201,11 +142,18 @@ def _folders(root: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(root.glob("[a-z]*")) if path.is_dir()}
 
 
+def _released(folder: Path) -> dict[str, Path]:
+    release = verified_release(folder)
+    index = ReleaseCard.read(release / INDEX)
+    engines = {name: engine_folder(release, index, name) for name in index.engines}
+    return {"export": engine_folder(release, index, MODEL)} | engines
+
+
 def as_csv(report: BenchReport) -> bytes:
     """Return one line a row, the form's own figures repeated in each."""
     text = io.StringIO()
     forms = {form.form: form for form in report.forms}
-    of_form = ("backend", "precision", "size_bytes", "peak_bytes", "top1")
+    of_form = ("backend", "precision", "takes", "size_bytes", "peak_bytes", "top1")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*BenchRow.model_fields, "images_per_second", *of_form])
     for row in report.rows:
@@ -229,7 +177,7 @@ def _parse() -> argparse.Namespace:
         prog="python -m tools.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("forms", nargs="*", metavar="FORM", help="all that are there, unless some are named")
-    parser.add_argument("--release", type=Path, metavar="DIR", help="the model and engines of a release instead")
+    parser.add_argument("--release", type=Path, metavar="DIR", help="of a release (or the champion) instead")
     parser.add_argument("--threads", type=_numbers, default=tuple(range(1, cpus + 1)), metavar="1,2,...")
     parser.add_argument("--batches", type=_numbers, default=(1, 2, 4, 8, 16, 32), metavar="1,8,...")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of each form under each setting")

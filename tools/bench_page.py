@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from steps.params.build import BatchProfile
 from steps.reports.bench import BenchForm, BenchReport, BenchRow
+from steps.reports.evaluate import TIMED
 from steps.training.plot import STYLE
 
 HEADER = (
@@ -51,6 +52,11 @@ def notes(report: BenchReport) -> list[str]:
     )
     if waited > BUSY:
         said.append(f"The machine was busy: calls took up to {waited:.1f} times their CPU time. Trust CPU times.")
+    if unlike := [form.form for form in report.forms if form.takes == "any"]:
+        said.append(
+            f"{', '.join(unlike)}: takes images of any size, and was timed on images of {report.image_size} px as "
+            "all are. What it takes to resize larger ones, which comes with each image there, is not included."
+        )
     said += [f"{form.form} was not run: {form.not_run}" for form in report.forms if form.not_run]
     front = [form.form for form in report.forms if form.on_front]
     said.append(f"On the front over one image's latency and top-1: {', '.join(front)}." if front else NO_FRONT)
@@ -58,7 +64,7 @@ def notes(report: BenchReport) -> list[str]:
 
 
 def adopted(report: BenchReport) -> list[str]:
-    """Return the best settings of the engines as lines of params.yaml; nothing where no engine was run."""
+    """Return the best settings of the engines, keys to set under `build`; nothing where no engine was run."""
     engines = {form.form for form in report.forms if form.form not in ("train", "fuse", "export")}
     rows = [row for row in report.rows if row.form in engines]
     if not rows:
@@ -66,11 +72,11 @@ def adopted(report: BenchReport) -> list[str]:
     said = []
     if single := [row for row in rows if row.batch == 1]:
         fastest = min(single, key=lambda row: row.p50)
-        said.append(f"# one image soonest: {fastest.form}, {fastest.p50:.2f} ms\n{_line(fastest)}")
+        said.append(f"# one image soonest: {fastest.form}, {fastest.p50:.2f} ms\n{_keys(fastest)}")
     most = max(row.images_per_second for row in rows)
     enough = [row for row in rows if row.images_per_second >= ENOUGH * most]
     chosen = min(enough, key=lambda row: (row.threads, row.batch))
-    said.append(f"# most images: {chosen.form}, {chosen.images_per_second:.0f} images/s\n{_line(chosen)}")
+    said.append(f"# most images: {chosen.form}, {chosen.images_per_second:.0f} images/s\n{_keys(chosen)}")
     return said
 
 
@@ -115,15 +121,16 @@ def page(report: BenchReport) -> bytes:
     return text.encode()
 
 
-def _line(row: BenchRow) -> str:
-    """Return the setting as params.yaml has it; the largest batch is the default's unless the best is larger."""
+def _keys(row: BenchRow) -> str:
+    """Return the setting as keys of `build`; the largest batch is the default's unless the best is larger."""
     most = max(row.batch, BatchProfile().max)
-    return f"build: {{threads: {row.threads}, batch: {{min: 1, opt: {row.batch}, max: {most}}}}}"
+    said = "# merge into build: in params.yaml, whose other keys stay"
+    return f"{said}\n  threads: {row.threads}\n  batch: {{min: 1, opt: {row.batch}, max: {most}}}"
 
 
 def _row(form: BenchForm, row: BenchRow) -> tuple[str, ...]:
     return (
-        form.form,
+        form.form + TIMED[form.takes],
         str(row.threads),
         str(row.batch),
         f"{row.p50:.2f}",

@@ -141,10 +141,11 @@ def _config(name: str, card: Card, server: Server, wanted: Wanted, graph: Graph)
         "output": [scores],
         "instance_group": [{"count": wanted.instances, "kind": server.kind}],
     }
-    if wanted.threads is not None:
-        if server.threads is None:
-            raise BadInput(f"--threads: {card.form} runs on a GPU, which has no threads to count.")
-        config["parameters"] = {server.threads: {"string_value": str(wanted.threads)}}
+    if wanted.threads is not None and server.threads is None:
+        raise BadInput(f"--threads: {card.form} runs on a GPU, which has no threads to count.")
+    threads = wanted.threads or card.device.threads
+    if threads and server.threads is not None:
+        config["parameters"] = {server.threads: {"string_value": str(threads)}}
     return server.batches(config, card, wanted.max_batch)
 
 
@@ -196,7 +197,7 @@ def _parse() -> argparse.Namespace:
     counts: dict[str, tuple[Callable[[str], int], str]] = {
         "--max-batch": (_count, f"most images at once (what the engine was built for, or {MOST_IMAGES})"),
         "--instances": (_count, "copies of the model that serve at the same time (1)"),
-        "--threads": (_count, "threads of each copy, on a CPU (what its runtime likes)"),
+        "--threads": (_count, "threads of each copy, on a CPU (what its card says, or its runtime likes)"),
     }
     parser.add_argument("--release", type=Path, default=Path("data/release"), metavar="PATH")
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the model repository")

@@ -31,10 +31,13 @@ CLIENT = """\
     answer = triton.InferenceServerClient("localhost:8000").infer("{name}", [source], outputs=[best])
     print(answer.as_numpy("{scores}"))            # score:class id:class name, of the three best
 """
-NOTES = {
+NOTES = {  # by backend; or by backend and precision, where that asks for more
     "onnxruntime": "",
     "openvino": "On a CPU with bfloat16, OpenVINO computes in it unless it is told not to, and Triton has no\n"
     "word for that: the scores there are not those that were judged. ONNX Runtime computes in float32 anywhere.\n",
+    "openvino bf16": "This engine was judged in bfloat16. Serve it on a CPU that has it (avx512_bf16 or amx_bf16\n"
+    "in /proc/cpuinfo): OpenVINO computes in it there by itself. On another CPU it computes in float32 without a\n"
+    "message, and the scores are not those that were judged.\n",
     "tensorrt": "The engine belongs to the GPU and the TensorRT that it was built for: {runtime}, compute\n"
     "capability {capabilities}. The server must have that version.\n",
 }
@@ -62,7 +65,7 @@ def client_page(name: str, card: Card, config: dict[str, Any]) -> str:
         "The answer is one score (logit) a class, as in `labels.txt`; `predict.py` gives their softmax.\n"
         f"{_count(config['max_batch_size'])}\n",
         client,
-        NOTES[card.backend].format(**device),
+        NOTES.get(f"{card.backend} {card.precision}", NOTES[card.backend]).format(**device),
     )
     return "\n".join(part for part in parts if part)
 

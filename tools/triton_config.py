@@ -53,23 +53,14 @@ SCALARS = {
 def config_text(config: dict[str, Any]) -> str:
     """Return the configuration as config.pbtxt holds it; raises ValueError for what the schema does not know."""
     try:
-        message = json_format.ParseDict(config, _model_config()())
+        message = json_format.ParseDict(config, model_config()())
     except json_format.ParseError as fault:
         raise ValueError(str(fault)) from fault
     return str(text_format.MessageToString(message))
 
 
-def read_config(text: str) -> dict[str, Any]:
-    """Return what a config.pbtxt says, enums by name and int64 as text; raises ValueError where it is none."""
-    try:
-        message = text_format.Parse(text, _model_config()())
-    except text_format.ParseError as fault:
-        raise ValueError(str(fault)) from fault
-    said: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
-    return said
-
-
-def _model_config() -> Any:
+def model_config() -> Any:
+    """Return the class of protobuf messages that the schema describes."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(_schema())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.ModelConfig"))

@@ -19,10 +19,10 @@ MOST_CALLS = 200
 
 def measure_latency(folder: Path, form: str, images_NHWC_u8: Images) -> Latency:
     """Return the form's latencies on one thread, in milliseconds a call; a second or two of work."""
-    run, _ = open_runner(folder, threads=1)
+    run, card = open_runner(folder, threads=1)
     enough_NHWC_u8 = np.resize(images_NHWC_u8, (max(BATCHES), *images_NHWC_u8.shape[1:]))
     percentiles = {size: _percentiles(run, enough_NHWC_u8[:size]) for size in BATCHES}
-    return Latency(form=form, threads=1, milliseconds=percentiles)
+    return Latency(form=form, takes=card.takes, threads=1, milliseconds=percentiles)
 
 
 def _percentiles(run: Runner, batch_NHWC_u8: Images) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """.foldline/bench/bench.json: what forms cost on one machine; measured, so no stage writes or reads it."""
 
 from steps.reports.base import JsonFile
-from steps.reports.card import Precision
+from steps.reports.card import Precision, Takes
 
 
 class BenchRow(JsonFile):
@@ -29,6 +29,7 @@ class BenchForm(JsonFile):
     backend: str
     precision: Precision
     device: str
+    takes: Takes = "sized"
     size_bytes: int
     peak_bytes: int | None = None
     top1: float | None = None  # of the evaluation of these very files, as a fraction

@@ -1,7 +1,11 @@
 """data/evaluate/FORM.json: one form's figures on the test images; its scores stand in FORM.parquet."""
 
 from steps.reports.base import JsonFile, Report
-from steps.reports.card import Card
+from steps.reports.card import Card, Takes
+
+# What stands beside a time: all forms were given images of the network's size, and one that takes any size is made
+# to resize larger ones.
+TIMED: dict[Takes, str] = {"sized": "", "any": " (resize not included)"}
 
 
 class FormReport(Report):
@@ -35,5 +39,11 @@ class Latency(JsonFile):
     """.foldline/latency/FORM.json: milliseconds a call, by batch size, as p50, p90 and p99."""
 
     form: str
+    takes: Takes = "sized"
     threads: int
     milliseconds: dict[int, dict[str, float]]
+
+    def of_one_image(self) -> str | None:
+        """Return the median for one image as a person reads it, or None where none was taken."""
+        median = self.milliseconds.get(1, {}).get("p50")
+        return None if median is None else f"{median:.2f} ms{TIMED[self.takes]}"

@@ -13,7 +13,9 @@ from steps.params.build import BuildParams
 from steps.reports.artifact import read_verified_card, write_card
 from steps.reports.bench import BenchForm, BenchReport, BenchRow
 from steps.reports.card import Device
+from steps.reports.champion import Champion
 from steps.reports.evaluate import FormReport
+from steps.reports.release import INDEX, ReleaseCard, write_sums
 from tests.backends.tiny import onnx_model, weights, write_exported
 from tools import bench
 from tools.bench import Setting, as_csv, find_forms, measure
@@ -97,14 +99,41 @@ def test_a_form_that_is_not_there_is_named_with_those_that_are(line: Path, names
         find_forms(names, None)
 
 
-def test_the_forms_of_a_release_are_its_model_and_its_engines(line: Path) -> None:
-    Path("data/export/model").rename("model")
-    Path("data/build").rename("engines")
-    assert find_forms([], line) == {
-        "export": line / "model",
-        "aotinductor-cuda-fp32": line / "engines/aotinductor-cuda-fp32",
-        "onnxruntime-fp32": line / "engines/onnxruntime-fp32",
-    }
+@pytest.fixture
+def release(line: Path) -> Path:
+    """A release that names one of the two engines that lie in its folder."""
+    folder = line / "data/release"
+    folder.mkdir()
+    Path("data/export/model").rename(folder / "model")
+    Path("data/build").rename(folder / "engines")
+    ReleaseCard(name="digits", engines=("onnxruntime-fp32",)).write(folder / INDEX)
+    write_sums(folder)
+    return folder
+
+
+def test_the_forms_of_a_release_are_its_model_and_the_engines_that_it_names(release: Path, line: Path) -> None:
+    named = {"export": release / "model", "onnxruntime-fp32": release / "engines/onnxruntime-fp32"}
+    assert find_forms([], release) == named
+    champion = line / "data/champion"
+    champion.mkdir()
+    release.rename(champion / "release")
+    Champion(accepted=True).write(champion / "champion.json")
+    assert find_forms(["export"], champion) == {"export": champion / "release/model"}
+
+
+def test_a_release_to_which_an_engine_was_added_is_not_opened(release: Path) -> None:
+    (release / "engines/openvino-fp32").mkdir()
+    (release / "engines/openvino-fp32/card.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"engines/openvino-fp32/card\.json is not in SHA256SUMS"):
+        find_forms(["export"], release)
+
+
+def test_an_engine_that_takes_any_size_is_marked_as_timed_without_its_resize() -> None:
+    forms = [form("sized"), form("whole").model_copy(update={"takes": "any"})]
+    said = lines(report(forms, [row("sized", 1.0), row("whole", 2.0)]))
+    assert [text.startswith("whole (resize not included) ") for text in said[1:3]] == [False, True]
+    assert any("whole: takes images of any size, and was timed on images of 16 px" in text for text in said)
+    assert not any("any size" in text for text in lines(report(forms[:1], [row("sized", 1.0)])))
 
 
 def test_the_front_is_what_no_other_form_beats_and_needs_accuracies() -> None:
@@ -120,7 +149,7 @@ def test_the_front_is_what_no_other_form_beats_and_needs_accuracies() -> None:
     assert NO_FRONT in lines(report([form("unknown")], rows[3:]))
 
 
-def test_the_best_setting_is_a_line_of_params_that_adopts_it() -> None:
+def test_the_best_setting_is_given_as_keys_that_leave_the_others_of_build_alone() -> None:
     engine, other = "onnxruntime-fp32", "openvino-fp32"
     rows = [
         row("train", 0.1),
@@ -131,7 +160,9 @@ def test_the_best_setting_is_a_line_of_params_that_adopts_it() -> None:
         row(other, 90.0, batch=80),
     ]
     texts = adopted(report([form("train"), form(engine), form(other)], rows))
-    found = [yaml.safe_load(text)["build"] for text in texts]
+    assert all("merge into build:" in text and "\nbuild:" not in text for text in texts)
+    found = [yaml.safe_load(f"build:\n  preprocess: host\n{text}")["build"] for text in texts]
+    assert {BuildParams.model_validate(each).preprocess for each in found} == {"host"}
     assert [BuildParams.model_validate(each).threads for each in found] == [2, 2]
     assert [each["batch"]["opt"] for each in found] == [1, 8]  # 8 reach within 3 % what 16 do
     assert adopted(report([form("train")], rows[:1])) == []
@@ -141,7 +172,7 @@ def test_a_largest_batch_above_the_defaults_stays_a_profile() -> None:
     (_, text) = adopted(
         report([form("openvino-fp32")], [row("openvino-fp32", 9.0), row("openvino-fp32", 90, 1, 80)])
     )
-    batch = BuildParams.model_validate(yaml.safe_load(text)["build"]).batch
+    batch = BuildParams.model_validate(yaml.safe_load(f"build:\n{text}")["build"]).batch
     assert (batch.opt, batch.max) == (80, 80)
 
 
@@ -167,7 +198,7 @@ def test_the_command_prints_the_table_and_writes_its_files(
     monkeypatch.setattr(sys, "argv", ["bench", *flags.split()])
     bench.main()
     printed = capsys.readouterr().out
-    assert printed.split()[:2] == ["form", "threads"] and "build: {threads: 1, batch:" in printed
+    assert printed.split()[:2] == ["form", "threads"] and "\n  threads: 1\n  batch: {min: 1" in printed
     folder = Path(".foldline/bench")
     assert {path.name for path in folder.iterdir()} == {"bench.csv", "bench.json", "bench.html"}
     assert len(json.loads((folder / "bench.json").read_text())["rows"]) == 2
@@ -178,7 +209,7 @@ def test_the_command_prints_the_table_and_writes_its_files(
     [
         ("nowhere", "nowhere is there in data/"),
         ("--batches 0,1", "no list of whole numbers"),
-        ("--release no", "none"),
+        ("--release no", "no is no release"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(

@@ -12,12 +12,16 @@ import openvino
 import pytest
 from PIL import Image
 
+from steps.backends.engine import Target, build_engine
+from steps.backends.runner import open_runner
 from steps.images.preprocess import preprocess
+from steps.metrics.agreement import log_softmax
 from steps.release import _labels
-from steps.reports.card import Preprocessing
-from steps.reports.release import write_sums
+from steps.reports.artifact import write_card
+from steps.reports.card import Card, Preprocessing
+from steps.reports.release import INDEX, ReleaseCard, write_sums
 from tests.backends.tiny import NAMES
-from tests.released import SIZES, Released, make_release, picture
+from tests.released import BATCH, SIZES, Released, make_release, picture
 
 TOOLS = ("cmake", "g++")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -52,11 +56,11 @@ def run(program: Path, *arguments: object) -> "subprocess.CompletedProcess[str]"
 
 
 def prepare_otherwise(release: Path, size: int, resize: int, interpolation: str) -> None:
-    """Give the release another preprocessing, and a model that takes images of any size."""
+    """Give the release another preprocessing, and a model that takes images of that size."""
     (release / "preprocessing.txt").write_text(f"size {size}\nresize {resize}\ninterpolation {interpolation}\n")
     model = onnx.load(release / "model/model.onnx")
-    for position, name in enumerate("HW", start=1):
-        model.graph.input[0].type.tensor_type.shape.dim[position].dim_param = name
+    for position in (1, 2):
+        model.graph.input[0].type.tensor_type.shape.dim[position].dim_value = size
     onnx.save(model, release / "model/model.onnx")
     write_sums(release)
 
@@ -104,6 +108,64 @@ def test_its_pixels_are_the_references_to_the_bit(
         seen = np.asarray(Image.open(tmp_path / "seen.ppm"))
         assert np.array_equal(seen, preprocess(image, how)), f"{width}x{height}"
         (tmp_path / "seen.ppm").unlink()
+
+
+def add_engine(release: Path, target: Target, **changed: object) -> Path:
+    """Build another engine into the release, and seal it anew."""
+    folder = release / "engines/added"
+    folder.mkdir()
+    made, _ = build_engine(target, release / "model", folder, None)
+    card = Card.read(release / "model/card.json")
+    update = {"form": "added", "backend": target.backend, "precision": target.precision, "device": made.device}
+    write_card(folder, card.model_copy(update=update | changed))
+    index = ReleaseCard.read(release / INDEX)
+    index.model_copy(update={"engines": (*index.engines, "added")}).write(release / INDEX)
+    write_sums(release)
+    return folder
+
+
+def shares_of(done: "subprocess.CompletedProcess[str]") -> list[list[float]]:
+    """Return the probabilities of each image in the order of class ids, of an answer with all classes."""
+    rows = [line.split("\t")[1:] for line in done.stdout.splitlines()]
+    of_image = [dict(rows[first : first + len(NAMES)]) for first in range(0, len(rows), len(NAMES))]
+    return [[float(shares[name]) for name in NAMES] for shares in of_image]
+
+
+def test_an_engine_that_takes_any_size_is_given_the_image_as_it_was_decoded(
+    program: Path, released: Released, copy: Path, tmp_path: Path
+) -> None:
+    most = 400
+    add_engine(copy, Target("openvino", "fp32", BATCH, (), max_side=most), takes="any", max_side=most)
+    pixels = tmp_path / "seen.ppm"
+    *served, larger = released.pixel_files
+    done = run(program, copy, *served, "--engine", "added", "--top", len(NAMES), "--pixels", pixels)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert pixels.read_bytes() == served[-1].read_bytes()
+    expected_NK = released.shares_NK["openvino-fp32"][:-1]
+    assert np.abs(np.array(shares_of(done)) - expected_NK).max() <= 1e-3
+    refused = run(program, copy, larger, "--engine", "added")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"classify: {larger} has 640 x 480 pixels, and the engine takes up to 400 a side.\n"
+
+
+def test_an_engine_that_takes_any_size_but_says_not_up_to_which_is_refused(
+    program: Path, released: Released, copy: Path
+) -> None:
+    add_engine(copy, Target("openvino", "fp32", BATCH, (), max_side=400), takes="any")
+    done = run(program, copy, released.pixel_files[0], "--engine", "added")
+    assert (done.returncode, done.stdout) == (2, "") and "card.json says not up to which" in done.stderr
+
+
+def test_an_engine_in_bfloat16_computes_in_it_or_is_refused(program: Path, released: Released, copy: Path) -> None:
+    folder = add_engine(copy, Target("openvino", "bf16", BATCH, ()))
+    done = run(program, copy, *released.pixel_files, "--engine", "added", "--top", len(NAMES))
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert done.returncode == 2 and "computes in bfloat16, which this CPU lacks" in done.stderr
+        return
+    engine, _ = open_runner(folder)
+    images = [preprocess(Image.open(file), released.card.preprocessing) for file in released.pixel_files]
+    expected_NK = np.exp(log_softmax(np.concatenate([engine(image[None]) for image in images])))
+    assert done.returncode == 0 and np.abs(np.array(shares_of(done)) - expected_NK).max() <= 2e-6
 
 
 HEADERS = {

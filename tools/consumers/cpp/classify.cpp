@@ -20,7 +20,7 @@ constexpr const char* USAGE =
     "  IMAGE.ppm        a decoded image: binary PPM (P6), RGB, upright, of any size\n"
     "  --top N          classes to print for each image (1)\n"
     "  --engine NAME    run engines/NAME, such as openvino-fp32, instead of model/model.onnx\n"
-    "  --pixels FILE    write what the network sees of the last image, as PPM\n"
+    "  --pixels FILE    write the last image as the model takes it, as PPM\n"
     "Exit code 0: all images were classified; 2: something could not be used, and a sentence says what.\n";
 
 struct Options {
@@ -65,11 +65,27 @@ std::string model_of(const Options& options) {
     throw Unusable(options.release + " has no engine " + options.engine + " that OpenVINO reads.");
 }
 
-// Return the model for this CPU, in float32 as it was judged: by itself OpenVINO takes bfloat16 where there is some.
+// Tell whether the model was built to compute in bfloat16: then it holds weights in it.
+bool holds_bfloat16(const std::shared_ptr<ov::Model>& model) {
+    for (const auto& node : model->get_ops())
+        if (std::string(node->get_type_name()) == "Constant" && node->get_element_type() == ov::element::bf16) return true;
+    return false;
+}
+
+// Return the model for this CPU, in the precision in which it was judged: by itself OpenVINO takes bfloat16 for all
+// models where the CPU has it, and for none where it has not.
 ov::CompiledModel opened(const std::string& path) {
     try {
-        return ov::Core().compile_model(path, "CPU", ov::hint::inference_precision(ov::element::f32),
-                                        ov::hint::execution_mode(ov::hint::ExecutionMode::ACCURACY));
+        ov::Core core;
+        const auto model = core.read_model(path);
+        const auto precision = holds_bfloat16(model) ? ov::element::bf16 : ov::element::f32;
+        const auto able = core.get_property("CPU", ov::device::capabilities);
+        if (precision == ov::element::bf16 && std::find(able.begin(), able.end(), "BF16") == able.end())
+            throw Unusable(path + " computes in bfloat16, which this CPU lacks; take another engine, or none.");
+        return core.compile_model(model, "CPU", ov::hint::inference_precision(precision),
+                                  ov::hint::execution_mode(ov::hint::ExecutionMode::ACCURACY));
+    } catch (const Unusable&) {
+        throw;
     } catch (const std::exception& fault) {
         std::string reason;  // the last of the lines, behind those that name OpenVINO's sources
         for (const std::string& line : lines_of(fault.what()))
@@ -82,20 +98,32 @@ ov::CompiledModel opened(const std::string& path) {
 class Classifier {
 public:
     Classifier(const Options& options, const std::string& model) {
-        verify(options.release, {model, "labels.txt", "preprocessing.txt"});
+        const std::string card = model.substr(0, model.rfind('/')) + "/card.json";
+        verify(options.release, {model, card, "labels.txt", "preprocessing.txt"});
         names = read_labels(options.release + "/labels.txt");
         how = read_preprocessing(options.release + "/preprocessing.txt");
         ov::CompiledModel compiled = opened(options.release + "/" + model);
         request_ = compiled.create_infer_request();
         const auto size = ov::Dimension(how.size);
-        if (compiled.input().get_element_type() != ov::element::u8 ||
-            !compiled.input().get_partial_shape().compatible({1, size, size, 3}))
+        const ov::PartialShape takes = compiled.input().get_partial_shape();
+        if (compiled.input().get_element_type() != ov::element::u8 || !takes.compatible({1, size, size, 3}))
             throw Unusable(model + " does not take the images that preprocessing.txt describes.");
+        if (takes[1].is_static() || takes[2].is_static()) return;
+        most_side_ = read_most_side(options.release + "/" + card);
+        if (most_side_ == 0) throw Unusable(model + " takes any size, and its card.json says not up to which.");
+    }
+
+    // Return the image as the model takes it: one that takes any size resizes and crops by itself.
+    Image prepared(const Image& decoded, const std::string& path) const {
+        if (most_side_ == 0) return preprocessed(decoded, how);
+        if (std::max(decoded.width, decoded.height) > most_side_)
+            throw Unusable(path + " has " + std::to_string(decoded.width) + " x " + std::to_string(decoded.height) +
+                           " pixels, and the engine takes up to " + std::to_string(most_side_) + " a side.");
+        return decoded;
     }
 
     std::vector<double> scores(const Image& image) {
-        const auto side = size_t(how.size);
-        ov::Tensor input(ov::element::u8, {1, side, side, 3});
+        ov::Tensor input(ov::element::u8, {1, size_t(image.height), size_t(image.width), 3});
         std::copy(image.rgb.begin(), image.rgb.end(), input.data<uint8_t>());
         request_.set_input_tensor(input);
         request_.infer();
@@ -117,10 +145,11 @@ public:
 
 private:
     ov::InferRequest request_;
+    long most_side_ = 0;  // pixels, of an engine that takes images of any size; 0: it takes them at the network's
 };
 
 void classify(Classifier& classifier, const std::string& path, const Options& options) {
-    const Image pixels = preprocessed(read_ppm(bytes_of(path), path), classifier.how);
+    const Image pixels = classifier.prepared(read_ppm(bytes_of(path), path), path);
     if (!options.pixels.empty()) write_ppm(pixels, options.pixels);
     const std::vector<double> scores = classifier.scores(pixels);
     std::vector<size_t> best(scores.size());

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <map>
 #include <sstream>
 #include <string>
@@ -90,6 +91,14 @@ inline std::vector<std::string> read_labels(const std::string& path) {
         name = plain;
     }
     return names;
+}
+
+// Return how many pixels a side an engine of any size takes, or 0 where its card.json says none. No JSON reader is
+// needed: a quote inside a string has a backslash before it, so the key stands nowhere but where it is one.
+inline long read_most_side(const std::string& path) {
+    const std::string card = bytes_of(path), key = "\"max_side\": ";
+    const size_t place = card.find(key);
+    return place == std::string::npos ? 0 : std::atol(card.c_str() + place + key.size());
 }
 
 // Return what preprocessing.txt says: a key and a value in each line.
