@@ -12,9 +12,8 @@ from steps.parity.page import page, table
 from steps.progress import say
 from steps.reports.base import write_whole
 from steps.reports.evaluate import Latency
-from steps.reports.verdict import CHAMPION, LINE, Verdict
+from steps.reports.verdict import LINE, Verdict, to_localise
 
-NOT_COMPUTED = {"evidence", "images", "labels", "classes", "chain", "run"}  # checks of files, not of a network
 LATENCIES = Path(".foldline/latency")
 
 
@@ -48,11 +47,8 @@ def _check_names(required: tuple[str, ...], engines: tuple[str, ...]) -> None:
 
 def _with_command(verdict: Verdict) -> Verdict:
     """Let a refusal for what a form computes name the command that looks into the form."""
-    if verdict.refused is None:
-        return verdict
-    form = verdict.refused.partition(":")[0]
-    failed = {row.metric for row in verdict.criteria if row.form == form and row.judgement == "fail"}
-    if form in (LINE[0], CHAMPION) or not failed - NOT_COMPUTED:
+    form = to_localise(verdict)
+    if form is None or verdict.refused is None:
         return verdict
     said = f"{verdict.refused.rstrip('.')}. Where it begins: python -m tools.localise {form}"
     return verdict.model_copy(update={"refused": said})

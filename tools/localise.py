@@ -7,14 +7,13 @@ that were built.
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
 import polars as pl
 import torch
 
 from steps.backends.contract import Deferred, Images
-from steps.backends.onnx_of import write_graph_of
+from steps.backends.onnx_of import tensors_of_graph
 from steps.backends.tensors import CannotRead, Intermediate, read_tensors
 from steps.errors import BadInput, StepError
 from steps.images.dataset import image_root, load_all
@@ -22,7 +21,7 @@ from steps.images.manifest import read_manifest
 from steps.models.files import load_model
 from steps.parity.localise import drifts, first_drift, pair_by_layer, pair_by_name
 from steps.parity.localise_page import Localised, page
-from steps.parity.meanings import NOTHING_DIFFERS, NOTHING_DRIFTS, Place, meaning
+from steps.parity.meanings import GRAPH_IS_RIGHT, NOTHING_DIFFERS, NOTHING_DRIFTS, Place, meaning
 from steps.parity.worst import WorstImage, worst_images
 from steps.progress import say
 from steps.reparam.pairing import pair_convs_with_norms
@@ -69,14 +68,18 @@ def localise(form: str, data: Path, count: int) -> Localised:
             f"{form} and {parent} have no tensor that is called alike; their graphs cannot be compared."
         )
     first = first_drift(compared, card.precision)
-    means = meaning(Place(first, compared, form, card.precision)) if first else _of_scores(worst)
+    means = (
+        meaning(Place(first, compared, form, card.precision))
+        if first
+        else _of_scores(worst, NOTHING_DRIFTS if not note else GRAPH_IS_RIGHT)
+    )
     return Localised(form, parent, card, compared, first, means, worst, images_NHWC_u8, note)
 
 
-def _of_scores(worst: list[WorstImage]) -> str:
+def _of_scores(worst: list[WorstImage], where_they_differ: str) -> str:
     """Return what it means that no tensor drifts, from whether the scores do."""
     known = [image.difference for image in worst if image.difference is not None]
-    return NOTHING_DIFFERS if known and max(known) < SAME_SCORE else NOTHING_DRIFTS
+    return NOTHING_DIFFERS if known and max(known) < SAME_SCORE else where_they_differ
 
 
 def _folder(form: str, data: Path) -> Path:
@@ -99,13 +102,20 @@ def _images(worst: list[WorstImage], test: pl.DataFrame, data: Path, card: Card)
 
 def _tensors(form: str, folder: Path, data: Path, images_NHWC_u8: Images) -> tuple[list[Intermediate], str]:
     """Return the form's tensors; of an engine that does not show them, those of the graph it was built from."""
+    takes_any = Card.read(folder / CARD).takes == "any"
     try:
-        return read_tensors(folder, images_NHWC_u8), ""
+        tensors = read_tensors(folder, images_NHWC_u8)
     except (CannotRead, Deferred) as reason:
-        with tempfile.TemporaryDirectory() as scratch:
-            write_graph_of(folder, _folder("export", data), Path(scratch), images_NHWC_u8)
-            tensors = read_tensors(Path(scratch), images_NHWC_u8)
-        return tensors, f"({form}: {str(reason).rstrip('.')}; so the graph that it was built from was compared.)"
+        tensors = tensors_of_graph(folder, _folder("export", data), images_NHWC_u8)
+        without = ", without its resize and crop" if takes_any else ""
+        said = f"so the graph that it was built from was compared{without}"
+        return tensors, f"({form}: {str(reason).rstrip('.')}; {said}.)"
+    if takes_any:
+        raise BadInput(
+            f"{form} resizes images itself, and localise compares forms that take images at the network's size; "
+            "build it with build.preprocess: host."
+        )
+    return tensors, ""
 
 
 def _paired(

@@ -33,6 +33,10 @@ class OnnxModule(nn.Module):
 
     def forward(self, images_NHWC_u8: Tensor) -> Value:
         """Return what the graph's output is."""
+        return self.values(images_NHWC_u8)[self.result]
+
+    def values(self, images_NHWC_u8: Tensor) -> dict[str, Value]:
+        """Return all that the graph holds and computes on these images, by name."""
         values: dict[str, Value] = {"": None, self.source: images_NHWC_u8, **self.numbers}
         values |= {name: getattr(self, buffer) for name, buffer in self.buffer_of.items()}
         with torch.device(images_NHWC_u8.device):  # where what is made of numbers alone shall be
@@ -41,7 +45,7 @@ class OnnxModule(nn.Module):
                 if len(outputs) == 1 or not isinstance(found, tuple):
                     found = (found,)
                 values.update(zip(outputs, found, strict=False))
-        return values[self.result]
+        return values
 
     def _keep(self, weight: onnx.TensorProto) -> None:
         """Keep weights as buffers, and the whole numbers that tell of shapes as numbers."""

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -36,14 +38,10 @@ def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
     settings = _settings(card)
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
-    try:
-        core = openvino.Core()
-        if card.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise CannotRunHere(f"{card.form} computes in bfloat16, which this CPU lacks; build openvino-fp32.")
+    with _reading(folder):
+        core = _core(card)
         model = core.read_model(folder / MODEL)
         compiled = core.compile_model(model, "CPU", settings)
-    except RuntimeError as fault:
-        raise WrongFile(f"OpenVINO cannot read {folder / MODEL}: {_last_line(fault)}") from fault
     _check_class_names(model, folder, card)
     batch = model.input(0).partial_shape[0]
     if batch.is_static:
@@ -81,20 +79,43 @@ def _holds_bfloat16(model: openvino.Model) -> bool:
 
 
 def read_tensors(folder: Path, card: Card, images_NHWC_u8: Images) -> list[Intermediate]:
-    """Return every real tensor that still has its name of the ONNX graph: each becomes an output of the IR."""
-    core = openvino.Core()
-    model = core.read_model(folder / MODEL)
+    """Return every real tensor that still has its name of the ONNX graph: each becomes an output of the IR.
+
+    Raises what open_engine raises: CannotRunHere, WrongFile.
+    """
+    with _reading(folder):
+        core = _core(card)
+        model = core.read_model(folder / MODEL)
     nodes = [node for node in model.get_ordered_ops() if node.get_type_name() not in NO_TENSOR]
     named = [(min(port.get_names()), node, port) for node in nodes for port in node.outputs() if port.get_names()]
     given = {name for output in model.outputs for name in output.get_names()}
     model.add_outputs([port for name, _, port in named if name not in given])
-    results = core.compile_model(model, "CPU", _settings(card))(images_NHWC_u8)
+    with _reading(folder):
+        compiled = core.compile_model(model, "CPU", _settings(card))
+    results = compiled(images_NHWC_u8)
     arrays = {name: array for port, array in results.items() for name in port.get_names()}
     return [
         Intermediate(name, node.get_type_name(), "", np.array(arrays[name], np.float32))
         for name, node, _ in named
         if is_real(arrays[name], len(images_NHWC_u8))
     ]
+
+
+def _core(card: Card) -> openvino.Core:
+    """Return OpenVINO, or raise CannotRunHere where this CPU lacks the precision of the card."""
+    core = openvino.Core()
+    if card.precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise CannotRunHere(f"{card.form} computes in bfloat16, which this CPU lacks; build openvino-fp32.")
+    return core
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Raise WrongFile where OpenVINO cannot read the folder's model."""
+    try:
+        yield
+    except RuntimeError as fault:
+        raise WrongFile(f"OpenVINO cannot read {folder / MODEL}: {_last_line(fault)}") from fault
 
 
 def _settings(card: Card) -> dict[str, str | int]:

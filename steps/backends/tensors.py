@@ -17,7 +17,8 @@ from steps.errors import BadInput
 from steps.reports.artifact import read_verified_card
 from steps.reports.card import Card
 
-WEIGHT = re.compile(r"(?:network\.)?(?P<layer>.+)\.weight(_\w+)?$")  # also what a quantizer makes of the name
+# also what the folded normalisation, a precision and a quantizer make of the name
+WEIGHT = re.compile(r"(?:network\.)?(?P<layer>.+)\.weight(\.of_pixels)?(_\w*)?$")
 
 
 class Intermediate(NamedTuple):

@@ -111,6 +111,10 @@ MEANINGS: tuple[tuple[Callable[[Place], bool], str], ...] = (
     (lambda _: True, "The operator is computed otherwise by this backend."),
 )
 NOTHING_DIFFERS = "Their scores do not differ either: nothing is wrong between them."
+GRAPH_IS_RIGHT = (
+    "The engine itself was not looked into: the graph that it was built from is right. If evaluate's scores "
+    "differ, the builder or compiler is at fault."
+)
 NOTHING_DRIFTS = (
     "On the same pixels both forms compute the same. So what was fed or written differs, not the network: another "
     "preprocessing or order of images in evaluate, a batch that is mixed up, or scores of another run. Evaluate "

@@ -11,6 +11,7 @@ Judgement = Literal["pass", "fail", "inconclusive", "deferred"]
 LINE = ("train", "fuse", "export")  # the forms that every run has, each made from the one before
 CHAMPION = "champion"
 CHAMPION_BOUND = "gate.max_champion_drop"
+NOT_COMPUTED = {"evidence", "images", "labels", "classes", "chain", "run"}  # checks of files, not of a network
 OF_THE_CHAMPION: dict[str, str] = {  # the judgement on the new form's drop -> what the champion's own pass means
     "pass": "pass (not better than the new one)",
     "fail": "pass (better than the new one)",
@@ -76,6 +77,13 @@ class Verdict(Report):
             return OF_THE_CHAMPION.get(against[0], "pass") if against else "pass (compared with no new one)"
         decides = form.required or form.form == CHAMPION
         return form.judgement if decides else f"{form.judgement} (candidate)"
+
+
+def to_localise(verdict: Verdict) -> str | None:
+    """Return the form that the refusal names, where it fails for what it computes and was made from another."""
+    form = (verdict.refused or "").partition(":")[0]
+    failed = {row.metric for row in verdict.criteria if row.form == form and row.judgement == "fail"}
+    return form if failed - NOT_COMPUTED and form not in (LINE[0], CHAMPION) else None
 
 
 def card_checksum(card: Card) -> str:

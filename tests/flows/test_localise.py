@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from flows.classify import classify
-from steps.reports.verdict import FormVerdict, Verdict
+from steps.reports.verdict import Criterion, FormVerdict, Judgement, Verdict
 from tests.flows.toy import Line
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -20,10 +20,14 @@ exit {code}
 """
 
 
-def refuse_gate(line: Line, sentence: str = SENTENCE) -> None:
+def refuse_gate(
+    line: Line, sentence: str = SENTENCE, metric: str = "top1_drop", judgement: Judgement = "fail"
+) -> None:
     names = ("train", "onnxruntime-fp32")
     forms = tuple(FormVerdict(form=name, judgement="fail", required=True) for name in names)
-    line.write("refuse.gate", Verdict(refused=sentence, judgement="fail", forms=forms).model_dump_json())
+    rows = tuple(Criterion(form=name, metric=metric, judgement=judgement, sentence="") for name in names)
+    verdict = Verdict(refused=sentence, judgement=judgement, forms=forms, criteria=rows)
+    line.write("refuse.gate", verdict.model_dump_json())
 
 
 def install(line: Line, code: int) -> None:
@@ -65,6 +69,16 @@ def test_without_the_tool_the_refusal_is_the_same(line: Line) -> None:
     refuse_gate(line)
     state = classify(return_state=True)
     assert (state.name, state.message) == ("Refused", f"gate: {SENTENCE}")
+
+
+@pytest.mark.parametrize(("metric", "judgement"), [("chain", "fail"), ("run", "deferred")])
+def test_a_form_that_was_not_judged_by_what_it_computes_is_not_localised(
+    line: Line, metric: str, judgement: Judgement
+) -> None:
+    install(line, code=0)
+    refuse_gate(line, metric=metric, judgement=judgement)
+    assert classify(return_state=True).name == "Refused"
+    assert not (line.root / "localised.txt").exists()
 
 
 @pytest.mark.parametrize("step", ["gate", "split"])

@@ -15,7 +15,9 @@ from benchmarks.planted.places import Change
 from steps.backends.contract import BatchRange
 from steps.backends.engine import Target, build_engine
 from steps.errors import BadInput
+from steps.export import export
 from steps.fuse import fuse
+from steps.params.export import ExportParams
 from steps.params.fuse import FuseParams
 from steps.parity.localise_page import page
 from steps.reports.artifact import CARD, write_card
@@ -109,11 +111,60 @@ def test_an_openvino_engine_shows_its_tensors_too(root: Path) -> None:
     assert found.first is not None and found.first.name == "c2"
 
 
-def test_of_an_engine_that_shows_nothing_its_graph_is_compared_and_that_is_said(root: Path) -> None:
-    build(root, lambda model: model, "tensorrt-rtx-fp16", backend="tensorrt-rtx", precision="fp16")
-    found = localise("tensorrt-rtx-fp16", root / "data", 4)
-    assert found.first is None
-    assert "the graph that it was built from was compared" in found.sentence
+@pytest.mark.parametrize("engine", ["tensorrt-rtx-fp16", "aotinductor-bf16"])
+def test_an_engine_that_shows_nothing_is_not_acquitted_only_its_graph_is(root: Path, engine: str) -> None:
+    backend, _, precision = engine.rpartition("-")
+    build(root, lambda model: model, engine, backend=backend, precision=precision)
+    found = localise(engine, root / "data", 4)
+    assert found.first is None and len(found.compared) >= 8
+    assert "the graph that it was built from was compared.)" in found.sentence
+    assert "the builder or compiler is at fault" in found.meaning and "not the network" not in found.sentence
+    assert max(drift.error for drift in found.compared) > 1e-4, "it was compared with itself"
+
+
+def test_an_int8_engine_that_shows_nothing_is_refused(root: Path) -> None:
+    build(root, lambda model: model, "tensorrt-rtx-int8", backend="tensorrt-rtx", precision="int8")
+    with pytest.raises(BadInput, match=r"build onnxruntime-int8, .* localise that"):
+        localise("tensorrt-rtx-int8", root / "data", 4)
+
+
+def test_an_engine_that_resizes_is_refused_and_of_a_hidden_one_the_rest_is_compared(root: Path) -> None:
+    shown = root / "data/build/openvino-fp32"
+    shown.mkdir(parents=True)
+    right = root / "data/export/model"
+    build_engine(Target("openvino", "fp32", BatchRange(1, 1, 8), (), 64), right, shown, None)
+    shutil.copyfile(right / "probes.npz", shown / "probes.npz")
+    takes = {"takes": "any", "max_side": 64}
+    card = Card.read(right / CARD)
+    write_card(shown, card.model_copy(update={"form": "openvino-fp32", "backend": "openvino", **takes}))
+    with pytest.raises(BadInput, match=r"build it with build\.preprocess: host"):
+        localise("openvino-fp32", root / "data", 4)
+    hidden = root / "data/build/tensorrt-rtx-fp32"
+    shutil.copytree(right, hidden)
+    write_card(hidden, card.model_copy(update={"form": "tensorrt-rtx-fp32", "backend": "tensorrt-rtx", **takes}))
+    assert (
+        "was compared, without its resize and crop.)" in localise("tensorrt-rtx-fp32", root / "data", 4).sentence
+    )
+
+
+def test_the_first_convolution_of_an_export_is_compared_though_it_took_the_normalisation(root: Path) -> None:
+    train, fused, exported = root / "data/train/model", root / "data/fuse", root / "data/export"
+    write_trained(train)
+    fuse(FuseParams(), 0, train, fused)
+    shutil.rmtree(exported)
+    exported.mkdir()
+    export(ExportParams(), 0, fused / "model", exported)
+    right = localise("export", root / "data", 4)
+    assert right.first is None
+    file = exported / "model/model.onnx"
+    (first,) = [tensor.name for tensor in onnx.load(file).graph.initializer if tensor.name.endswith(".of_pixels")]
+    layer = first.removeprefix("network.").removesuffix(".weight.of_pixels")
+    assert layer in {drift.layer for drift in right.compared}
+    onnx.save(initializer(first, lambda weight: weight[:, ::-1].copy())(onnx.load(file)), file)
+    write_card(exported / "model", Card.read(exported / "model" / CARD))
+    found = localise("export", root / "data", 4)
+    assert found.first is not None and found.first.layer == layer
+    assert "channels swapped" in found.meaning
 
 
 def test_a_wrong_fold_is_found_at_its_module(root: Path) -> None:
