@@ -106,7 +106,7 @@ def _params(images: Path, size: int, budget: Budget) -> dict[str, Any]:
     params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["ingest"] = {"source": str(images)}
     params["split"]["val"] = VAL
-    params["train"]["preprocess"]["size"] = size
+    params["train"]["preprocess"]["side"] = size
     params["train"] |= {"arch": ARCH, "epochs": budget.epochs, "warmup_epochs": budget.warmup_epochs}
     return params
 

@@ -47,14 +47,15 @@ def evaluate(form: str, model: Path, images: Path, split: Path, out: Path) -> No
         raise BadInput(f"{split / 'manifest.parquet'} has no test images; raise split.test.")
     artifact = model / "release" / "model" if form == CHAMPION else model
     report = FormReport(form=form, test_set=_digest(test))
+    none_yet = form == CHAMPION and not Champion.read(model / "champion.json").accepted
+    identity = {} if none_yet else _identity(artifact)  # a release that is no longer accepted may still lie there
     try:
         run, card = _open(form, model, artifact, images)
     except Deferred as reason:
-        known = {"deferred": str(reason), **_identity(artifact)}
-        _write(report.model_copy(update=known), test.clear(), None, out)
+        _write(report.model_copy(update={"deferred": str(reason), **identity}), test.clear(), None, out)
         return
     kept = _scores(run, card, form, test, image_root(images))
-    figures = {**_identity(artifact), **_figures(kept, test, card)}
+    figures = {**identity, **_figures(kept, test, card)}
     _write(report.model_copy(update=figures), test, kept.scores, out)
     _note_latency(form, artifact, card, test, image_root(images))
 

@@ -114,7 +114,7 @@ def _training(
 
 def _settled(params: TrainParams) -> Settled:
     how = params.preprocess
-    stated = Wishes(how.size, how.resize, how.interpolation, how.mean, how.std)
+    stated = Wishes(how.side, how.resize, how.interpolation, how.mean, how.std)
     return settle(stated, None if params.weights is None else Path(params.weights), how.of_weights)
 
 

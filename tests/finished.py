@@ -80,7 +80,7 @@ def make_line(folder: Path) -> Line:
     set_params(
         folder,
         ingest={"source": "data/raw"},
-        train={"epochs": 8, "batch_size": 8, "lr": 0.05, "preprocess": {"size": 16}},
+        train={"epochs": 8, "batch_size": 8, "lr": 0.05, "preprocess": {"side": 16}},
         gate={"max_top1_drop": 0.5, "max_recall_drop": 1.0},
     )
     outs = _final_names(folder)

@@ -182,6 +182,13 @@ def test_without_a_champion_the_form_is_deferred(root: Path) -> None:
     assert scores.is_empty()
 
 
+def test_a_release_that_is_no_longer_accepted_is_no_champion(root: Path) -> None:
+    Champion(accepted=False).write(root / "champion/champion.json")
+    shutil.copytree(root / "model", root / "champion/release/model")
+    report, _ = evaluated(root, "champion", "champion")
+    assert report.deferred == "there is no accepted release yet" and report.card is None
+
+
 def test_a_champion_is_its_releases_onnx_model(root: Path) -> None:
     Champion(accepted=True).write(root / "champion/champion.json")
     shutil.copytree(root / "model", root / "champion/release/model")

@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,20 @@ def test_the_folder_of_weights_is_watched_and_there_even_where_no_weights_are() 
 
 def test_no_output_is_kept_from_one_run_to_the_next() -> None:
     assert "persist" not in (ROOT / "dvc.yaml").read_text()
+
+
+def test_no_param_has_a_name_that_dvcs_run_cache_is_blind_to() -> None:
+    from dvc_data.hashfile.meta import Meta
+
+    assert not {Meta.PARAM_SIZE, Meta.PARAM_NFILES} & set(_names(Params.model_json_schema(by_alias=True)))
+
+
+def _names(schema: Any) -> Iterator[str]:
+    """Yield the name of every property, however deep."""
+    if isinstance(schema, dict):
+        yield from schema.get("properties", {})
+    for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from _names(inner)
 
 
 def test_params_yaml_is_complete_and_typed() -> None:

@@ -150,7 +150,7 @@ def test_a_model_that_was_finished_but_not_published_is_written_again_without_tr
     [
         {"lr": 0.04},
         {"best_by": "macro_recall"},
-        {"preprocess": {"size": 24}},
+        {"preprocess": {"side": 24}},
         {"expand": {"block": "acb"}},
         {"expand": {"mode": "online"}},
     ],

@@ -43,6 +43,19 @@ def _check_passed(release: Path) -> None:
     ReleaseCard.read(release / INDEX)
     if Verdict.read(release / "verdict.json").judgement != "pass":
         raise BadInput(f"{release / 'verdict.json'} is no passing verdict; run the line again.")
+    _check_of_the_last_run(release)
+
+
+def _check_of_the_last_run(release: Path) -> None:
+    """Raise BadInput where the gate beside the release has judged since: a refused run leaves the old release."""
+    last = release.parent / "gate" / "verdict.json"
+    if last.is_file() and last.read_bytes() != (release / "verdict.json").read_bytes():
+        verdict = Verdict.read(last)
+        said = f": {verdict.refused.rstrip('.')}" if verdict.refused else ""
+        raise BadInput(
+            f"{release} is of an earlier run; the gate's last verdict is {verdict.judgement.upper()}{said}. "
+            "Run the line until it passes, or accept a copy of the release that lies elsewhere with --release."
+        )
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ Adoption = Literal["adopt", "override"]
 Colour = tuple[float, float, float]
 INSIDE = ("pretrained_cfg", "preprocessing", "preprocess")  # timm's name, our card's, and a plain one
 BESIDE = ("preprocess.json", "card.json", "config.json")  # anyone's, our own artifact's, Hugging Face's
+KEYS = {"size": "side"}  # what params.yaml calls otherwise
 TELLING = {"mean", "std", "interpolation", "input_size", "size"}
 
 
@@ -76,7 +77,7 @@ def settle(stated: Wishes, weights: Path | None, of_weights: Adoption) -> Settle
     )
     if settled.resize < size:
         raise BadInput(
-            f"train.preprocess: resize {settled.resize} is less than size {size}: nothing to crop from."
+            f"train.preprocess: resize {settled.resize} is less than side {size}: nothing to crop from."
         )
     if weights is not None:
         whose = f"of {source}" if source else f"stated in params.yaml, or its default: {weights} carries none"
@@ -170,7 +171,7 @@ def _refuse_conflicts(stated: Wishes, own: Wishes, source: str, of_weights: Adop
     overrides = of_weights == "override"
     wishes = {name: (getattr(stated, name), getattr(own, name)) for name in vars(DEFAULTS)}
     faults = [
-        f"train.preprocess.{name} is {_plain(ours)}, but {source} says {_plain(theirs)}"
+        f"train.preprocess.{KEYS.get(name, name)} is {_plain(ours)}, but {source} says {_plain(theirs)}"
         for name, (ours, theirs) in wishes.items()
         if not overrides and None not in (ours, theirs) and not _same(ours, theirs)
     ]

@@ -47,5 +47,5 @@ def _made(name: str, size: int, make: Callable[[], nn.Module]) -> nn.Module:
     except (AssertionError, ValueError, RuntimeError) as fault:  # what both libraries raise on an odd size
         said = " ".join(str(fault).split())[:200]
         raise BadInput(
-            f"{name} cannot be made for images of {size} pixels (train.preprocess.size): {said}"
+            f"{name} cannot be made for images of {size} pixels (train.preprocess.side): {said}"
         ) from fault

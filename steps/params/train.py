@@ -58,14 +58,14 @@ class AugmentParams(Section):
 
 
 class PreprocessParams(Section):
-    """What the network sees: the short side resized to `resize`, the centre cropped to `size`, normalised.
+    """What the network sees: the short side resized to `resize`, the centre cropped to `side`, normalised.
 
-    A key that is null is the weights' own where they carry it, else size 32, bilinear, ImageNet's mean and std;
-    `resize` follows from `size`. A key that states another value than the weights' own is refused, unless
+    A key that is null is the weights' own where they carry it, else 32 pixels, bilinear, ImageNet's mean and std;
+    `resize` follows from `side`. A key that states another value than the weights' own is refused, unless
     `of_weights` is `override`.
     """
 
-    size: Annotated[int, Field(ge=8)] | None = None
+    side: Annotated[int, Field(ge=8)] | None = None  # not `size`: DVC's run-cache is blind to keys of that name
     resize: Annotated[int, Field(ge=8)] | None = None
     interpolation: Interpolation | None = None
     mean: tuple[Fraction, Fraction, Fraction] | None = None
@@ -75,9 +75,9 @@ class PreprocessParams(Section):
     @field_validator("resize")
     @classmethod
     def _fills_the_crop(cls, resize: int | None, info: ValidationInfo) -> int | None:
-        size = info.data.get("size") or 0
-        if resize is not None and resize < size:
-            raise ValueError(f"should be at least size ({size}): black would fill the rest of the crop")
+        side = info.data.get("side") or 0
+        if resize is not None and resize < side:
+            raise ValueError(f"should be at least side ({side}): black would fill the rest of the crop")
         return resize
 
 

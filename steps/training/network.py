@@ -132,7 +132,7 @@ def _refuse_a_size_that_it_does_not_take(plain: nn.Module, recipe: Recipe) -> No
     except (RuntimeError, AssertionError, ValueError) as fault:
         said = " ".join(str(fault).split())[:200]
         raise BadInput(
-            f"{recipe.arch} does not take images of {size} pixels (train.preprocess.size): {said}"
+            f"{recipe.arch} does not take images of {size} pixels (train.preprocess.side): {said}"
         ) from fault
 
 

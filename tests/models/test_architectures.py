@@ -139,6 +139,6 @@ def test_a_wrong_name_is_an_error_that_says_what_would_be_right(arch: str, sente
 
 def test_a_size_that_no_patches_fill_is_an_error_that_names_the_key() -> None:
     with pytest.raises(
-        BadInput, match=r"vit_b_16 cannot be made for images of 50 pixels \(train\.preprocess\.size\)"
+        BadInput, match=r"vit_b_16 cannot be made for images of 50 pixels \(train\.preprocess\.side\)"
     ):
         create("torchvision:vit_b_16", 5, 50)

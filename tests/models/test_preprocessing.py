@@ -94,7 +94,7 @@ def test_our_own_artifacts_card_is_adopted_too(tmp_path: Path) -> None:
         ),
         (
             Wishes(std=(0.5, 0.5, 0.5), size=192),
-            r"size is 192, but .*says 224.*std is \[0.5, 0.5, 0.5\], but .*0.502",
+            r"side is 192, but .*says 224.*std is \[0.5, 0.5, 0.5\], but .*0.502",
         ),
         (Wishes(interpolation="bilinear"), "interpolation is bilinear, but .* says bicubic"),
         (Wishes(resize=232), "resize is 232, but .* says 256"),
@@ -185,5 +185,5 @@ def test_a_file_beside_that_cannot_be_read_is_named(tmp_path: Path, content: byt
 def test_weights_that_are_not_there_and_a_crop_of_nothing_are_errors(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"train.weights: .*nothing\.pt is not there"):
         settle(Wishes(), tmp_path / "nothing.pt", "adopt")
-    with pytest.raises(BadInput, match="resize 24 is less than size 32"):
+    with pytest.raises(BadInput, match="resize 24 is less than side 32"):
         settle(Wishes(resize=24), None, "adopt")

@@ -94,7 +94,7 @@ def test_a_fault_is_named_with_its_key(tmp_path: Path, changes: dict[str, Any], 
         ({"fuse.branches": "keep", "train.expand.block": "none"}, "fuse.branches: keep has no branches to keep"),
         ({"fuse.branches": "keep", "train.expand.mode": "online"}, "fuse.branches: keep has no branches to keep"),
         ({"fuse.branches": "keep", "train.qat": {"epochs": 1}}, "fuse.branches: keep has no branches to keep"),
-        ({"train.preprocess.resize": 16}, "train.preprocess.resize: should be at least size (32)"),
+        ({"train.preprocess.resize": 16}, "train.preprocess.resize: should be at least side (32)"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

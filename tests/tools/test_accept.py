@@ -54,6 +54,19 @@ def test_the_next_release_takes_its_place(release: Path, champion: Path, tmp_pat
     assert held(champion) == (True, "second")
 
 
+def test_a_release_that_a_refused_run_left_behind_is_not_accepted(release: Path, champion: Path) -> None:
+    judged = release.parent / "gate/verdict.json"
+    Verdict(judgement="inconclusive", refused="fuse: too few images").write(judged)
+    with pytest.raises(
+        BadInput, match="is of an earlier run; the gate's last verdict is INCONCLUSIVE: fuse: too few"
+    ):
+        accept(release, champion)
+    assert held(champion) == (False, None)
+    judged.write_bytes((release / "verdict.json").read_bytes())
+    accept(release, champion)
+    assert held(champion) == (True, "first")
+
+
 def _changed(release: Path) -> None:
     (release / "model/model.onnx").write_text("other")
 

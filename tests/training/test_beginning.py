@@ -59,7 +59,7 @@ def test_the_weights_own_preprocessing_is_trained_with_written_and_reported(
 ) -> None:
     theirs = {"size": 24, "resize": 28, "mean": [0.4, 0.4, 0.4], "std": [0.2, 0.2, 0.2]}
     weights.with_suffix(".yaml").write_text(yaml.safe_dump(theirs))
-    with pytest.raises(Refused, match=r"train\.preprocess\.size is 16, but .*weights\.yaml says 24"):
+    with pytest.raises(Refused, match=r"train\.preprocess\.side is 16, but .*weights\.yaml says 24"):
         run(workspace, changed(weights=str(weights.relative_to(workspace))), out="refused")
     out = run(workspace, changed(weights=str(weights.relative_to(workspace)), preprocess={}, epochs=0))
     _, card = load_classifier(out / "model")
@@ -72,7 +72,7 @@ def test_the_weights_own_preprocessing_is_trained_with_written_and_reported(
 
 def test_a_size_that_the_network_does_not_take_is_bad_input(workspace: Path) -> None:
     with pytest.raises(
-        BadInput, match=r"vgg16_cifar does not take images of 16 pixels \(train\.preprocess\.size\)"
+        BadInput, match=r"vgg16_cifar does not take images of 16 pixels \(train\.preprocess\.side\)"
     ):
         run(workspace, changed(arch="vgg16_cifar"))
 

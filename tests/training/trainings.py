@@ -17,7 +17,7 @@ from steps.train import train
 
 PARAMS = TrainParams(
     arch="repvgg_nano",
-    preprocess={"size": 16},
+    preprocess={"side": 16},
     epochs=2,
     batch_size=8,
     lr=0.05,
