@@ -12,7 +12,7 @@ from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from steps.backends.contract import Images, TooLarge
 from steps.errors import StepError
@@ -74,6 +74,10 @@ def load_image(path: Path, card: Card) -> Images | Unusable:
         return FEEDS[card.takes].prepare(decode_rgb(path.read_bytes()), card)
     except StepError as fault:
         return Unusable(f"{path} cannot be classified: {fault}")
+    except UnidentifiedImageError:
+        return Unusable(f"{path} is in no image format that is read here.")
+    except FileNotFoundError:
+        return Unusable(f"{path} is not there.")
     except Exception as fault:  # what decoders raise on broken files shares no base
         return Unusable(f"{path} cannot be read as an image: {' '.join(str(fault).split())}")
 

@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import io
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ from typing import Any
 try:
     import numpy as np
     import onnxruntime
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 except ModuleNotFoundError as missing:
     print(f"predict: {missing}; it needs `pip install onnxruntime pillow numpy`.", file=sys.stderr)
     raise SystemExit(2) from missing
@@ -62,6 +63,8 @@ class Classifier:
         """Return the probability of each class, for the bytes of an image file; raises Unusable."""
         try:
             images_NHWC_u8 = preprocess(decode_rgb(content), self.how)[None]
+        except UnidentifiedImageError as fault:
+            raise Unusable("is in no image format that is read here.") from fault
         except Exception as fault:  # what decoders raise on broken files shares no base
             raise Unusable(f"cannot be read as an image: {fault}") from fault
         name = self.session.get_inputs()[0].name
@@ -168,21 +171,30 @@ def main(arguments: "list[str] | None" = None) -> int:
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file name that is no UTF-8 keeps its bytes
-    failed = 0
     try:
-        classifier = Classifier(threads=max(0, options.threads))
+        failed = print_classes(Classifier(threads=max(0, options.threads)), options.images, max(1, options.top))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; what is left is not to be flushed at the exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (Unusable, OSError) as fault:
         print(f"predict: {fault}", file=sys.stderr)
         return 2
-    for path in (image for named in options.images for image in images_of(named)):
+    return 2 if failed else 0
+
+
+def print_classes(classifier: Classifier, named: "list[Path]", top: int) -> int:
+    """Print the lines of each image, and on the error output what is none; return how many were none."""
+    failed = 0
+    for path in (image for one in named for image in images_of(one)):
         try:
             if path.is_dir():
                 raise Unusable(f"{path} holds no image.")
-            print("\n".join(classify(classifier, path, max(1, options.top))))
+            print("\n".join(classify(classifier, path, top)))
         except Unusable as fault:
             failed += 1
             print(f"predict: {fault}", file=sys.stderr)
-    return 2 if failed else 0
+    return failed
 
 
 if __name__ == "__main__":
