@@ -38,11 +38,15 @@ SENTENCES: dict[str, str] = {
 
 
 def caught(stage: str, fault: StepError) -> Catch:
-    """Return which checks refused: of the gate all criteria that its first refused form fails."""
+    """Return which checks refused: of the gate all criteria that its first refused form fails.
+
+    Where it fails none, those that it leaves open: these refuse it as well.
+    """
     sentence = str(fault)
     if isinstance(fault, Refused) and isinstance(fault.report, Verdict):
         form = sentence.partition(":")[0]
-        failed = [row for row in fault.report.criteria if row.form == form and row.judgement == "fail"]
+        broken = [row for row in fault.report.criteria if row.form == form and row.judgement != "pass"]
+        failed = [row for row in broken if row.judgement == "fail"] or broken
         said = tuple(row.sentence for row in failed)
         return Catch(stage, frozenset(row.metric for row in failed), sentence, said)
     found = frozenset(name for name, pattern in SENTENCES.items() if re.search(pattern, sentence))

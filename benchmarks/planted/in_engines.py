@@ -30,7 +30,7 @@ def _answered(change: Change, check: str, words: str = "", form: str = VINO) -> 
 
 def _calibrated(change: Change) -> Mutant:
     stages = (f"build@{QUANTIZED}", *downstream(QUANTIZED))
-    return Mutant(QUANTIZED, Place("calibration"), change, stages, "score_difference", "", OF_INT8)
+    return Mutant(QUANTIZED, Place("calibration"), change, stages, "divergence", "", OF_INT8)
 
 
 def _moved(change: Change, form: str, words: str, stages: tuple[str, ...] = ()) -> Mutant:
