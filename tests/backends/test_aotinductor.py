@@ -146,7 +146,7 @@ def test_a_cpu_without_the_instructions_is_told_by_what_torch_says_of_it(
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: older)
     with pytest.raises(CannotRunHere, match="for a CPU with AVX512, which this one lacks"):
         open_runner(folder)
-    assert aotinductor._settings()["cpp.march"] == "x86-64-v3"
+    assert aotinductor._settings("aotinductor")["cpp.march"] == "x86-64-v3"
 
 
 @pytest.mark.parametrize(("here", "sentence"), [("", "no NVIDIA GPU"), ("9.0", "this GPU has 9.0")])
