@@ -3,8 +3,8 @@
     python -m benchmarks.fold_zoo [--minutes 10] [--full] [--shard 0/4] [--only NAME ...]
 
 timm's and torchvision's networks of up to 60 million parameters, with fresh weights, at 64 px or the least input
-they take; the block is one of the papers' four, chosen by a hash of the name. Networks with blocks of their own
-load into their library's inference form. One family after the other, so that any part of the list has something
+they take; a hash of the name draws the block, one of the papers' four, init (exact must not move the outputs) and
+mode. Networks with blocks of their own load into their library's inference form. One family after the other, so that any part of the list has something
 of each. A network is skipped where no convolution of it has a batch norm, where it is too large, or where the
 library's own plain network fails the same way; what fails with our blocks alone is WRONG. One whose outputs move
 by 1e-10 when the last place of its input does cannot be told from a wrong one at 1e-9 (torchvision's
@@ -85,7 +85,8 @@ def _print_counts(results: list[Result], folded: list[Result], listed: int) -> N
     print(f"\n{len(results)} of {listed} networks tried: {len(folded)} folded ({own} with blocks of their own)")
     blocks = collections.Counter(result.block for result in folded)
     sites, before_norms = (sum(getattr(result, key) for result in folded) for key in ("sites", "handed_over"))
-    print(f"  networks by block {dict(sorted(blocks.items()))}")
+    ways = collections.Counter(f"{result.init} {result.mode}" for result in folded)
+    print(f"  networks by block {dict(sorted(blocks.items()))}, by init and mode {dict(sorted(ways.items()))}")
     print(f"  {sites} sites of the {before_norms} convolutions that give their output to a batch norm")
     _print_reasons("convolutions left as they are", [result.left for result in folded])
     _print_reasons("norms left", [result.norms_left for result in folded])
@@ -110,7 +111,8 @@ def _print_reasons(what: str, counted: list[dict[str, int]]) -> None:
 
 def _line(result: Result) -> str:
     said = (result.wrong and f"WRONG {result.wrong}") or (result.skipped and f"skipped: {result.skipped}")
-    return f"{result.name} {result.block} {result.size} px {result.seconds:.0f} s: " + (
+    way = f"{result.block} {result.init} {result.mode}"
+    return f"{result.name} {way} {result.size} px {result.seconds:.0f} s: " + (
         said or f"{result.sites} sites, {result.library_blocks} own blocks, error {result.error:.1e}"
     )
 

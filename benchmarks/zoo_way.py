@@ -1,11 +1,12 @@
 """The way of one public network: expand, a training step, fold, strict load into the original, absorb, compare."""
 
 import collections
+import itertools
 import time
 import warnings
 import zlib
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from benchmarks.zoo_networks import CLASSES, LARGEST, built, handed_over
 from steps.errors import BadInput
 from steps.models.architectures import create
 from steps.reparam.certify import relative_error
-from steps.reparam.expand import expand, plan_expansion
+from steps.reparam.copies import copied
+from steps.reparam.expand import Init, Mode, expand, plan_expansion
 from steps.reparam.fold import FOLDABLE, absorb_norms, fold, norms_left
 from steps.reparam.library_blocks import library_blocks, library_form
 from steps.reparam.outputs import tensors_of
@@ -24,6 +26,7 @@ from steps.reparam.verify import BROKEN
 
 BOUND = 1e-9  # relative, float64: what whole networks of hundreds of layers leave of 1e-12 a site
 BLOCKS = ("repvgg", "acb", "dbb", "mobileone")  # the papers' four, by name: a new block moves no draw
+WAYS: tuple[tuple[Init, Mode], ...] = tuple(itertools.product(get_args(Init), get_args(Mode)))
 BATCH = 8  # at 64 px many end in one pixel: the statistics of two images would magnify rounding a thousandfold
 MORE = 32  # the images of the second look
 # How reasons begin that come of trying the expanded network: here, where the plain ones run, a fault of our own.
@@ -36,6 +39,8 @@ class Result(NamedTuple):
 
     name: str
     block: str = ""
+    init: str = ""
+    mode: str = ""
     size: int = 0
     handed_over: int = 0  # convolutions that give their output to a batch norm, told by hooks alone
     sites: int = 0  # expanded
@@ -64,14 +69,15 @@ def apart(name: str) -> Result:
         result: Result = receiver.recv()
     except EOFError:
         child.join()
-        return Result(name, block_of(name), wrong=f"its process ended with {child.exitcode}")
+        return Result(name, *drawn_for(name), wrong=f"its process ended with {child.exitcode}")
     child.join()
     return result
 
 
-def block_of(name: str) -> str:
-    """Return the block that the network's name draws."""
-    return BLOCKS[zlib.crc32(name.encode()) % len(BLOCKS)]
+def drawn_for(name: str) -> tuple[str, Init, Mode]:
+    """Return the block, the init and the mode that the network's name draws."""
+    rest, block = divmod(zlib.crc32(name.encode()), len(BLOCKS))
+    return BLOCKS[block], *WAYS[rest % len(WAYS)]
 
 
 def tried(name: str) -> Result:
@@ -89,26 +95,29 @@ def tried(name: str) -> Result:
             if result.wrong and (result.sensitivity or 0) > BOUND / 10:
                 result = _through(name, MORE)._replace(sensitivity=result.sensitivity)
         except Exception as fault:  # a network that none foresaw is a failure, not the end
-            result = Result(name, block_of(name), wrong=f"{type(fault).__name__}: {_said(fault)}")
+            result = Result(name, *drawn_for(name), wrong=f"{type(fault).__name__}: {_said(fault)}")
     return result._replace(seconds=round(time.monotonic() - begin, 1))
 
 
 def _through(name: str, images: int) -> Result:
     """Take one network the whole way, its norms with the statistics of so many images."""
-    block = block_of(name)
+    block, init, mode = drawn_for(name)
     torch.manual_seed(0)
     found = built(name)
     if found is None:
-        return Result(name, block, skipped=f"over {LARGEST // 10**6} million parameters")
+        return Result(name, block, init, mode, skipped=f"over {LARGEST // 10**6} million parameters")
     network, size = found
     batch_NCHW = torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(1))
     image_NCHW = batch_NCHW[:2].double()
     own = library_blocks(network)
     givers = handed_over(network, image_NCHW)
-    plan = _expand(network, block, image_NCHW)
+    plain = copied(network)
+    plan = _expand(network, block, init, mode, image_NCHW)
     result = Result(
         name,
         block,
+        init,
+        mode,
         size,
         givers,
         len(plan.expanded),
@@ -120,6 +129,8 @@ def _through(name: str, images: int) -> Result:
         return result._replace(wrong=f"{len(ours)} sites fail once expanded, such as {ours[0]}")
     if not plan.expanded and not own:
         return result._replace(skipped="; ".join(result.left) or "no convolution")
+    if init == "exact" and (moved := _moved_by_expanding(plain, network, image_NCHW)):
+        return result._replace(wrong=moved)
     if fault := _fault_of_a_step(network, batch_NCHW):
         # A fault of the library's network shows without our blocks too; one that does not is ours.
         torch.manual_seed(0)
@@ -129,12 +140,21 @@ def _through(name: str, images: int) -> Result:
     return _judged(result, network, image_NCHW)
 
 
-def _expand(network: nn.Module, block: str, image_NCHW: Tensor) -> ExpansionPlan:
+def _moved_by_expanding(plain: nn.Module, expanded: nn.Module, image_NCHW: Tensor) -> str:
+    """Return by how much an exactly expanded network differs from what it was, where that is too much, or ""."""
+    before, after = (copied(network).double().eval() for network in (plain, expanded))
+    if _error(before, image_NCHW, before, image_NCHW) is None:
+        return ""  # the plain one's outputs are not finite
+    error = _error(before, image_NCHW, after, image_NCHW)
+    return "" if error is not None and error <= BOUND else f"expanded exactly it differs by {error}"
+
+
+def _expand(network: nn.Module, block: str, init: Init, mode: Mode, image_NCHW: Tensor) -> ExpansionPlan:
     """Expand the network and return the whole plan, also where no site is found."""
     try:
-        return expand(network, block, init="standard", example_NCHW=image_NCHW)
+        return expand(network, block, init=init, mode=mode, example_NCHW=image_NCHW)
     except BadInput:
-        plan = plan_expansion(network, block, example_NCHW=image_NCHW)
+        plan = plan_expansion(network, block, example_NCHW=image_NCHW, mode=mode)
         if plan.expanded:
             raise
         return plan

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from steps.cli import run_step
-from steps.errors import Refused
+from steps.errors import BadInput, Refused
 from steps.models.files import load_model, load_probes, save_model
 from steps.models.normalised import normalised
 from steps.params.fuse import FuseParams
@@ -54,6 +54,10 @@ def fuse(params: FuseParams, seed: int, model: Path, out: Path) -> None:
     if forgotten:
         raise Refused(_forgotten(forgotten), certificate)
     save_model(out / "model", plain.float(), fused, probes)
+    try:
+        load_model(out / "model")
+    except BadInput as fault:
+        raise Refused(f"what was fused is of no use: {fault}", certificate) from fault
     certificate.write(out / "certificate.json")
 
 

@@ -163,7 +163,7 @@ def drop_a_branch(patch: pytest.MonkeyPatch) -> None:
 
     def without_the_last(block: MultiBranchConv) -> Affine:
         weight, bias = whole(block)
-        if block.site != "body.stage1.1.conv":
+        if block.site.name != "body.stage1.1.conv":
             return weight, bias
         *_, last = block.parts().values()
         return weight - last.folded()[0], bias - last.folded()[1]

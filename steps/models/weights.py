@@ -1,6 +1,7 @@
 """Weights from elsewhere into a network: what they cover is counted and said, and too little is refused."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,12 @@ from steps.progress import say
 from steps.reports.artifact import artifact_checksum, sha256
 from steps.reports.train import TrainReport, WeightsCoverage
 
-INSIDE = ("state_dict", "model_state_dict", "model", "net", "network")  # where checkpoints keep their tensors
-WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before each name
+# Where checkpoints keep their tensors, the averaged ones last: they are never taken for the others unasked.
+INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema", "model_ema")
+# What DataParallel, torch.compile, Lightning and self-supervised training put before each name, in any order.
+WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
+AVERAGED = "n_averaged"  # how many networks torch's AveragedModel has averaged
+ANSI = re.compile(r"\x1b\[[0-9;]*m")  # torch prints its advice in bold
 COUNTERS = "num_batches_tracked"  # says nothing about what a network computes; old files lack it
 
 
@@ -30,7 +35,7 @@ def load_weights(network: nn.Module, path: Path, min_coverage: float) -> Weights
     to the network's input size. Raises Refused when a weight is not finite, or when either share is under
     `min_coverage`; the network is then unchanged.
     """
-    read = read_weights(path)
+    read = _unwrapped(read_weights(path), network)
     _check_finite(read, path)
     tensors, interpolated = fitted(network, read)
     coverage = cover(network, tensors).model_copy(update={"interpolated": interpolated})
@@ -84,8 +89,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".pdparams":
         return read_pdparams(path)
     if path.suffix == ".safetensors":
-        return _unwrapped(read_safetensors(path))
-    return _unwrapped(_tensors(load_torch(path, "cpu"), path))
+        return read_safetensors(path)
+    return _tensors(load_torch(path, "cpu"), path)
 
 
 def load_torch(path: Path, device: Literal["cpu", "meta"]) -> Any:
@@ -93,7 +98,8 @@ def load_torch(path: Path, device: Literal["cpu", "meta"]) -> Any:
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as fault:  # torch raises pickle, zip, runtime and key errors here
-        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+        said = ANSI.sub("", str(fault)).strip()
+        reason = said.splitlines()[0] if said else type(fault).__name__
         raise BadInput(f"{path} is no file of plain weights ({reason[:200]}); save a state_dict in it.") from fault
 
 
@@ -106,21 +112,30 @@ def weights_checksum(path: Path) -> str:
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     """Return the state dict of a checkpoint: the content itself, or what it keeps under a known name."""
-    candidates = [content]
-    if isinstance(content, dict):
-        candidates += [content[key] for key in INSIDE if isinstance(content.get(key), dict)]
-    for candidate in candidates:
+    for candidate in _candidates(content):
         if isinstance(candidate, dict) and candidate and all(isinstance(v, Tensor) for v in candidate.values()):
             return {str(key): value for key, value in candidate.items()}
     found = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
     raise BadInput(f"{path} holds no state dict, nor one under {', '.join(INSIDE)}; it holds {found[:200]}.")
 
 
-def _unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _candidates(content: Any) -> Iterator[Any]:
+    """Yield the content, and what lies in it under the known names, however deep."""
+    yield content
+    if isinstance(content, dict):
+        for key in INSIDE:
+            yield from _candidates(content.get(key))
+
+
+def _unwrapped(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors under the network's own names: what wraps it puts the same before each of them."""
+    if any(key in tensors for key in network.state_dict()):
+        return tensors
+    bare = {key: value for key, value in tensors.items() if key != AVERAGED}
     for prefix in WRAPPERS:
-        if tensors and all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
-    return tensors
+        if bare and all(key.startswith(prefix) for key in bare):
+            return _unwrapped({key.removeprefix(prefix): value for key, value in bare.items()}, network)
+    return bare
 
 
 def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:

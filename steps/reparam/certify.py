@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from steps.reparam.copies import copied
+from steps.reparam.expand import MultiBranchConv
+from steps.reparam.geometry import geometry_of
 from steps.reparam.library_blocks import library_blocks
 from steps.reparam.norms import apply_norm
 from steps.reparam.outputs import tensors_of
@@ -41,8 +43,9 @@ def certify(
     half a precision the plain network alone is rounded: two roundings would hide each other. `bounds` says
     which precisions are asked for. `probes_NCHW` are real images, normalised; as many random ones are drawn
     from the seed. A site (a convolution with its norm, a library's block) sees what reaches it of the real
-    images, and random numbers of that shape. An error is the largest absolute difference over the largest
-    absolute output, and None when it is not finite or there is no output to compare.
+    images, and random numbers of that shape; one that none of them reaches sees random numbers alone. An error is
+    the largest absolute difference over the largest absolute output, and None when it is not finite or there is no
+    output to compare.
     """
     rows: list[CertificateRow] = []
     sites = _sites(multi_branch, probes_NCHW)
@@ -113,7 +116,31 @@ def _compare(
     note(WHOLE, "real", expected, candidate(*_cast((real_NCHW,), candidate)))
     random = _random((real_NCHW,), generator)
     note(WHOLE, "random", reference(*_cast(random, reference)), candidate(*_cast(random, candidate)))
+    for site in sites.keys() - {site for site, _ in errors}:
+        errors[site, "random"] = _alone(reference, candidate, site, sites[site], generator)
     return errors
+
+
+def _alone(
+    reference: nn.Module, candidate: nn.Module, site: str, norm: str | None, generator: torch.Generator
+) -> float | None:
+    """Return the error of a site that no probe reaches, on random numbers; None for a library's block.
+
+    What a network computes for some images alone would otherwise pass unseen.
+    """
+    module = reference.get_submodule(site)
+    if not isinstance(module, nn.Conv2d | MultiBranchConv):
+        return None  # what it takes is not known
+    geometry = geometry_of(module) if isinstance(module, nn.Conv2d) else module.geometry
+    side = 32 * max(geometry.stride) + max(
+        dilation * kernel for dilation, kernel in zip(geometry.dilation, geometry.kernel, strict=True)
+    )
+    drawn = torch.randn(2, geometry.in_channels, side, side, generator=generator, dtype=torch.float64)
+    given = _cast((drawn.to(next(reference.parameters()).device),), reference)
+    expected = _after_norm(reference, norm, module(*given))
+    return _largest_error(
+        expected, _after_norm(candidate, norm, candidate.get_submodule(site)(*_cast(given, candidate)))
+    )
 
 
 def _sites(multi_branch: nn.Module, probes_NCHW: Tensor) -> dict[str, str | None]:

@@ -17,13 +17,14 @@ from steps.reparam.branches import (
     Branch,
     KernelBranch,
 )
-from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once
+from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once, zeros_for
 from steps.reparam.kernels import Affine, follow_by_norm
 from steps.reparam.norms import (
     Held,
     NewNorm,
     Norm,
     NormTail,
+    SiteId,
     copy_norm,
     hold,
     norm_like,
@@ -44,7 +45,7 @@ class MultiBranchConv(nn.Module):
 
     def __init__(
         self,
-        site: str,
+        site: SiteId,
         conv: nn.Conv2d,
         norm: Norm,
         names: tuple[str, ...],
@@ -55,12 +56,19 @@ class MultiBranchConv(nn.Module):
         self.site = site
         self.conv: Held = hold(conv)
         self.geometry: Geometry = geometry_of(conv, zeros)
+        self.zeros = zeros
         new_norm = norm_like(norm)
         self.branches = nn.ModuleDict(MODES[mode].make(self.geometry, new_norm, _numbered(names)))
         self.after: nn.Module = MODES[mode].after(names, partial(new_norm, conv.out_channels))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - named as in the convolution that it stands in for
-        """Return what the convolution and its batch norm return."""
+        """Return what the convolution and its batch norm return; one that pads by size wants the example's."""
+        if self.zeros is not None and zeros_for(self.geometry, input) != self.zeros:
+            rows, columns = input.shape[2:]
+            raise BadInput(
+                f"{self.site.name} pads by its input's size, and its branches were made for another than "
+                f"{rows}x{columns}; expand with an example of the size that the network gets."
+            )
         padded_NCHW = pad_once(input, self.geometry)
         first, *others = self.branches.values()
         output_NCHW: Tensor = first(padded_NCHW)
@@ -193,7 +201,8 @@ def expand(
     before one convolution. With `init="exact"` the network computes the same function as before, in training
     and in eval mode: what each new branch is scaled by starts at zero. With "standard" the new branches start
     at full strength, as the papers train. New weights are drawn from torch's global generator. Where the padding
-    of a convolution follows from the size of its input, the branches pad as it did on the example. A site
+    of a convolution follows from the size of its input, the branches pad as it did on the example, and refuse an
+    input that it pads otherwise. A site
     where the function would not stay the same is skipped; a frozen one, too.
 
     Gradient checkpointing runs a block twice a step. The border of a 1x1-KxK branch ("dbb", mode "branch") is made
@@ -207,7 +216,10 @@ def expand(
     plan = plan_expansion(model, block, where, example_NCHW, mode)
     if not plan.expanded:
         reasons = "; ".join(plan.lines()[:3]) or "it has no convolutions"
-        raise BadInput(f"expand finds no site for '{block}' at '{where}' in {type(model).__name__}: {reasons}.")
+        raise BadInput(
+            f"expand finds no site for '{block}' at '{where}' in {type(model).__name__}: {reasons}. "
+            "A network without convolutions that batch norms follow trains as it is: train.expand.block: none."
+        )
     for site in plan.expanded:
         _expand_site(model, site, init, mode)
     return plan
@@ -218,7 +230,8 @@ def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> No
     assert site.norm is not None
     conv, norm = model.get_submodule(site.site), model.get_submodule(site.norm)
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
-    block = MultiBranchConv(site.site, conv, norm, site.branches, mode, site.zeros)
+    place = SiteId(site.site)
+    block = MultiBranchConv(place, conv, norm, site.branches, mode, site.zeros)
     block.to(conv.weight.device, conv.weight.dtype).train(model.training)
     first = next(iter(block.branches.values()))
     assert isinstance(first, KernelBranch | OnlineBranch)
@@ -230,7 +243,7 @@ def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> No
     if init == "exact":
         MODES[mode].silence(block.branches)
     model.set_submodule(site.site, block)
-    model.set_submodule(site.norm, NormTail(norm, site.site).train(model.training))
+    model.set_submodule(site.norm, NormTail(norm, place).train(model.training))
 
 
 def _give_norms_the_dtype(block: nn.Module, norm: Norm) -> None:

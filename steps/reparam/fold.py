@@ -8,7 +8,7 @@ from steps.reparam.copies import copied
 from steps.reparam.expand import MultiBranchConv
 from steps.reparam.kernels import follow_by_norm
 from steps.reparam.library_fold import fold_library_blocks
-from steps.reparam.norms import NormTail, scale_shift, set_to_shift
+from steps.reparam.norms import NormTail, SiteId, scale_shift, set_to_shift
 from steps.reparam.pairing import Pairing, pair_convs_with_norms
 from steps.reparam.sites import blocks_and_tails
 from steps.reparam.verify import unfit
@@ -124,7 +124,7 @@ def _absorb(model: nn.Module, conv_name: str, norm_name: str) -> None:
     weight_OIKK, bias_O = follow_by_norm(weight_OIKK, bias_O, *scale_shift(norm))
     conv.weight = nn.Parameter(weight_OIKK.to(dtype))
     conv.bias = nn.Parameter(bias_O.to(dtype))
-    model.set_submodule(norm_name, NormTail(norm, conv_name).eval())
+    model.set_submodule(norm_name, NormTail(norm, SiteId(conv_name)).eval())
 
 
 def _refuse_training(model: nn.Module, who: str) -> None:

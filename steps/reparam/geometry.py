@@ -59,18 +59,22 @@ def same_margins(conv: nn.Conv2d, input_NCHW: Tensor, output_NCHW: Tensor) -> Ma
     The rule is TensorFlow's SAME (timm's Conv2dSame and its kin): as many as the output's size needs, the odd one
     after. Whether this convolution does that is seen in its output.
     """
-    sizes = zip(input_NCHW.shape[2:], output_NCHW.shape[2:], strict=True)
-    rows, columns = (
-        max(0, (after - 1) * stride + (kernel - 1) * dilation + 1 - before)
-        for (before, after), stride, kernel, dilation in zip(
-            sizes, conv.stride, conv.kernel_size, conv.dilation, strict=True
-        )
-    )
-    margins = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+    margins = zeros_for(geometry_of(conv), input_NCHW)
     padded_NCHW = F.pad(input_NCHW, margins)
     given = F.conv2d(padded_NCHW, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
     seen = given.shape == output_NCHW.shape and bool(torch.allclose(given, output_NCHW, rtol=1e-4, atol=1e-4))
     return margins if seen else None
+
+
+def zeros_for(geometry: Geometry, input_NCHW: Tensor) -> Margins:
+    """Return the zeros that TensorFlow's SAME adds to an input: ceil(size / stride) outputs, the odd one after."""
+    rows, columns = (
+        max(0, (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size)
+        for size, stride, kernel, dilation in zip(
+            input_NCHW.shape[2:], geometry.stride, geometry.kernel, geometry.dilation, strict=True
+        )
+    )
+    return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
 
 
 def pad_once(input_NCHW: Tensor, geometry: Geometry) -> Tensor:

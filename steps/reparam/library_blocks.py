@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from steps.errors import BadInput
 from steps.reparam.copies import copied
 from steps.reparam.norms import TAIL
 
@@ -54,7 +55,7 @@ def let_it_fold_itself(model: nn.Module) -> None:
     """Do what timm.models.reparameterize_model does, in place, so that its forms are ours."""
     for block in library_blocks(model):
         _desynchronise(model.get_submodule(block))
-    _fold_children(model)
+    _fold_children(model, "")
 
 
 def ends(path: str) -> list[int]:
@@ -73,13 +74,20 @@ def _method(module: nn.Module) -> Callable[[], Any] | None:
     return None
 
 
-def _fold_children(model: nn.Module) -> None:
+def _fold_children(model: nn.Module, path: str) -> None:
+    """Call every block's own method; raises BadInput where one fails."""
     for name, child in list(model.named_children()):
         method = _method(child)
-        folded = method() if method is not None else None
+        try:
+            folded = method() if method is not None else None
+        except Exception as fault:  # whatever a class of somebody's own raises
+            raise BadInput(
+                f"{path}{name} ({type(child).__name__}) has a method of a block that folds itself "
+                f"({', '.join(METHODS)}), and it fails: {type(fault).__name__}: {fault}. Mend it, or rename it."
+            ) from fault
         if isinstance(folded, nn.Module):
             setattr(model, name, folded)
-        _fold_children(child)
+        _fold_children(child, f"{path}{name}.")
 
 
 def _desynchronise(block: nn.Module) -> None:

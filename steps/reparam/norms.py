@@ -29,10 +29,21 @@ class Held:
         return revived.to(dtype)
 
 
+class SiteId:
+    """What a block and the tail of its norm hold in common, so that they are found to belong together.
+
+    One object, not a name: it stays one where the network that holds both is copied, pickled, renamed or joined
+    with another that was expanded alike.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name  # in the network that was expanded
+
+
 class NormTail(nn.Module):
     """What is left at a norm's place: its activation, if it had one inside. Names of keys stay as they were."""
 
-    def __init__(self, norm: Norm, site: str) -> None:
+    def __init__(self, norm: Norm, site: SiteId) -> None:
         super().__init__()
         self.site = site
         self.norm = hold(norm)

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from steps.reparam.norms import TAIL
@@ -12,22 +13,36 @@ from steps.reparam.watch import Seen
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 NO_NORM = "no batch norm takes its output"
-Places = Mapping[int, int]  # a module or a weight, by its identity -> at how many places it stands
+# What torch's own layers keep. A subclass that keeps more computes with it, and its place would not know it.
+CONV_KEEPS = ("weight", "bias")
+NORM_KEEPS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", *TAIL)
+Shared = Mapping[str, str]  # a layer -> why it cannot be taken away
 
 
-def places_of(model: nn.Module) -> Places:
-    """Return at how many places each module and each parameter stands: more than one, and it is shared."""
+def shared_layers(model: nn.Module) -> Shared:
+    """Return which layers stand at several places of a network, or share their numbers: name -> the sentence."""
     places: defaultdict[int, int] = defaultdict(int)
     for module in model.modules():  # each once, whatever its names
-        for held in (*module._modules.values(), *module._parameters.values()):
+        for held in (*module._modules.values(), *module._parameters.values(), *module._buffers.values()):
             places[id(held)] += 1
-    return places
+    shared = {}
+    for name, layer in model.named_modules():
+        if places[id(layer)] > 1:
+            shared[name] = f"shared: it stands at {places[id(layer)]} places of the network"
+        elif any(places[id(number)] > 1 for number in numbers_of(layer)):
+            shared[name] = "shared: its numbers belong to another layer too"
+    return shared
 
 
-def norm_obstacle(model: nn.Module, name: str, seen: Seen, places: Places) -> str | None:
+def numbers_of(layer: nn.Module) -> tuple[Tensor, ...]:
+    """Return a layer's own parameters and buffers."""
+    return (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
+
+
+def norm_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> str | None:
     """Return why this norm is in no pair, or None."""
     norm = model.get_submodule(name)
-    if reason := _layer_obstacle(model, name, seen, places):
+    if reason := _layer_obstacle(model, name, seen, shared):
         return reason
     if getattr(norm, "running_mean", None) is None:
         return "it keeps no running statistics"
@@ -40,21 +55,17 @@ def norm_obstacle(model: nn.Module, name: str, seen: Seen, places: Places) -> st
     return None
 
 
-def conv_obstacle(model: nn.Module, name: str, seen: Seen, places: Places) -> str | None:
+def conv_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> str | None:
     """Return why this convolution is in no pair, or None."""
     conv = model.get_submodule(name)
     if not isinstance(conv, nn.Conv2d):
         return f"unsupported kernel: {type(conv).__name__} is no convolution of images"
-    if is_parametrized(conv):
-        return "its weight is computed by a parametrization"
-    if reason := _layer_obstacle(model, name, seen, places):
+    if reason := _layer_obstacle(model, name, seen, shared):
         return reason
     if name not in seen.norm_of:
         return NO_NORM
     if name in seen.other_uses:
         return f"its output is also used by {seen.other_uses[name]}"
-    if any(places[id(number)] > 1 for number in conv.parameters(recurse=False)):
-        return "shared: its weight belongs to another layer too"
     return None
 
 
@@ -79,19 +90,30 @@ def training_obstacle(eval_norm: str, model: nn.Module, name: str, seen: Seen) -
     return None
 
 
-def _layer_obstacle(model: nn.Module, name: str, seen: Seen, places: Places) -> str | None:
+def _layer_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> str | None:
     """Return what stands against taking this layer, convolution or norm, away."""
     layer = model.get_submodule(name)
+    if is_parametrized(layer):
+        return "its weight is computed by a parametrization"
     if name not in seen.calls:
         return "the forward pass does not reach it"
     if seen.calls[name] > 1:
         return f"shared: it is applied {seen.calls[name]} times in one pass"
-    if places[id(layer)] > 1:
-        return f"shared: it stands at {places[id(layer)]} places of the network"
+    if name in shared:
+        return shared[name]
     if any(getattr(layer, hooks, None) for hooks in HOOKS):
         return "hooks are registered on it"
     if name in seen.called_otherwise:
         return "it is called with something else than one input"
     if name in seen.numbers_read:
         return f"its numbers are also read by {seen.numbers_read[name]}"
+    if more := _kept_beyond(layer):
+        return f"{type(layer).__name__} keeps numbers of its own: {', '.join(more)}"
     return None
+
+
+def _kept_beyond(layer: nn.Module) -> list[str]:
+    """Return the names of what a layer keeps that torch's convolutions and norms do not."""
+    keeps = NORM_KEEPS if isinstance(layer, _BatchNorm) else CONV_KEEPS
+    numbers = [name for name, value in vars(layer).items() if isinstance(value, Tensor)]
+    return [name for name in (*layer._parameters, *layer._buffers, *layer._modules, *numbers) if name not in keeps]

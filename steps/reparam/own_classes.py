@@ -1,5 +1,7 @@
 """What a layer of somebody's own class computes, seen on a copy with drawn numbers: zeros would hide it."""
 
+from typing import Literal, NewType
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -10,6 +12,7 @@ from steps.reparam.norms import PLAIN_NORMS, apply_in_its_mode, apply_tail
 
 SAME = 1e-4  # of float32 numbers around 1; another function is off by 1e-2 and more
 ENOUGH = 8  # rows and columns
+Reason = NewType("Reason", str)  # why a layer is left as it is
 
 
 def draw_norms(model: nn.Module) -> None:
@@ -53,11 +56,11 @@ def is_norm_and_tail(norm: nn.Module, shape: torch.Size) -> bool:
 
 
 @torch.no_grad()
-def own_rules(conv: nn.Conv2d, shape: torch.Size) -> Margins | str | None:
+def own_rules(conv: nn.Conv2d, shape: torch.Size) -> Margins | Literal["nothing"] | Reason | None:
     """Return what a convolution of another class does that a plain one does not, on images of this shape.
 
-    A reason, where no norm can go into its weight; the zeros that it adds around the image; or None, where what
-    it does is unknown, but a norm can go into its weight.
+    A reason, where no norm can go into its weight; "nothing"; the zeros that it adds around the image by that
+    image's size; or None, where what it does is unknown, but a norm can go into its weight.
     """
     probe_NCHW = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     drawn = copied(conv)
@@ -65,10 +68,13 @@ def own_rules(conv: nn.Conv2d, shape: torch.Size) -> Margins | str | None:
         weight = torch.randn(conv.weight.shape, generator=torch.Generator().manual_seed(2))
         drawn.weight = nn.Parameter(weight / weight[0].numel() ** 0.5)
         if not _takes_a_norm(drawn, probe_NCHW):
-            return f"unsupported kernel: {type(conv).__name__} makes more of its weight than a convolution"
-        return same_margins(drawn, probe_NCHW, drawn.forward(probe_NCHW.clone()))
+            return Reason(f"unsupported kernel: {type(conv).__name__} makes more of its weight than a convolution")
+        given = drawn.forward(probe_NCHW.clone())
+        if same(nn.Conv2d.forward(drawn, probe_NCHW.clone()), given):
+            return "nothing"
+        return same_margins(drawn, probe_NCHW, given)
     except Exception as fault:  # whatever a class of one's own raises
-        return f"unsupported kernel: {type(conv).__name__} takes no other weight ({type(fault).__name__})"
+        return Reason(f"unsupported kernel: {type(conv).__name__} takes no other weight ({type(fault).__name__})")
 
 
 def _takes_a_norm(conv: nn.Conv2d, probe_NCHW: Tensor) -> bool:

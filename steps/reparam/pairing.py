@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from steps.errors import BadInput
 from steps.reparam.copies import copied
 from steps.reparam.geometry import Margins
-from steps.reparam.obstacles import NO_NORM, conv_obstacle, norm_obstacle, places_of, training_obstacle
+from steps.reparam.obstacles import NO_NORM, conv_obstacle, norm_obstacle, shared_layers, training_obstacle
 from steps.reparam.own_classes import draw_norms, own_rules
 from steps.reparam.watch import Watched, watched_pass
 
@@ -49,24 +49,24 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
     if not convs:
         return Pairing({}, {}, {**dict.fromkeys(norms, "no convolution in the network"), **_foreign_norms(model)})
     watched = _watch(model, example_NCHW)
-    network, seen, places = watched.network, watched.seen, places_of(watched.network)
-    lone_norms = {name: why for name in norms if (why := norm_obstacle(network, name, seen, places))}
+    network, seen, shared = watched.network, watched.seen, shared_layers(model)
+    lone_norms = {name: why for name in norms if (why := norm_obstacle(network, name, seen, shared))}
     taken: dict[str, str] = {}
     lone_convs: dict[str, str] = {}
     zeros_of: dict[str, Margins] = {}
     for name in convs:
         conv, norm = network.get_submodule(name), seen.norm_of.get(name)
-        reason = conv_obstacle(network, name, seen, places)
+        reason = conv_obstacle(network, name, seen, shared)
         if reason in (None, NO_NORM) and isinstance(conv, nn.Conv2d) and type(conv) is not nn.Conv2d:
             rules = own_rules(conv, seen.shapes[name])
-            if isinstance(rules, str):
-                reason = rules
-            elif rules is not None:
+            if isinstance(rules, tuple):
                 zeros_of[name] = rules
-            else:
+            elif rules is None:
                 lone_convs[name] = (
                     f"unsupported kernel: {type(conv).__name__} is a convolution with rules of its own"
                 )
+            elif rules != "nothing":
+                reason = rules
         reason = reason or lone_norms.get(norm or "")
         if norm is not None and reason is None:
             taken[name] = norm

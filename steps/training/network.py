@@ -18,6 +18,7 @@ from steps.models.positions import little_data
 from steps.models.weights import load_weights
 from steps.progress import say
 from steps.reparam.expand import Init, Mode, expand
+from steps.reparam.library_blocks import library_form
 from steps.reports.card import Expansion, Preprocessing
 from steps.reports.train import SiteDecision, WeightsCoverage
 
@@ -75,6 +76,7 @@ def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
     coverage = None
     if recipe.weights is not None:
         coverage = load_weights(plain, recipe.weights, recipe.min_weights_coverage)
+    library_form(plain)  # a block that cannot fold itself is said before it is trained
     sites: tuple[SiteDecision, ...] = ()
     if recipe.expansion is not None:
         sites = _expand(plain, recipe.expansion, recipe.init, size)

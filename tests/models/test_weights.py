@@ -1,6 +1,7 @@
 """Weights from elsewhere: counted, said, and refused when they are of another network."""
 
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,21 @@ def test_a_checkpoint_is_opened_and_wrappers_are_taken_off(tmp_path: Path, under
     wrapped = {f"module.{key}": value for key, value in state().items()}
     coverage = load_weights(Own(4), saved(tmp_path, {under: wrapped, "epoch": 3}), 1.0)
     assert coverage.coverage == 1.0
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.module.", "module._orig_mod.", "model.", "backbone.", "model.module."]
+)
+def test_wrappers_are_taken_off_in_any_order(tmp_path: Path, prefix: str) -> None:
+    wrapped: dict[str, Any] = {f"{prefix}{key}": value for key, value in state().items()}
+    inside = {"model": {"state_dict": {**wrapped, "n_averaged": torch.tensor(3)}}}
+    assert load_weights(Own(4), saved(tmp_path, inside), 1.0).coverage == 1.0
+
+
+def test_names_of_the_networks_own_are_no_wrapper(tmp_path: Path) -> None:
+    network = nn.Sequential(OrderedDict(model=Own(4)))
+    wanted = nn.Sequential(OrderedDict(model=Own(4))).state_dict()
+    assert load_weights(network, saved(tmp_path, dict(wanted)), 1.0).coverage == 1.0
 
 
 def test_safetensors_files_are_read(tmp_path: Path) -> None:

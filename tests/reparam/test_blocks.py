@@ -10,6 +10,7 @@ from steps.reparam.certify import relative_error
 from steps.reparam.expand import MultiBranchConv, expand
 from steps.reparam.fold import absorb_norms, fold
 from steps.reparam.geometry import geometry_of
+from steps.reparam.norms import SiteId
 from tests.reparam.networks import Site, convs, image_for, randomise
 
 # torch says it of the plain convolution, not we of the block
@@ -24,7 +25,7 @@ EXAMPLES = settings(max_examples=40, deadline=None, derandomize=True, suppress_h
 def test_a_folded_block_computes_what_its_branches_compute(block: str, conv: nn.Conv2d) -> None:
     image = image_for(conv)
     names = branches_for(block, geometry_of(conv))
-    sites = randomise(MultiBranchConv("site", conv, nn.BatchNorm2d(conv.out_channels), names).double())
+    sites = randomise(MultiBranchConv(SiteId("site"), conv, nn.BatchNorm2d(conv.out_channels), names).double())
     assert isinstance(sites, MultiBranchConv)
     weight, bias = sites.folded()
     folded = nn.Conv2d(

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from steps.reparam.certify import WHOLE, Precision, certify, exceeds, relative_error
+from steps.reparam.copies import copied
 from steps.reparam.expand import MultiBranchConv, expand
 from steps.reparam.fold import absorb_norms, fold
 from steps.reports.certificate import CertificateRow
 from tests.reparam.networks import SmallNet, randomise
+from tests.reparam.own_networks import Own
 
 BOUNDS = {"fp64": 1e-12, "fp32": 1e-5}
 
@@ -167,3 +169,22 @@ def test_the_seed_alone_draws_the_random_probes_and_leaves_the_real_ones() -> No
 
 def key(row: CertificateRow) -> tuple[str, str, str]:
     return row.site, row.precision, row.probes
+
+
+class ForOneImageOnly(Own):
+    def body(self, features: Tensor) -> Tensor:
+        return super().body(features) if features.shape[0] == 1 else features
+
+
+def test_a_site_that_no_probe_reaches_is_proven_by_itself() -> None:
+    torch.manual_seed(0)
+    model = ForOneImageOnly()
+    expand(model, "acb", init="standard", example_NCHW=torch.zeros(1, 3, 16, 16))
+    randomise(model)
+    plain, images = fold(copied(model).double()), torch.randn(3, 3, 16, 16)
+    rows = certify(model, plain, images, 0, {"fp64": 1e-12})
+    assert not exceeds(rows[0]) and {row.site for row in rows} == {"stem", "conv", WHOLE}
+    with torch.no_grad():
+        plain.get_parameter("conv.weight").mul_(3)
+    wrong = certify(model, plain, images, 0, {"fp64": 1e-12})
+    assert {(row.site, row.probes) for row in wrong if exceeds(row)} == {("conv", "random")}

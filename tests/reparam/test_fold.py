@@ -169,10 +169,12 @@ def test_layers_of_other_kinds_are_named_for_what_they_are() -> None:
 
 
 class PadsByItself(nn.Conv2d):
-    """As timm's Conv2dSame: the padding depends on the image."""
+    """As timm's Conv2dSame, of 3x3 and stride 2: the padding depends on the image."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
-        padded = nn.functional.pad(input, (0, input.shape[3] % 2, 0, input.shape[2] % 2))
+        rows, columns = (max(0, (-(-size // 2) - 1) * 2 + 3 - size) for size in input.shape[2:])
+        margins = columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
+        padded = nn.functional.pad(input, margins)
         features: Tensor = self._conv_forward(padded, self.weight, self.bias)
         return features
 

@@ -164,6 +164,18 @@ def test_a_users_own_block_folds_by_its_own_method() -> None:
     assert error is not None and error <= 1e-12 and norms(plain) == []
 
 
+def test_a_block_whose_own_method_fails_is_one_sentence() -> None:
+    class Unready(nn.Sequential):
+        def fuse(self) -> None:
+            raise RuntimeError("call prepare() first")
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Unready(nn.BatchNorm2d(4))).eval()
+    with pytest.raises(
+        BadInput, match=r"^1 \(Unready\) has a method .* fails: RuntimeError: call prepare\(\) first"
+    ):
+        fold(model)
+
+
 def test_a_network_without_such_blocks_is_left_alone() -> None:
     model = SmallNet().eval()
     assert library_blocks(model) == [] and library_form(model) is model

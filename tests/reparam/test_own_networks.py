@@ -1,6 +1,7 @@
 """A user's own network is expanded rightly or left as it is, with a reason, before any training."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 
 import pytest
@@ -15,9 +16,12 @@ from steps.reparam.expand import MODES, Mode, expand, plan_expansion
 from steps.reparam.fold import absorb_norms, fold, norms_left
 from steps.reparam.verify import BROKEN
 from tests.reparam.networks import randomise
-from tests.reparam.own_networks import REASONS, CalledByKeyword, Own, PartUnderTwoNames
+from tests.reparam.own_networks import REASONS as OF_NETWORKS
+from tests.reparam.own_networks import CalledByKeyword, Own, PartUnderTwoNames
+from tests.reparam.own_numbers import OWN_NUMBERS
 
 BOUND = 1e-5  # float32, a few layers
+REASONS = {**OF_NETWORKS, **OWN_NUMBERS}
 
 
 EXAMPLES = {"zeros": torch.zeros(1, 3, 16, 16), "random": torch.randn(1, 3, 16, 16)}
@@ -176,3 +180,38 @@ def test_networks_that_were_expanded_apart_fold_together() -> None:
     rows = certify(joined, plain, image, 0, {"fp64": 1e-12})
     assert not exceeds(rows[0])
     assert {row.site for row in rows} >= {"one.stem", "one.conv", "other.stem", "other.conv"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_parts_of_expanded_networks_fold_as_what_they_are(mode: Mode) -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+
+        def forward(self, image: Tensor) -> Tensor:
+            features: Tensor = self.norm(self.conv(image))
+            return features.relu()
+
+    torch.manual_seed(0)
+    wholes = [nn.Sequential() for _ in range(2)]
+    for whole in wholes:
+        whole.add_module("encoder", Encoder())
+        expand(whole, "acb", init="standard", mode=mode)
+    student = randomise(wholes[0]).get_submodule("encoder")
+    other = randomise(wholes[1]).get_submodule("encoder")
+    joined = nn.Sequential(student, other, copy.deepcopy(other)).double().eval()
+    with torch.no_grad():
+        for number in joined[2].parameters():
+            number.add_(0.1)
+    plain, image = fold(joined), torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    nn.Sequential(Encoder(), Encoder(), Encoder()).load_state_dict(plain.state_dict(), strict=True)
+    error = relative_error(joined(image), plain(image))
+    assert error is not None and error <= 1e-12
+
+
+def test_a_block_without_its_norms_place_is_refused() -> None:
+    model = Own()
+    expand(model, "acb")
+    with pytest.raises(BadInput, match="conv was expanded as conv, and what stood at its norm's place is not in"):
+        fold(nn.Sequential(OrderedDict(conv=model.conv)).eval())

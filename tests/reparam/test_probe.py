@@ -9,6 +9,7 @@ from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS, BRANCHES, branches_for
 from steps.reparam.expand import MultiBranchConv
 from steps.reparam.geometry import geometry_of
+from steps.reparam.norms import SiteId
 from steps.reparam.probe import convolve, largest_error, probe, probe_linear
 from tests.reparam.networks import convs, image_for, randomise
 
@@ -81,7 +82,7 @@ def test_what_is_not_linear_is_refused() -> None:
 def agree(conv: nn.Conv2d, names: tuple[str, ...]) -> None:
     """Assert that both ways find the same kernel and bias of these branches."""
     norm = nn.BatchNorm2d(conv.out_channels)
-    site = randomise(MultiBranchConv("site", conv, norm, names).double())
+    site = randomise(MultiBranchConv(SiteId("site"), conv, norm, names).double())
     assert isinstance(site, MultiBranchConv)
     expected, given = site.folded(), probe(site, site.geometry, conv.weight)
     numbers: tuple[Tensor, Tensor]

@@ -7,6 +7,7 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
+from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS
 from steps.reparam.certify import relative_error
 from steps.reparam.expand import MODES, Mode, expand, plan_expansion
@@ -54,3 +55,21 @@ class PadsBefore(nn.Conv2d):
 def test_another_rule_of_padding_is_left_alone_with_its_reason() -> None:
     (site,) = plan_expansion(Site(PadsBefore(4, 4, 3, bias=False)).eval(), "acb").sites
     assert site.skipped == "unsupported kernel: PadsBefore is a convolution with rules of its own"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_image_that_it_would_pad_otherwise_is_refused_not_padded_wrongly(mode: Mode) -> None:
+    wide = randomise(Site(Conv2dSame(4, 4, 3, stride=2, bias=False)))
+    expand(wide, "acb", mode=mode, example_NCHW=torch.zeros(1, 4, 16, 16))
+    wide(torch.randn(2, 4, 32, 32))  # as many zeros as at 16
+    with pytest.raises(BadInput, match=r"conv pads by its input's size, .* for another than 17x16"):
+        wide(torch.randn(2, 4, 17, 16))
+
+
+class OnlyAName(nn.Conv2d):
+    """A class of one's own that computes a usual convolution."""
+
+
+def test_a_class_that_computes_a_usual_convolution_trains_as_one() -> None:
+    site = Site(OnlyAName(4, 4, 3, stride=2, padding=1, padding_mode="reflect", bias=False)).eval()
+    assert plan_expansion(site, "acb").sites[0].branches == ("full", "row", "column")

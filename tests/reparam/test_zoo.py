@@ -178,7 +178,7 @@ def test_a_norm_is_handed_over_to_where_it_takes_the_very_output() -> None:
 
 def test_a_new_block_moves_no_draw() -> None:
     assert zoo_way.BLOCKS == ("repvgg", "acb", "dbb", "mobileone") and set(zoo_way.BLOCKS) <= BLOCKS.keys()
-    assert zoo_way.block_of("torchvision:efficientnet_b6") == "dbb"
+    assert zoo_way.drawn_for("torchvision:efficientnet_b6")[0] == "dbb"
 
 
 def test_random_sites_of_every_block_fold_within_the_bound() -> None:

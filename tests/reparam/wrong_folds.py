@@ -14,7 +14,7 @@ from steps.reparam.expand import MultiBranchConv
 from steps.reparam.fold import absorb_norms, fold
 from steps.reparam.geometry import Margins
 from steps.reparam.kernels import Affine, compose_pointwise
-from steps.reparam.norms import NormTail
+from steps.reparam.norms import NormTail, SiteId
 from steps.reparam.online import Folding
 from tests.reparam.forgettable import library
 
@@ -94,7 +94,7 @@ def norm_dropped(model: nn.Module, _: pytest.MonkeyPatch) -> nn.Module:
     plain = fold(model)
     norm = plain.get_submodule("norm_of_grouped")
     assert isinstance(norm, nn.BatchNorm2d)
-    plain.set_submodule("norm_of_grouped", NormTail(norm, "grouped"))
+    plain.set_submodule("norm_of_grouped", NormTail(norm, SiteId("grouped")))
     return plain
 
 

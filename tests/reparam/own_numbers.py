@@ -1,0 +1,96 @@
+"""Networks whose second site keeps numbers of its own, or shares them: neutral at first, so that nothing shows."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from tests.reparam.own_networks import Own
+
+
+class NormWithAGain(nn.BatchNorm2d):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
+        return super().forward(input) * self.gain
+
+
+class LowRank(nn.Conv2d):
+    """After LoRA: a product is added to the weight, and one of its factors starts at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1, bias=False)
+        self.down = nn.Parameter(torch.randn(2, channels * 9))
+        self.up = nn.Parameter(torch.zeros(channels, 2))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
+        weight = self.weight + (self.up @ self.down).reshape(self.weight.shape)
+        features: Tensor = self._conv_forward(input, weight, self.bias)
+        return features
+
+
+class Masked(nn.Conv2d):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1, bias=False)
+        self.mask = torch.ones_like(self.weight)  # an attribute, not a buffer
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
+        features: Tensor = self._conv_forward(input, self.weight * self.mask, self.bias)
+        return features
+
+
+class Exponential(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight.exp()
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight.clamp(min=1e-3).log()
+
+
+class WithAGain(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = NormWithAGain(8)
+
+
+class OfLowRank(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = LowRank(8)
+
+
+class WithAMask(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = Masked(8)
+
+
+class ParametrizedNorm(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        parametrize.register_parametrization(self.norm, "weight", Exponential())
+
+
+class TiedGamma(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.BatchNorm2d(8)
+        self.spare.weight = self.norm.weight
+
+
+class TiedStatistics(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.BatchNorm2d(8)
+        self.spare.running_mean = self.norm.running_mean
+
+
+OWN_NUMBERS: dict[type[Own], str] = {
+    WithAGain: "NormWithAGain keeps numbers of its own: gain",
+    OfLowRank: "LowRank keeps numbers of its own: down, up",
+    WithAMask: "Masked keeps numbers of its own: mask",
+    ParametrizedNorm: "its weight is computed by a parametrization",
+    TiedGamma: "its numbers belong to another layer",
+    TiedStatistics: "its numbers belong to another layer",
+}
