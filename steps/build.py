@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from steps.backends.artifact import model_bytes, read_probes
-from steps.backends.contract import BatchRange, Built, CannotBuild, CannotRunHere, MissingPackage, WrongFile
-from steps.backends.engine import Target, build_engine, check_answers
+from steps.backends.contract import BatchRange, CannotBuild, CannotRunHere, MissingPackage, WrongFile
+from steps.backends.engine import Target, build_engine, card_of, check_answers
 from steps.backends.int8 import Int8Images, Int8Outcome, Int8Plan
 from steps.backends.runner import open_runner
 from steps.backends.sanity import random_probes
@@ -50,7 +50,7 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
         made, outcome = build_engine(target, model, out, plan)
         int8 = _judged(outcome, params.int8)
         shutil.copyfile(model / PROBES, out / PROBES)
-        card = write_card(out, _card(exported, engine, target, made))
+        card = write_card(out, card_of(exported, target, made))
         not_run = _answers(out, precision, card, seed)
     except (CannotBuild, MissingPackage, WrongFile) as fault:
         _empty(out)
@@ -112,22 +112,6 @@ def _auto(params: BuildParams, backend: str) -> str:
     """Return where to resize: TensorRT for RTX has no float32 matrix products for compute capability 7.5."""
     unable = backend == "tensorrt-rtx" and "7.5" in params.compute_capabilities
     return "host" if unable else AUTO.get(backend, "host")
-
-
-def _card(exported: Card, engine: str, target: Target, made: Built) -> Card:
-    """Return the engine's card: the exported model's, with what building changed."""
-    return exported.model_copy(
-        update={
-            "form": engine,
-            "backend": target.backend,
-            "precision": target.precision,
-            "takes": "sized" if target.max_side is None else "any",
-            "max_side": target.max_side,
-            "made_from": exported.artifact,
-            "versions": {**exported.versions, **made.versions},
-            "device": made.device,
-        }
-    )
 
 
 def _answers(out: Path, precision: Precision, card: Card, seed: int) -> str | None:

@@ -32,6 +32,10 @@ class CannotRunHere(Deferred):
     """This machine lacks what the engine needs; another one may have it, so the form is deferred."""
 
 
+class OtherVersion(CannotRunHere):
+    """The engine belongs to another version of its runtime than the one that is installed here."""
+
+
 class CannotBuild(StepError):
     """The builder said no: the sentence holds its reason."""
 

@@ -20,11 +20,12 @@ from steps.backends.contract import (
     Images,
     Logits,
     Order,
+    OtherVersion,
     Runner,
     WrongFile,
 )
 from steps.backends.table import BACKENDS
-from steps.backends.this_gpu import this_gpu
+from steps.backends.this_gpu import gpu_and_driver, this_gpu
 from steps.reports.card import Card, Device
 
 MODEL = "model.engine"
@@ -76,6 +77,16 @@ def build(order: Order) -> Built:
         kind="cuda", compute_capabilities=capabilities, runtime=f"{order.backend} {trt.__version__}", batch=batch
     )
     return Built(device, version, tuple(logger.warnings), _device_memory(trt, logger, bytes(engine), capabilities))
+
+
+def surroundings(backend: str) -> dict[str, str]:
+    """Return what the engine's bytes and facts depend on besides its order: the version; the GPU and its driver.
+
+    Ahead of time the GPU decides no more than whether the engine's scratch memory can be asked for.
+    """
+    trt = import_module(BACKENDS[backend].package)
+    here = {"gpu": this_gpu()} if hasattr(trt, "ComputeCapability") else gpu_and_driver()
+    return {backend: str(trt.__version__), **here}
 
 
 def collecting_logger(trt: Module) -> Any:
@@ -154,7 +165,7 @@ def _device_memory(trt: Module, logger: Any, content: bytes, capabilities: tuple
 
 
 def _check_version(trt: Module, file: Path, content: bytes, card: Card) -> None:
-    """Raise WrongFile for what is no engine, CannotRunHere for one of another version."""
+    """Raise WrongFile for what is no engine, OtherVersion for one of another version."""
     if card.backend == "tensorrt-rtx":
         if content[:4] != RTX_MAGIC:
             raise WrongFile(f"{file} is no engine of TensorRT for RTX: it begins with {content[:4]!r}.")
@@ -162,7 +173,7 @@ def _check_version(trt: Module, file: Path, content: bytes, card: Card) -> None:
     else:
         version = card.versions[card.backend]
     if version != trt.__version__:
-        raise CannotRunHere(
+        raise OtherVersion(
             f"{file} was built by {card.backend} {version}, and {trt.__version__} is installed here; "
             f"an engine belongs to one version: build it again, or install {version}."
         )

@@ -1,5 +1,6 @@
 """TensorRT: built for real where it can be, run where there is a GPU, and plain about what is missing."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from steps.backends import build_cache
+from steps.backends.build_cache import NOTE, Note
 from steps.backends.contract import CannotRunHere, WrongFile
 from steps.backends.runner import open_runner
 from steps.backends.table import BACKENDS, ENGINES, parse_engine
 from steps.build import build
 from steps.errors import Refused
 from steps.params.build import BatchProfile, BuildParams
+from steps.reports.artifact import sha256
 from steps.reports.build import BuildReport
 from steps.reports.card import Card
 from tests.backends.tiny import (
@@ -62,6 +66,40 @@ def test_an_rtx_engine_is_built_ahead_of_time_without_a_gpu(root: Path, engine: 
     report = BuildReport.read(out / "report.json")
     assert report.refused is None
     assert report.size_bytes == (out / "model.engine").stat().st_size
+
+
+def no_engine(content: bytearray) -> None:
+    content[:4] = b"none"
+
+
+def of_another_version(content: bytearray) -> None:
+    content[24:28] = bytes([1, 3, 0, 35])
+
+
+@pytest.mark.parametrize("spoil", [no_engine, of_another_version], ids=lambda f: f.__name__)
+def test_a_kept_engine_that_opens_no_more_is_built_again(
+    root: Path,
+    spoil: Callable[[bytearray], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its bytes are those of its note: only opening it can tell."""
+    monkeypatch.setattr(build_cache, "FOLDER", tmp_path / "builds")
+    first = built(root, "tensorrt-rtx-fp32", tmp_path / "first")
+    (entry,) = (tmp_path / "builds").iterdir()
+    content = bytearray((entry / "model.engine").read_bytes())
+    spoil(content)
+    (entry / "model.engine").write_bytes(content)
+    note = Note.read(entry / NOTE)
+    note.model_copy(update={"files": {"model.engine": sha256(entry / "model.engine")}}).write(entry / NOTE)
+    again = built(root, "tensorrt-rtx-fp32", tmp_path / "again")
+    assert f"{entry} cannot be used and was removed (" in capsys.readouterr().err
+    assert (again / "model.engine").read_bytes() != bytes(content)
+    assert BuildReport.read(again / "report.json").not_run == BuildReport.read(first / "report.json").not_run
+    third = built(root, "tensorrt-rtx-fp32", tmp_path / "third")
+    assert "is taken from the build cache" in capsys.readouterr().err
+    assert (third / "model.engine").read_bytes() == (again / "model.engine").read_bytes()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
