@@ -39,7 +39,7 @@ class BuildParams(Section):
     `preprocess: graph` puts resize and crop into the engine, which then takes images of up to `max_side` pixels a
     side; `host` leaves them to whoever calls it; `auto` is `graph` on a GPU and `host` on the CPU.
 
-    `threads` and `batch.opt` stand in the card of each engine, and whoever runs it takes them from there.
+    `threads` stands in the card of each engine of the CPU, and whoever runs it takes it from there.
     """
 
     threads: Annotated[int, Field(ge=1)] | None = None

@@ -13,7 +13,7 @@ from steps.backends.runner import backend_module, open_runner
 from steps.backends.table import BACKENDS, ENGINES, parse_engine
 from steps.build import build
 from steps.errors import BadInput
-from steps.params.build import BatchProfile, BuildParams
+from steps.params.build import BuildParams
 from steps.reports.artifact import FACTS
 from steps.reports.build import EngineFacts
 from steps.reports.card import Card
@@ -199,13 +199,12 @@ def test_what_an_engine_takes_and_gives_is_read_without_opening_it(built: Path, 
     assert (result.dtype, result.shape[1:]) == ("float32", (len(NAMES),)) and isinstance(result.shape[0], str)
 
 
-def test_the_settings_of_params_stand_in_the_card_and_are_those_it_runs_with(
+def test_the_threads_of_params_stand_in_the_card_and_are_those_it_runs_with(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = BuildParams(threads=1, batch=BatchProfile(opt=16))
+    params = BuildParams(threads=1)
     build(params, 0, "onnxruntime-fp32", built / "model", built / "ingest", built / "split", tmp_path)
-    card = Card.read(tmp_path / "card.json")
-    assert (card.device.threads, card.device.best_batch) == (1, 16)
+    assert Card.read(tmp_path / "card.json").device.threads == 1
     asked: list[int | None] = []
     monkeypatch.setattr("steps.backends.onnxruntime.open_engine", lambda *given: asked.append(given[-1]))
     open_runner(tmp_path)
