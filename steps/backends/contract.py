@@ -49,12 +49,12 @@ class WrongFile(BadInput):
 
 
 class TooLarge(BadInput):
-    """An image with a side beyond what an engine that resizes it was built for."""
+    """An image whose longest side, `side`, is beyond what an engine that resizes it is built for."""
 
-    def __init__(self, form: str, what: str, max_side: int) -> None:
+    def __init__(self, form: str, what: str, max_side: int, side: int) -> None:
         super().__init__(
-            f"{form} takes images of up to {max_side} pixels a side, and was given {what}; build it with a larger "
-            "build.max_side, or with build.preprocess: host."
+            f"{form} takes images of up to {max_side} pixels a side, and was given {what}; raise build.max_side "
+            f"to {side}, or build it with build.preprocess: host."
         )
 
 

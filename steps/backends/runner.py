@@ -39,7 +39,7 @@ def _within(run: Runner, form: str, max_side: int) -> Runner:
     def checked(images_NHWC_u8: Images) -> Logits:
         height, width = images_NHWC_u8.shape[1:3]
         if max(height, width) > max_side:
-            raise TooLarge(form, f"an image of {width} x {height}", max_side)
+            raise TooLarge(form, f"an image of {width} x {height}", max_side, max(height, width))
         return run(images_NHWC_u8)
 
     return checked

@@ -131,7 +131,7 @@ def test_a_graph_that_the_parser_does_not_take_is_refused_with_its_reason(root: 
     write_exported(tmp_path / "model", model)
     (tmp_path / "out").mkdir()
     with pytest.raises(Refused, match=r"tensorrt-rtx cannot read the graph: .*Det"):
-        build(PARAMS, 0, "tensorrt-rtx-fp32", tmp_path / "model", root, root, tmp_path / "out")
+        build(PARAMS, 0, "tensorrt-rtx-fp32", tmp_path / "model", root, root / "split", tmp_path / "out")
 
 
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="the package tensorrt is installed")
