@@ -33,7 +33,7 @@ from steps.reports.scores import Keeper, Scores, write_scores
 
 CHAMPION = "champion"  # the form whose --model is the folder of the release now in production
 BATCH = 64
-TIMED_ON = 32  # images, decoded once more: less work than to hold all that is kept against its checksum again
+TIMED_ON = 32  # images
 LATENCIES = Path(".foldline/latency")
 
 
@@ -56,10 +56,12 @@ def evaluate(form: str, model: Path, images: Path, split: Path, out: Path) -> No
     except Deferred as reason:
         _write(report.model_copy(update={"deferred": str(reason), **identity}), test.clear(), None, out)
         return
-    kept = _scores(run, card, form, test, image_root(images))
+    kept, first_NHWC_u8 = _scores(run, card, form, test, image_root(images))
     figures = {**identity, **_figures(kept, test, card)}
     _write(report.model_copy(update=figures), test, kept.scores, out)
-    _note_latency(form, artifact, load_all(test.head(TIMED_ON), image_root(images), card.preprocessing))
+    if card.takes == "any":  # all forms are timed on images of one size
+        first_NHWC_u8 = load_all(test.head(TIMED_ON), image_root(images), card.preprocessing)
+    _note_latency(form, artifact, first_NHWC_u8[:TIMED_ON])
 
 
 def _identity(artifact: Path) -> dict[str, object]:
@@ -100,10 +102,12 @@ def _difference(card: Card, images: Path) -> str | None:
     return None
 
 
-def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) -> Keeper:
-    """Return what is kept of the scores of the test images, in the manifest's order, taken batch by batch."""
+def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) -> tuple[Keeper, Images]:
+    """Return what is kept of the test images' scores, and the first batch, all taken in the manifest's order."""
     kept, images = Keeper(card.class_num), 0
+    first_NHWC_u8: Images | None = None
     for images_NHWC_u8 in FEEDS[card.takes](test, root, card):
+        first_NHWC_u8 = images_NHWC_u8 if first_NHWC_u8 is None else first_NHWC_u8
         logits_NK = run(images_NHWC_u8)
         if logits_NK.shape != (len(images_NHWC_u8), card.class_num):
             number = len(images_NHWC_u8)
@@ -112,8 +116,8 @@ def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) 
             )
         kept.add(logits_NK)
         images += len(images_NHWC_u8)
-    assert images == test.height, "every test image is shown once"
-    return kept
+    assert first_NHWC_u8 is not None and images == test.height, "every test image is shown once"
+    return kept, first_NHWC_u8
 
 
 def _sized(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
