@@ -48,6 +48,17 @@ class WrongFile(BadInput):
     """The artifact is not what its card says, or not what its backend reads."""
 
 
+class WrongImages(BadInput):
+    """A runner was given no images_NHWC_u8, or none of the network's size, where it does not resize them."""
+
+    def __init__(self, form: str, size: int | str, shape: tuple[int, ...], dtype: str) -> None:
+        given = " x ".join(map(str, shape)) or "no shape"
+        super().__init__(
+            f"{form} takes one or more RGB images as uint8 of the shape N x {size} x {size} x 3, and was given "
+            f"{dtype} of {given}."
+        )
+
+
 class TooLarge(BadInput):
     """An image whose longest side, `side`, is beyond what an engine that resizes it is built for."""
 

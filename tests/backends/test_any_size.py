@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from steps.backends.contract import Images, TooLarge
+from steps.backends.contract import Images, TooLarge, WrongImages
 from steps.backends.runner import open_runner
 from steps.backends.table import BACKENDS, ENGINES, parse_engine
 from steps.build import AUTO, build
@@ -113,6 +113,24 @@ def test_an_image_beyond_the_largest_side_is_refused_with_both_ways_out(root: Pa
         TooLarge, match=r"up to 128 pixels a side, .* 129 x 20; raise build.max_side to 129, or .*: host"
     ):
         run(noise(MAX_SIDE + 1, 20))
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+@pytest.mark.parametrize("shape", [(0, 8, 8, 3), (1, 0, 8, 3), (1, 8, 0, 3), (1, 8, 8, 4), (8, 8, 3)])
+def test_what_is_no_image_of_any_size_is_refused(root: Path, engine: str, shape: tuple[int, ...]) -> None:
+    run, _ = open_runner(root / f"graph-{engine}")
+    with pytest.raises(WrongImages, match=r"of the shape N x any x any x 3, and was given uint8 of"):
+        run(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+@pytest.mark.parametrize("shape", [(1, 1), (1, MAX_SIDE), (MAX_SIDE, 1)])
+def test_an_image_of_one_pixel_or_one_line_has_scores(root: Path, engine: str, shape: tuple[int, int]) -> None:
+    anywhere, at_its_size = (open_runner(root / f"{kind}-{engine}")[0] for kind in ("graph", "host"))
+    image_NHWC_u8 = noise(*shape)
+    wanted_NK = at_its_size(sized(image_NHWC_u8))
+    tolerance = A_LEVEL[engine.rpartition("-")[2]] * np.abs(wanted_NK).max()
+    assert np.abs(anywhere(image_NHWC_u8) - wanted_NK).max() <= tolerance
 
 
 def test_openvino_builds_none_in_bfloat16_which_would_take_the_resize_along(root: Path, tmp_path: Path) -> None:
