@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from steps.build import build
 from steps.errors import Refused
 from steps.params.build import BatchProfile, BuildParams
 from steps.reports.artifact import sha256
-from steps.reports.build import BuildReport
+from steps.reports.build import BuildReport, EngineFacts
 from steps.reports.card import Card
 from tests.backends.tiny import (
     ANY_CLASS,
@@ -37,6 +38,7 @@ RTX = [engine for engine in ENGINES if engine.startswith("tensorrt-rtx-")]
 PARAMS = BuildParams(
     batch=BatchProfile(min=2, opt=2, max=4), compute_capabilities=("8.6", "8.9", "12.0"), int8=ANY_CLASS.int8
 )
+BITS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 HERE = "{}.{}".format(*torch.cuda.get_device_capability(0)) if torch.cuda.is_available() else None
 
 
@@ -123,6 +125,40 @@ def test_what_the_builder_only_logs_is_the_reason_of_the_refusal(root: Path, tmp
     """float32 matrix products do not exist for 7.5: the builder logs that and returns nothing."""
     with pytest.raises(Refused, match=r"cannot build the engine: .*FP32 GEMM is not supported"):
         built(root, "tensorrt-rtx-fp32", tmp_path, BuildParams(compute_capabilities=("7.5",)))
+
+
+def test_a_setting_that_was_only_logged_as_wrong_is_a_refusal_and_no_engine_without_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beyond_the_end(trt: Any, config: Any, *_: Any) -> None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(trt.ComputeCapability.SM89, 7)  # returns False and raises nothing
+
+    monkeypatch.setattr("steps.backends.tensorrt._target", beyond_the_end)
+    monkeypatch.setattr(build_cache, "FOLDER", tmp_path / "builds")
+    with pytest.raises(Refused, match=r"does not take the settings: .*Index of compute capability is not in"):
+        built(root, "tensorrt-rtx-fp32", tmp_path / "out")
+
+
+def test_a_capability_that_is_named_twice_is_one(root: Path, tmp_path: Path) -> None:
+    params = PARAMS.model_copy(update={"compute_capabilities": ("8.9", "8.6", "8.9")})
+    out = built(root, "tensorrt-rtx-fp32", tmp_path, params)
+    assert Card.read(out / "card.json").device.compute_capabilities == ("8.9", "8.6")
+    assert EngineFacts.read(out / "engine.json").device == Card.read(out / "card.json").device
+
+
+def test_an_engine_holds_code_for_each_of_its_compute_capabilities(root: Path, tmp_path: Path) -> None:
+    """Byte 32 of the file is a mask of them, in the order of BITS."""
+    for wanted in (("8.9",), ("8.0", "8.6", "8.9", "12.0")):
+        params = PARAMS.model_copy(update={"compute_capabilities": wanted, "preprocess": "host"})
+        content = (built(root, "tensorrt-rtx-fp16", tmp_path, params) / "model.engine").read_bytes()
+        assert {name for place, name in enumerate(BITS) if content[32] >> place & 1} == set(wanted)
+
+
+def test_a_file_that_is_gone_with_its_line_in_the_card_is_a_wrong_file(tmp_path: Path) -> None:
+    seal(tmp_path, backend="tensorrt-rtx")
+    with pytest.raises(WrongFile, match=r"model\.engine cannot be read: No such file"):
+        open_runner(tmp_path)
 
 
 def test_a_graph_that_the_parser_does_not_take_is_refused_with_its_reason(root: Path, tmp_path: Path) -> None:
