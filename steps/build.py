@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from steps.backends.artifact import model_bytes, read_probes
-from steps.backends.contract import BatchRange, Built, CannotBuild, CannotRunHere, MissingPackage, WrongFile
-from steps.backends.engine import Target, build_engine, check_answers
+from steps.backends.contract import BatchRange, CannotBuild, CannotRunHere, MissingPackage, TooLarge, WrongFile
+from steps.backends.engine import Target, build_engine, card_of, check_answers
 from steps.backends.int8 import Int8Images, Int8Outcome, Int8Plan
 from steps.backends.runner import open_runner
 from steps.backends.sanity import random_probes
+from steps.backends.sides import check_sides
 from steps.backends.table import Precision, parse_engine
 from steps.cli import run_step
 from steps.errors import Refused
@@ -29,6 +30,7 @@ WAYS_OUT = (
     "Train with train.expand.block qarepvgg (or train.qat.epochs), keep the branches with fuse.branches keep, "
     "or let the worst layers stay in float32 with build.int8.fallback sensitivity and a min_agreement to reach"
 )
+MANIFEST = "manifest.parquet"
 DOUBTFUL = 0.99  # accuracy drops by at most the share of images that change their class
 
 
@@ -36,8 +38,8 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
     """Write the engine's files, card.json and report.json; int8 is calibrated on training images.
 
     Refuses what this machine cannot build, a graph that is not its card's, an engine whose outputs are constant,
-    not finite or saturated, and an int8 graph that gives another class than float32 on too many of the training
-    images that it was not calibrated on.
+    not finite or saturated, an int8 graph that gives another class than float32 on too many of the training images
+    that it was not calibrated on, and an engine that resizes images, but not as large ones as the test images.
     An engine that this machine can build and not run is written; the report says why it was not run.
     """
     backend, precision = parse_engine(engine)
@@ -45,13 +47,17 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
     exported = read_verified_card(model)
     try:
         side = _max_side(params, backend)
+        if side is not None:  # evaluate would meet them, when the engine has been built
+            check_sides(read_manifest(split / MANIFEST, split="test"), engine, side)
         target = Target(backend, precision, batch, params.compute_capabilities, side, params.threads)
         plan = _int8_plan(params, seed, exported, images, split) if precision == "int8" else None
         made, outcome = build_engine(target, model, out, plan)
         int8 = _judged(outcome, params.int8)
         shutil.copyfile(model / PROBES, out / PROBES)
-        card = write_card(out, _card(exported, engine, target, made))
+        card = write_card(out, card_of(exported, target, made))
         not_run = _answers(out, precision, card, seed)
+    except TooLarge as fault:
+        raise Refused(str(fault), report=BuildReport(engine=engine)) from fault
     except (CannotBuild, MissingPackage, WrongFile) as fault:
         _empty(out)
         way_out = ", or remove it from `engines`" if isinstance(fault, MissingPackage) else ""
@@ -65,7 +71,7 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
 
 def _int8_plan(params: BuildParams, seed: int, card: Card, images: Path, split: Path) -> Int8Plan:
     """Return training images drawn by the seed, each in the order of names: some to calibrate, others to judge."""
-    train = read_manifest(split / "manifest.parquet", split="train")
+    train = read_manifest(split / MANIFEST, split="train")
     if train.height < 2:
         raise CannotBuild("int8 needs two training images at least: one to calibrate on, one to be judged on")
     count = min(params.calibration_images, (train.height + 1) // 2)
@@ -112,22 +118,6 @@ def _auto(params: BuildParams, backend: str) -> str:
     """Return where to resize: TensorRT for RTX has no float32 matrix products for compute capability 7.5."""
     unable = backend == "tensorrt-rtx" and "7.5" in params.compute_capabilities
     return "host" if unable else AUTO.get(backend, "host")
-
-
-def _card(exported: Card, engine: str, target: Target, made: Built) -> Card:
-    """Return the engine's card: the exported model's, with what building changed."""
-    return exported.model_copy(
-        update={
-            "form": engine,
-            "backend": target.backend,
-            "precision": target.precision,
-            "takes": "sized" if target.max_side is None else "any",
-            "max_side": target.max_side,
-            "made_from": exported.artifact,
-            "versions": {**exported.versions, **made.versions},
-            "device": made.device,
-        }
-    )
 
 
 def _answers(out: Path, precision: Precision, card: Card, seed: int) -> str | None:

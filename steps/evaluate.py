@@ -15,9 +15,10 @@ from steps.backends.contract import Deferred, Images, Runner, TooLarge, WrongFil
 from steps.backends.latency import measure_latency
 from steps.backends.runner import open_runner
 from steps.backends.sanity import CONSTANT
+from steps.backends.sides import check_sides
 from steps.cli import merge_into_folder, run_step
 from steps.errors import BadInput, Refused
-from steps.images.dataset import batches_as_they_are, image_root
+from steps.images.dataset import batches_as_they_are, image_root, load_all
 from steps.images.kept import kept_batches
 from steps.images.manifest import read_manifest
 from steps.metrics.recall import recall_per_class, summary, worst_recall
@@ -32,6 +33,7 @@ from steps.reports.scores import Keeper, Scores, write_scores
 
 CHAMPION = "champion"  # the form whose --model is the folder of the release now in production
 BATCH = 64
+TIMED_ON = 32  # images
 LATENCIES = Path(".foldline/latency")
 
 
@@ -54,10 +56,12 @@ def evaluate(form: str, model: Path, images: Path, split: Path, out: Path) -> No
     except Deferred as reason:
         _write(report.model_copy(update={"deferred": str(reason), **identity}), test.clear(), None, out)
         return
-    kept = _scores(run, card, form, test, image_root(images))
+    kept, first_NHWC_u8 = _scores(run, card, form, test, image_root(images))
     figures = {**identity, **_figures(kept, test, card)}
     _write(report.model_copy(update=figures), test, kept.scores, out)
-    _note_latency(form, artifact, card, test, image_root(images))
+    if card.takes == "any":  # all forms are timed on images of one size
+        first_NHWC_u8 = load_all(test.head(TIMED_ON), image_root(images), card.preprocessing)
+    _note_latency(form, artifact, first_NHWC_u8[:TIMED_ON])
 
 
 def _identity(artifact: Path) -> dict[str, object]:
@@ -98,10 +102,12 @@ def _difference(card: Card, images: Path) -> str | None:
     return None
 
 
-def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) -> Keeper:
-    """Return what is kept of the scores of the test images, in the manifest's order, taken batch by batch."""
+def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) -> tuple[Keeper, Images]:
+    """Return what is kept of the test images' scores, and the first batch, all taken in the manifest's order."""
     kept, images = Keeper(card.class_num), 0
+    first_NHWC_u8: Images | None = None
     for images_NHWC_u8 in FEEDS[card.takes](test, root, card):
+        first_NHWC_u8 = images_NHWC_u8 if first_NHWC_u8 is None else first_NHWC_u8
         logits_NK = run(images_NHWC_u8)
         if logits_NK.shape != (len(images_NHWC_u8), card.class_num):
             number = len(images_NHWC_u8)
@@ -110,8 +116,8 @@ def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) 
             )
         kept.add(logits_NK)
         images += len(images_NHWC_u8)
-    assert images == test.height, "every test image is shown once"
-    return kept
+    assert first_NHWC_u8 is not None and images == test.height, "every test image is shown once"
+    return kept, first_NHWC_u8
 
 
 def _sized(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
@@ -123,11 +129,10 @@ def _sized(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
 def _as_they_are(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
     """Yield the images as they were decoded, or raise Refused where the engine is not built for one so large."""
     assert card.max_side is not None, "an engine that takes any size says up to which"
-    larger = test.filter(pl.max_horizontal("width", "height") > card.max_side)
-    if not larger.is_empty():
-        name, width, height = larger.select("name", "width", "height").row(0)
-        what = f"{name}, of {width} x {height} ({larger.height} test images are larger)"
-        raise Refused(str(TooLarge(card.form, what, card.max_side)), FormReport(form=card.form, card=card))
+    try:
+        check_sides(test, card.form, card.max_side)
+    except TooLarge as fault:
+        raise Refused(str(fault), FormReport(form=card.form, card=card)) from fault
     ready = batches_as_they_are(test, root, BATCH)
     return track(ready, f"evaluate {card.form}", total=test.height, unit="batches at most")
 
@@ -164,9 +169,8 @@ def _digest(test: pl.DataFrame) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _note_latency(form: str, artifact: Path, card: Card, test: pl.DataFrame, root: Path) -> None:
-    """Measure on a few test images and leave the times where no stage looks."""
-    some_NHWC_u8 = next(kept_batches(test, root, card.preprocessing, 32))
+def _note_latency(form: str, artifact: Path, some_NHWC_u8: Images) -> None:
+    """Measure on a few images and leave the times where no stage looks."""
     measure_latency(artifact, form, some_NHWC_u8).write(LATENCIES / f"{form}.json")
 
 

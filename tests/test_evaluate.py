@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import steps.images.kept
 from steps.backends.contract import CannotRunHere
 from steps.errors import BadInput, Refused
 from steps.evaluate import evaluate
@@ -57,6 +58,28 @@ def test_every_test_image_has_its_scores_in_the_order_of_the_names(root: Path) -
     found_NK = np.array(scores["scores"].to_list())
     np.testing.assert_allclose(found_NK, wanted_NK, rtol=0, atol=1e-5 * np.abs(wanted_NK).max())
     assert report.images == len(TEST)
+
+
+def test_a_form_holds_the_kept_images_against_their_checksum_once_and_uses_none_that_changed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    own = steps.images.kept._digest
+
+    def noted(entry: Path) -> str:
+        hashed.append(entry)
+        return own(entry)
+
+    monkeypatch.setattr(steps.images.kept, "_digest", noted)
+    _, scores = evaluated(root)
+    assert len(hashed) == 1, "when they were written"
+    assert evaluated(root)[1].equals(scores) and len(hashed) == 2
+    (entry,) = (root / ".foldline/test-images").glob("*.npy")
+    content = bytearray(entry.read_bytes())
+    content[-1000:] = bytes(1000)  # of the last image
+    entry.write_bytes(content)
+    assert evaluated(root)[1].equals(scores)
+    assert len(hashed) == 4, "it was seen to differ, decoded again, and written"
 
 
 def test_the_figures_are_those_of_the_scores(root: Path) -> None:

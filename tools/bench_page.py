@@ -69,14 +69,18 @@ def adopted(report: BenchReport) -> list[str]:
     rows = [row for row in report.rows if row.form in engines]
     if not rows:
         return []
+    devices = {form.form: form.device for form in report.forms}
     said = []
     if single := [row for row in rows if row.batch == 1]:
         fastest = min(single, key=lambda row: row.p50)
-        said.append(f"# one image soonest: {fastest.form}, {fastest.p50:.2f} ms\n{_keys(fastest)}")
+        said.append(f"# one image soonest: {fastest.form}, {fastest.p50:.2f} ms\n{_keys(fastest, devices)}")
     most = max(row.images_per_second for row in rows)
     enough = [row for row in rows if row.images_per_second >= ENOUGH * most]
     chosen = min(enough, key=lambda row: (row.threads, row.batch))
-    said.append(f"# most images: {chosen.form}, {chosen.images_per_second:.0f} images/s\n{_keys(chosen)}")
+    said.append(
+        f"# most images: {chosen.form}, {chosen.images_per_second:.0f} images/s, {chosen.batch} at once\n"
+        f"{_keys(chosen, devices)}"
+    )
     return said
 
 
@@ -121,11 +125,17 @@ def page(report: BenchReport) -> bytes:
     return text.encode()
 
 
-def _keys(row: BenchRow) -> str:
-    """Return the setting as keys of `build`; the largest batch is the default's unless the best is larger."""
+def _keys(row: BenchRow, devices: dict[str, str]) -> str:
+    """Return the setting as keys of `build`: threads of a CPU; of a GPU the batch that an engine is tuned for.
+
+    The largest batch is the default's unless the best is larger.
+    """
     most = max(row.batch, BatchProfile().max)
     said = "# merge into build: in params.yaml, whose other keys stay"
-    return f"{said}\n  threads: {row.threads}\n  batch: {{min: 1, opt: {row.batch}, max: {most}}}"
+    on_gpu = devices[row.form] == "cuda"
+    return f"{said}\n  " + (
+        f"batch: {{min: 1, opt: {row.batch}, max: {most}}}" if on_gpu else f"threads: {row.threads}"
+    )
 
 
 def _row(form: BenchForm, row: BenchRow) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ def _sized(image: Image.Image, card: Card) -> Images:
 def _as_it_is(image: Image.Image, card: Card) -> Images:
     assert card.max_side is not None, "an engine that takes any size says up to which"
     if max(image.size) > card.max_side:
-        raise TooLarge(card.form, f"an image of {image.width} x {image.height}", card.max_side)
+        raise TooLarge(card.form, f"an image of {image.width} x {image.height}", card.max_side, max(image.size))
     return np.asarray(image)
 
 

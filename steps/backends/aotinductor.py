@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from steps.backends.aotinductor_cuda import cuda_home
+from steps.backends.aotinductor_cuda import cuda_home, headers
+from steps.backends.compiler import compiling, find_compiler
 from steps.backends.contract import (
     NO_DRIVER,
     Built,
@@ -27,12 +28,13 @@ from steps.backends.contract import (
     Images,
     Logits,
     Order,
+    OtherVersion,
     Runner,
     WrongFile,
 )
 from steps.backends.onnx_module import exported_program, input_of, read_module
 from steps.backends.table import BACKENDS
-from steps.backends.this_gpu import this_gpu
+from steps.backends.this_gpu import gpu_and_driver, this_gpu
 from steps.reports.card import Card, Device
 
 MODEL = "model.pt2"
@@ -96,6 +98,12 @@ def build(order: Order) -> Built:
     return Built(Device(kind="cpu", runtime=runtime, instructions=instructions), version)
 
 
+def surroundings(backend: str) -> dict[str, str]:
+    """Return what the engine's bytes depend on besides its order and the packages: compiler, libc, CPU or GPU."""
+    on_gpu = BACKENDS[backend].device == "cuda"
+    return compiling() | (gpu_and_driver() | headers() if on_gpu else {})
+
+
 def _compile(program: Any, order: Order) -> None:
     """Compile in a cache of its own: what an earlier build left lying shall not decide what this one does."""
     from torch._inductor.utils import fresh_cache
@@ -126,12 +134,9 @@ def _settings(backend: str) -> dict[str, Any]:
 
 
 def _check_compiler(backend: str) -> None:
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
     try:
-        get_cpp_compiler()
-    except (InvalidCxxCompiler, OSError) as fault:
+        find_compiler()
+    except OSError as fault:
         named = f" (CXX is {os.environ['CXX']})" if "CXX" in os.environ else ""
         raise CannotBuild(
             f"{backend} compiles C++, and there is no compiler that works here{named}; install g++ 11 or newer."
@@ -152,7 +157,7 @@ def _metadata(file: Path) -> dict[str, str]:
 def _check_version(card: Card) -> None:
     built = card.versions.get("torch")
     if built != torch.__version__:
-        raise CannotRunHere(
+        raise OtherVersion(
             f"{card.form} was compiled by torch {built}, and {torch.__version__} is installed here; an engine "
             f"belongs to one version: build it again, or install {built}."
         )

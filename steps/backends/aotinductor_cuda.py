@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from steps.backends.contract import CannotBuild
+from steps.reports.artifact import sha256
 
 # A header, and the package that brings it where there is no toolkit.
 NEEDED = {
@@ -28,8 +29,7 @@ def cuda_home(backend: str) -> Iterator[None]:
 
     A toolkit is taken as it is: what CUDA_HOME names, or /usr/local/cuda.
     """
-    toolkit = Path(os.environ.get("CUDA_HOME", TOOLKIT)) / "include"
-    folders = [toolkit] if (toolkit / "cuda.h").is_file() else include_folders()
+    folders = _folders()
     missing = [name for name in NEEDED if not any((folder / name).is_file() for folder in folders)]
     if missing:
         wanted = ", ".join(f"{name} (package {NEEDED[name]})" for name in missing)
@@ -39,6 +39,19 @@ def cuda_home(backend: str) -> Iterator[None]:
         )
     with tempfile.TemporaryDirectory() as home, _environment(Path(home), folders):
         yield
+
+
+def headers() -> dict[str, str]:
+    """Return the checksums of the headers that compiled code is made with, by their names."""
+    places = [(name, folder / name) for name in ("cuda.h", *NEEDED) for folder in reversed(_folders())]
+    return {
+        name: sha256(file) for name, file in places if file.is_file()
+    }  # the first folder's comes last, and stays
+
+
+def _folders() -> list[Path]:
+    toolkit = Path(os.environ.get("CUDA_HOME", TOOLKIT)) / "include"
+    return [toolkit] if (toolkit / "cuda.h").is_file() else include_folders()
 
 
 def include_folders() -> list[Path]:

@@ -1,8 +1,10 @@
 """Engines that take minutes to build, kept by what they are made from: the same inputs are not built twice.
 
 A cache, so it lies in .foldline/ and no stage names it: without it the engine is built, and judged, all the same.
-An entry is written whole or not at all, held against its checksums when it is read, and dropped when others need
-its place. Whoever can write there can write into the workspace, too: it is trusted as much, and no more.
+An entry is written whole or not at all, held against its checksums and opened when it is taken, and dropped when
+it is damaged, does not open, or others need its place. Whoever can write there can write into the workspace, too:
+it is trusted as much, and no more. The other backends write their engine in a moment: ONNX Runtime and OpenVINO
+make a graph the machine's own whenever they open it, so theirs is no machine's.
 """
 
 import hashlib
@@ -13,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import ConfigDict
 
 from steps.backends.contract import Built, Order
-from steps.backends.this_gpu import this_gpu
 from steps.errors import BadInput
 from steps.progress import say
 from steps.reports.artifact import file_checksums, sha256
@@ -25,16 +27,19 @@ from steps.reports.base import JsonFile
 from steps.reports.card import Device
 
 FOLDER = Path(".foldline/builds")
-CACHED = {
-    "aotinductor",
-    "aotinductor-cuda",
-    "tensorrt",
-    "tensorrt-rtx",
-}  # the others write their engine in a moment
-AHEAD_OF_TIME = {"tensorrt-rtx"}  # built for the devices that params.yaml names, whatever this machine has
-PACKAGES = ("onnx", "tensorrt", "tensorrt-rtx", "torch", "triton")
+PACKAGES = ("onnx", "sympy", "tensorrt", "tensorrt-rtx", "torch", "triton")
 MOST_BYTES = 8 * 10**9
 NOTE = "built.json"
+
+
+class Builder(Protocol):
+    """The module of a backend whose engines are kept: it has a function more than the others."""
+
+    def build(self, order: Order) -> Built:
+        """Write the engine's files into `order.out`, or raise CannotBuild."""
+
+    def surroundings(self, backend: str) -> dict[str, str]:
+        """Return what an engine's bytes, and opening it, depend on besides its order, packages and this code."""
 
 
 class Note(JsonFile):
@@ -49,46 +54,64 @@ class Note(JsonFile):
     files: dict[str, str]
 
 
-def build_or_take(order: Order, build: Callable[[Order], Built]) -> Built:
-    """Fill `order.out` from the cache, and say so, or build and keep what was built."""
-    entry = FOLDER / key_of(order)
-    note = _take(entry, order.out)
-    if note is not None:
+def build_or_take(order: Order, module: Builder, open_it: Callable[[Built], None]) -> Built:
+    """Fill `order.out` from the cache, and say so, or build and keep what was built.
+
+    `open_it` raises where what was taken cannot be opened or answers wrongly: that is dropped and built anew.
+    """
+    entry = FOLDER / key_of(order, module)
+    taken = _taken(entry, order.out, open_it)
+    if taken is not None:
         say(
-            f"build: the {order.backend} engine is taken from the build cache ({entry}): same graph, params and "
-            "packages"
+            f"build: the {order.backend} engine is taken from the build cache ({entry}): same graph, params, "
+            "packages and machine"
         )
-        return Built(note.device, note.versions, note.log, note.device_memory_bytes)
-    built = build(order)
+        return taken
+    built = module.build(order)
     _keep(entry, order.out, built)
     return built
 
 
-def key_of(order: Order) -> str:
-    """Return a sha256 over all that decides what is built: graph, order, packages, this room's code, device."""
+def key_of(order: Order, module: Builder) -> str:
+    """Return a sha256 over all that decides what is built: graph, order, packages, code, surroundings."""
     said = asdict(order) | {"graph": sha256(order.graph), "out": None}
-    said |= {"packages": _packages(), "code": _code(), "device": _device(order.backend)}
+    said |= {"packages": _packages(), "code": _code(), "surroundings": module.surroundings(order.backend)}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _take(entry: Path, out: Path) -> Note | None:
-    """Copy the entry's files and return its note; an entry that is not what it was is dropped."""
-    if not (entry / NOTE).is_file():
+def _taken(entry: Path, out: Path, open_it: Callable[[Built], None]) -> Built | None:
+    """Return what was built once, its files in `out`; an entry that cannot be used is dropped, with its reason."""
+    if not entry.exists():
         return None
     try:
-        note = Note.read(entry / NOTE)
-        for name in note.files:
-            shutil.copyfile(entry / name, out / name)
-        if {name: sha256(out / name) for name in note.files} == note.files:
-            os.utime(entry)
-            return note
-    except (OSError, BadInput):
-        pass
-    say(f"build: {entry} is damaged and was removed; the engine is built again")
-    shutil.rmtree(entry, ignore_errors=True)
+        built = _copied(entry, out)
+        open_it(built)
+        os.utime(entry)
+        return built
+    except Exception as fault:  # whatever a runtime raises: an engine can be built, an entry is only in its way
+        reason = " ".join(str(fault).split())
+        say(f"build: {entry} cannot be used and was removed ({reason}); the engine is built again")
+    _remove(entry)
     for file in out.iterdir():
         file.unlink()
     return None
+
+
+def _copied(entry: Path, out: Path) -> Built:
+    """Copy the entry's files, or raise BadInput or OSError: it is not what it was."""
+    note = Note.read(entry / NOTE)
+    for name in note.files:
+        shutil.copyfile(entry / name, out / name)
+        if sha256(out / name) != note.files[name]:
+            raise BadInput(f"{name} is not what was written")
+    return Built(note.device, note.versions, note.log, note.device_memory_bytes)
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def _keep(entry: Path, out: Path, built: Built) -> None:
@@ -142,11 +165,3 @@ def _code() -> str:
     """Return a checksum of this room's sources: another way to build is another engine."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()
-
-
-def _device(backend: str) -> object:
-    if backend in AHEAD_OF_TIME:
-        return None
-    import torch
-
-    return [this_gpu(), {name: value for name, value in torch.cpu.get_capabilities().items() if value is True}]

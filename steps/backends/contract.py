@@ -32,6 +32,10 @@ class CannotRunHere(Deferred):
     """This machine lacks what the engine needs; another one may have it, so the form is deferred."""
 
 
+class OtherVersion(CannotRunHere):
+    """The engine belongs to another version of its runtime than the one that is installed here."""
+
+
 class CannotBuild(StepError):
     """The builder said no: the sentence holds its reason."""
 
@@ -44,13 +48,24 @@ class WrongFile(BadInput):
     """The artifact is not what its card says, or not what its backend reads."""
 
 
-class TooLarge(BadInput):
-    """An image with a side beyond what an engine that resizes it was built for."""
+class WrongImages(BadInput):
+    """A runner was given no images_NHWC_u8, or none of the network's size, where it does not resize them."""
 
-    def __init__(self, form: str, what: str, max_side: int) -> None:
+    def __init__(self, form: str, size: int | str, shape: tuple[int, ...], dtype: str) -> None:
+        given = " x ".join(map(str, shape)) or "no shape"
         super().__init__(
-            f"{form} takes images of up to {max_side} pixels a side, and was given {what}; build it with a larger "
-            "build.max_side, or with build.preprocess: host."
+            f"{form} takes one or more RGB images as uint8 of the shape N x {size} x {size} x 3, and was given "
+            f"{dtype} of {given}."
+        )
+
+
+class TooLarge(BadInput):
+    """An image whose longest side, `side`, is beyond what an engine that resizes it is built for."""
+
+    def __init__(self, form: str, what: str, max_side: int, side: int) -> None:
+        super().__init__(
+            f"{form} takes images of up to {max_side} pixels a side, and was given {what}; raise build.max_side "
+            f"to {side}, or build it with build.preprocess: host."
         )
 
 

@@ -3,11 +3,23 @@
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from steps.backends.build_cache import CACHED, build_or_take
-from steps.backends.contract import BatchRange, Built, CannotBuild, Images, Order, Runner
+from steps.backends.artifact import read_probes
+from steps.backends.build_cache import Builder, build_or_take
+from steps.backends.contract import (
+    BackendModule,
+    BatchRange,
+    Built,
+    CannotBuild,
+    CannotRunHere,
+    Images,
+    Order,
+    OtherVersion,
+    Runner,
+)
 from steps.backends.facts import facts_of
 from steps.backends.half_range import check_half_range
 from steps.backends.int8 import Int8Outcome, Int8Plan
@@ -17,9 +29,10 @@ from steps.backends.runner import backend_module
 from steps.backends.sanity import fault_of
 from steps.backends.table import Precision
 from steps.reports.artifact import FACTS, read_verified_card
-from steps.reports.card import Device
+from steps.reports.card import Card
 
 EXPORTED = "model.onnx"
+AHEAD_OF_TIME = {"tensorrt-rtx"}  # built for the devices that params.yaml names, whatever this machine has
 
 
 @dataclass(frozen=True)
@@ -52,16 +65,45 @@ def build_engine(
             prepend_preprocessing(graph, card.preprocessing, target.max_side)
         capabilities = target.compute_capabilities
         order = Order(target.backend, graph, out, card.class_names, target.batch, capabilities, target.max_side)
-        built = build_or_take(order, module.build) if target.backend in CACHED else module.build(order)
-        built = replace(built, device=_for_serving(built.device, target))
+        built = _built(module, order, target, model)
+        if built.device.kind == "cpu":
+            built = replace(built, device=built.device.model_copy(update={"threads": target.threads}))
         facts_of(order, target.precision, built).write(out / FACTS)
         return built, outcome
 
 
-def _for_serving(device: Device, target: Target) -> Device:
-    """Return what the card says of the machine, with the settings under which the engine is to run there."""
-    threads = target.threads if device.kind == "cpu" else None
-    return device.model_copy(update={"threads": threads, "best_batch": target.batch.best})
+def _built(module: BackendModule, order: Order, target: Target, model: Path) -> Built:
+    """Return what was built: now, or earlier where engines are kept and the one that was still answers."""
+    if not hasattr(module, "surroundings"):
+        return module.build(order)
+
+    def open_it(built: Built) -> None:
+        card = card_of(read_verified_card(model), target, built)
+        try:
+            run = module.open_engine(order.out, card, target.threads)
+        except CannotRunHere as reason:
+            if target.backend in AHEAD_OF_TIME and not isinstance(reason, OtherVersion):
+                return  # it is for another machine, and nothing can be said against it here
+            raise
+        check_answers(run, target.precision, read_probes(model))
+
+    return build_or_take(order, cast(Builder, module), open_it)
+
+
+def card_of(exported: Card, target: Target, built: Built) -> Card:
+    """Return the engine's card, without its files: the exported model's, with what building changed."""
+    return exported.model_copy(
+        update={
+            "form": f"{target.backend}-{target.precision}",
+            "backend": target.backend,
+            "precision": target.precision,
+            "takes": "sized" if target.max_side is None else "any",
+            "max_side": target.max_side,
+            "made_from": exported.artifact,
+            "versions": {**exported.versions, **built.versions},
+            "device": built.device,
+        }
+    )
 
 
 def check_answers(run: Runner, precision: Precision, *probes_NHWC_u8: Images) -> None:

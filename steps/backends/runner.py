@@ -4,7 +4,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from steps.backends.contract import BackendModule, Images, Logits, MissingPackage, Runner, TooLarge, WrongFile
+import numpy as np
+
+from steps.backends.contract import (
+    BackendModule,
+    Images,
+    Logits,
+    MissingPackage,
+    Runner,
+    TooLarge,
+    WrongFile,
+    WrongImages,
+)
 from steps.backends.table import BACKENDS
 from steps.errors import did_you_mean
 from steps.reports.artifact import read_verified_card
@@ -30,19 +41,31 @@ def open_runner(folder: Path, threads: int | None = None) -> tuple[Runner, Card]
             f"{did_you_mean(card.backend, BACKENDS)}"
         )
     run = backend_module(card.backend).open_engine(folder, card, threads or card.device.threads)
-    return (run if card.max_side is None else _within(run, card.form, card.max_side)), card
+    return _checked(run, card), card
 
 
-def _within(run: Runner, form: str, max_side: int) -> Runner:
-    """Return the runner of an engine that takes any size up to `max_side`; it raises TooLarge above."""
+def _checked(run: Runner, card: Card) -> Runner:
+    """Return the runner of images that are what the card says; it raises WrongImages for others, or TooLarge.
+
+    Left to themselves, one runtime reads floats as bytes, and compiled code reads on where an image ends.
+    """
 
     def checked(images_NHWC_u8: Images) -> Logits:
-        height, width = images_NHWC_u8.shape[1:3]
-        if max(height, width) > max_side:
-            raise TooLarge(form, f"an image of {width} x {height}", max_side)
+        _check_images(images_NHWC_u8, card)
         return run(images_NHWC_u8)
 
     return checked
+
+
+def _check_images(images_NHWC_u8: Images, card: Card) -> None:
+    size = card.preprocessing.size
+    shape, dtype = np.shape(images_NHWC_u8), getattr(images_NHWC_u8, "dtype", type(images_NHWC_u8).__name__)
+    fits = dtype == np.uint8 and len(shape) == 4 and min(shape) > 0 and shape[3] == 3
+    if not fits or (card.takes == "sized" and shape[1:3] != (size, size)):
+        raise WrongImages(card.form, size if card.takes == "sized" else "any", shape, str(dtype))
+    height, width = shape[1:3]
+    if card.max_side is not None and max(height, width) > card.max_side:
+        raise TooLarge(card.form, f"an image of {width} x {height}", card.max_side, max(height, width))
 
 
 def backend_module(name: str) -> BackendModule:

@@ -20,11 +20,12 @@ from steps.backends.contract import (
     Images,
     Logits,
     Order,
+    OtherVersion,
     Runner,
     WrongFile,
 )
 from steps.backends.table import BACKENDS
-from steps.backends.this_gpu import this_gpu
+from steps.backends.this_gpu import gpu_and_driver, this_gpu
 from steps.reports.card import Card, Device
 
 MODEL = "model.engine"
@@ -37,7 +38,7 @@ Module = Any  # neither package has type stubs, and a machine has one, both or n
 def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:  # noqa: ARG001 - a GPU has no threads to count
     """Return the engine's runner on the first GPU, or raise CannotRunHere: no driver, other device or version."""
     trt = import_module(BACKENDS[card.backend].package)
-    content = (folder / MODEL).read_bytes()
+    content = _content(folder / MODEL)
     _check_version(trt, folder / MODEL, content, card)
     _check_device(card)
     logger = collecting_logger(trt)
@@ -62,10 +63,12 @@ def build(order: Order) -> Built:
         faults = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
         raise CannotBuild(f"{order.backend} cannot read the graph: {' '.join(faults.split())}")
     config = builder.create_builder_config()
-    capabilities = order.compute_capabilities if ahead_of_time else (this_gpu(),)
+    capabilities = tuple(dict.fromkeys(order.compute_capabilities)) if ahead_of_time else (this_gpu(),)
     if ahead_of_time:
         _target(trt, config, capabilities, order.backend)
     _add_profile(builder, network, config, order, logger)
+    if logger.errors:  # a setter that logged has set nothing, and the builder would go on without
+        raise CannotBuild(f"{order.backend} does not take the settings: {logger.said()}")
     engine = builder.build_serialized_network(network, config)
     if engine is None:
         raise CannotBuild(f"{order.backend} cannot build the engine: {logger.said()}")
@@ -76,6 +79,16 @@ def build(order: Order) -> Built:
         kind="cuda", compute_capabilities=capabilities, runtime=f"{order.backend} {trt.__version__}", batch=batch
     )
     return Built(device, version, tuple(logger.warnings), _device_memory(trt, logger, bytes(engine), capabilities))
+
+
+def surroundings(backend: str) -> dict[str, str]:
+    """Return what the engine's bytes and facts depend on besides its order: the version; the GPU and its driver.
+
+    Ahead of time the GPU decides no more than whether the engine's scratch memory can be asked for.
+    """
+    trt = import_module(BACKENDS[backend].package)
+    here = {"gpu": this_gpu()} if hasattr(trt, "ComputeCapability") else gpu_and_driver()
+    return {backend: str(trt.__version__), **here}
 
 
 def collecting_logger(trt: Module) -> Any:
@@ -153,16 +166,23 @@ def _device_memory(trt: Module, logger: Any, content: bytes, capabilities: tuple
     return None if engine is None else int(engine.device_memory_size_v2)
 
 
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as fault:  # a card that does not list it
+        raise WrongFile(f"{file} cannot be read: {fault.strerror}.") from fault
+
+
 def _check_version(trt: Module, file: Path, content: bytes, card: Card) -> None:
-    """Raise WrongFile for what is no engine, CannotRunHere for one of another version."""
+    """Raise WrongFile for what is no engine, OtherVersion for one of another version."""
     if card.backend == "tensorrt-rtx":
         if content[:4] != RTX_MAGIC:
             raise WrongFile(f"{file} is no engine of TensorRT for RTX: it begins with {content[:4]!r}.")
         version = ".".join(str(part) for part in content[RTX_VERSION])
     else:
-        version = card.versions[card.backend]
+        version = card.versions.get(card.backend, "a version that its card does not tell")
     if version != trt.__version__:
-        raise CannotRunHere(
+        raise OtherVersion(
             f"{file} was built by {card.backend} {version}, and {trt.__version__} is installed here; "
             f"an engine belongs to one version: build it again, or install {version}."
         )

@@ -8,16 +8,22 @@ Computed in float64, found by data flow in the graph; what cannot be folded is l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import GraphProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, numpy_helper
+
+from steps.models.onnx_nodes import (
+    Reals,
+    attribute_of,
+    border_follows,
+    constant_of,
+    drop_unread,
+    pads,
+    readers_of,
+)
 
 CHAIN = ("Cast", "Sub", "Div", "Transpose")  # from images_NHWC_u8 to normalised images_NCHW
-FOLLOWING = ("reflect", "edge", "wrap")  # paddings whose border is made of pixels
-Reals = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -66,13 +72,13 @@ def _normalisation(graph: GraphProto) -> _Normalisation | None:
     casts = [node for node in graph.node if node.op_type == "Cast" and source.name in node.input]
     nodes = casts if len(casts) == 1 else []
     for kind in CHAIN[1:]:
-        readers = _readers(graph, nodes[-1].output[0]) if nodes else []
+        readers = readers_of(graph, nodes[-1].output[0]) if nodes else []
         if len(readers) != 1 or readers[0].op_type != kind or readers[0].input[0] != nodes[-1].output[0]:
             return None
         nodes.append(readers[0])
     cast, sub, div, transpose = nodes
-    offset_C, scale_C = _constant(graph, sub.input[1]), _constant(graph, div.input[1])
-    if offset_C is None or scale_C is None or _attribute(transpose, "perm") != [0, 3, 1, 2]:
+    offset_C, scale_C = constant_of(graph, sub.input[1]), constant_of(graph, div.input[1])
+    if offset_C is None or scale_C is None or attribute_of(transpose, "perm") != [0, 3, 1, 2]:
         return None
     return _Normalisation(cast, sub, div, transpose, offset_C.reshape(-1), scale_C.reshape(-1))
 
@@ -81,49 +87,44 @@ def _first_convolutions(graph: GraphProto, found: _Normalisation) -> list[_First
     """Return the convolutions of normalised pixels, straight or behind a padding; none where others see them."""
     normal = found.transpose.output[0]
     firsts: list[_First] = []
-    for node in _readers(graph, normal):
+    for node in readers_of(graph, normal):
         border = _border(graph, node) if node.op_type == "Pad" else "none"
-        convolutions = _readers(graph, node.output[0]) if node.op_type == "Pad" else [node]
+        convolutions = readers_of(graph, node.output[0]) if node.op_type == "Pad" else [node]
         if border == "other" or not all(_folds(graph, conv, node, len(found.scale_C)) for conv in convolutions):
             return []
-        firsts += [_First(conv, border != "zeros" and not _pads(conv)) for conv in convolutions]
+        firsts += [_First(conv, border != "zeros" and not pads(conv)) for conv in convolutions]
     return firsts if normal not in {result.name for result in graph.output} else []
 
 
 def _folds(graph: GraphProto, conv: NodeProto, reader: NodeProto, channels: int) -> bool:
     """Whether it is a convolution of the pixels, over their channels, whose weights are known."""
-    weight = _constant(graph, conv.input[1]) if conv.op_type == "Conv" else None
-    bias_known = len(conv.input) < 3 or _constant(graph, conv.input[2]) is not None
+    weight = constant_of(graph, conv.input[1]) if conv.op_type == "Conv" else None
+    bias_known = len(conv.input) < 3 or constant_of(graph, conv.input[2]) is not None
     reads_pixels = conv is reader or conv.input[0] == reader.output[0]
-    right = weight is not None and weight.shape[1] * (_attribute(conv, "group") or 1) == channels
+    right = weight is not None and weight.shape[1] * (attribute_of(conv, "group") or 1) == channels
     return right and bias_known and reads_pixels
 
 
 def _border(graph: GraphProto, pad: NodeProto) -> str:
     """Return what a padding puts around the pixels: `zeros`, copies of pixels (`follows`), or `other`."""
-    if (_attribute(pad, "mode") or b"constant").decode() in FOLLOWING:
+    if border_follows(pad):
         return "follows"
-    value = _constant(graph, pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(1)
+    value = constant_of(graph, pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(1)
     return "other" if value is None or value.any() else "zeros"
-
-
-def _pads(conv: NodeProto) -> bool:
-    automatic = (_attribute(conv, "auto_pad") or b"NOTSET") not in (b"NOTSET", b"VALID")
-    return automatic or any(_attribute(conv, "pads") or [])
 
 
 def _fold(graph: GraphProto, conv: NodeProto, scale_C: Reals, offset_C: Reals) -> None:
     """Let the convolution take x where it took (x - offset) / scale."""
-    weight_OIKK = _constant(graph, conv.input[1])
+    weight_OIKK = constant_of(graph, conv.input[1])
     assert weight_OIKK is not None
     outputs, inputs = weight_OIKK.shape[:2]
-    group_of_O = np.arange(outputs) // (outputs // (_attribute(conv, "group") or 1))
+    group_of_O = np.arange(outputs) // (outputs // (attribute_of(conv, "group") or 1))
     channel_OI = group_of_O[:, None] * inputs + np.arange(inputs)
     scaled_OIKK = weight_OIKK / scale_C[channel_OI][:, :, None, None]
     name = conv.input[1]
     conv.input[1] = _add(graph, f"{name}.of_pixels", scaled_OIKK)
     if offset_C.any():
-        bias_O = _constant(graph, conv.input[2]) if len(conv.input) > 2 else np.zeros(outputs)
+        bias_O = constant_of(graph, conv.input[2]) if len(conv.input) > 2 else np.zeros(outputs)
         assert bias_O is not None
         shifted_O = bias_O - (scaled_OIKK.sum((2, 3)) * offset_C[channel_OI]).sum(1)
         del conv.input[2:]
@@ -142,26 +143,4 @@ def _remove(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
     """Take the nodes out, and the constants and shapes that nothing names any more."""
     for node in nodes:
         graph.node.remove(node)
-    read = {name for node in graph.node for name in node.input} | {result.name for result in graph.output}
-    written = {name for node in graph.node for name in node.output}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
-        graph.initializer.remove(tensor)
-    for shape in [shape for shape in graph.value_info if shape.name not in written]:
-        graph.value_info.remove(shape)
-
-
-def _readers(graph: GraphProto, tensor: str) -> list[NodeProto]:
-    return [node for node in graph.node if tensor in node.input]
-
-
-def _constant(graph: GraphProto, name: str) -> Reals | None:
-    """Return the values of a stored tensor in float64, or None for one that is computed."""
-    for tensor in graph.initializer:
-        if tensor.name == name:
-            values: Reals = numpy_helper.to_array(tensor).astype(np.float64)
-            return values
-    return None
-
-
-def _attribute(node: NodeProto, name: str) -> Any:
-    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), None)
+    drop_unread(graph)

@@ -37,9 +37,10 @@ class BuildParams(Section):
     """`compute_capabilities` are those that a TensorRT for RTX engine is built for, ahead of time.
 
     `preprocess: graph` puts resize and crop into the engine, which then takes images of up to `max_side` pixels a
-    side; `host` leaves them to whoever calls it; `auto` is `graph` on a GPU and `host` on the CPU.
+    side, and is refused where a test image has more; `host` leaves them to whoever calls it; `auto` is `graph` on
+    a GPU and `host` on the CPU.
 
-    `threads` and `batch.opt` stand in the card of each engine, and whoever runs it takes them from there.
+    `threads` stands in the card of each engine of the CPU, and whoever runs it takes it from there.
     """
 
     threads: Annotated[int, Field(ge=1)] | None = None

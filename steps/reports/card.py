@@ -44,7 +44,6 @@ class Device(JsonFile):
     runtime: str = ""
     batch: tuple[int, int, int] | None = None  # least, best and most images at once; null: any number
     threads: int | None = None  # of the CPU, that it is to run on; null: as many as the runtime likes
-    best_batch: int | None = None  # how many images at once serve it best
 
 
 class Card(JsonFile):

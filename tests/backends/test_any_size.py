@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from steps.backends.contract import Images, TooLarge
+from steps.backends.contract import Images, TooLarge, WrongImages
 from steps.backends.runner import open_runner
 from steps.backends.table import BACKENDS, ENGINES, parse_engine
 from steps.build import AUTO, build
@@ -18,6 +18,7 @@ from steps.evaluate import evaluate
 from steps.images.manifest import read_manifest, write_manifest
 from steps.images.preprocess import preprocess
 from steps.params.build import BatchProfile, BuildParams
+from steps.reports.build import BuildReport
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
 from tests.backends.test_preprocess_graph import noise, photograph
@@ -108,8 +109,28 @@ def test_resize_and_crop_are_float32_whatever_the_precision(root: Path, precisio
 def test_an_image_beyond_the_largest_side_is_refused_with_both_ways_out(root: Path, engine: str) -> None:
     run, _ = open_runner(root / f"graph-{engine}")
     run(noise(MAX_SIDE, 20))
-    with pytest.raises(TooLarge, match=r"up to 128 pixels a side, .* 129 x 20; .*build.max_side, or .*: host"):
+    with pytest.raises(
+        TooLarge, match=r"up to 128 pixels a side, .* 129 x 20; raise build.max_side to 129, or .*: host"
+    ):
         run(noise(MAX_SIDE + 1, 20))
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+@pytest.mark.parametrize("shape", [(0, 8, 8, 3), (1, 0, 8, 3), (1, 8, 0, 3), (1, 8, 8, 4), (8, 8, 3)])
+def test_what_is_no_image_of_any_size_is_refused(root: Path, engine: str, shape: tuple[int, ...]) -> None:
+    run, _ = open_runner(root / f"graph-{engine}")
+    with pytest.raises(WrongImages, match=r"of the shape N x any x any x 3, and was given uint8 of"):
+        run(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("engine", ON_CPU)
+@pytest.mark.parametrize("shape", [(1, 1), (1, MAX_SIDE), (MAX_SIDE, 1)])
+def test_an_image_of_one_pixel_or_one_line_has_scores(root: Path, engine: str, shape: tuple[int, int]) -> None:
+    anywhere, at_its_size = (open_runner(root / f"{kind}-{engine}")[0] for kind in ("graph", "host"))
+    image_NHWC_u8 = noise(*shape)
+    wanted_NK = at_its_size(sized(image_NHWC_u8))
+    tolerance = A_LEVEL[engine.rpartition("-")[2]] * np.abs(wanted_NK).max()
+    assert np.abs(anywhere(image_NHWC_u8) - wanted_NK).max() <= tolerance
 
 
 def test_openvino_builds_none_in_bfloat16_which_would_take_the_resize_along(root: Path, tmp_path: Path) -> None:
@@ -209,12 +230,39 @@ def test_evaluate_feeds_it_the_images_as_they_are_in_their_order(other_root: Pat
     assert np.abs(found_NK - wanted_NK[::-1]).max() > 5e-2 * np.abs(wanted_NK).max(), "another order would be seen"
 
 
+def of_sides(root: Path, sides: dict[str, tuple[int, int]]) -> None:
+    """Write into the split's manifest that these images have these sides, and the others the largest allowed."""
+    path = root / "split/manifest.parquet"
+    found = [sides.get(name, (7, MAX_SIDE)) for name in read_manifest(path)["name"]]
+    columns = {
+        name: pl.Series([each[place] for each in found], dtype=pl.Int32)
+        for place, name in enumerate(("width", "height"))
+    }
+    write_manifest(read_manifest(path).with_columns(**columns), path)
+
+
+def test_build_refuses_what_evaluate_would_with_the_side_that_would_do(other_root: Path) -> None:
+    """Before anything is built: an engine of minutes would be refused hours later."""
+    of_sides(other_root, {"004.png": (MAX_SIDE + 1, 7), "009.png": (3, 300), "000.png": (9000, 9000)})
+    out = other_root / "graph-onnxruntime-fp32"
+    said = (
+        r"^onnxruntime-fp32 takes images of up to 128 pixels a side, and was given 009\.png, of 3 x 300 "
+        r"\(the largest; 2 of 8 test images are too large\); raise build\.max_side to 300, or build it with "
+        r"build\.preprocess: host\.$"
+    )
+    with pytest.raises(Refused, match=said) as refusal:
+        built(other_root, "onnxruntime-fp32", GRAPH, out)
+    assert isinstance(refusal.value.report, BuildReport) and not list(out.iterdir())
+    out.rmdir()
+    built(other_root, "onnxruntime-fp32", GRAPH.model_copy(update={"max_side": 300}), out)
+    assert evaluated(other_root, "graph-onnxruntime-fp32", other_root / "out").height == 8
+    built(other_root, "onnxruntime-fp32", ANY_CLASS, other_root / "host")  # a side is no matter to it
+
+
 def test_evaluate_names_the_image_that_is_too_large_before_it_runs(other_root: Path) -> None:
     built(other_root, "onnxruntime-fp32", GRAPH, other_root / "graph-onnxruntime-fp32")
-    path = other_root / "split/manifest.parquet"
-    manifest = read_manifest(path)
-    larger = pl.when(pl.col("name") == "009.png").then(MAX_SIDE + 1).otherwise(MAX_SIDE)
-    manifest.with_columns(width=larger.cast(pl.Int32), height=pl.lit(7, pl.Int32)).write_parquet(path)
-    with pytest.raises(Refused, match=r"given 009\.png, of 129 x 7 \(1 test images are larger\)") as refusal:
+    of_sides(other_root, {"009.png": (MAX_SIDE + 1, 7)})
+    said = r"given 009\.png, of 129 x 7 \(the largest; 1 of 8 test images are too large\)"
+    with pytest.raises(Refused, match=said) as refusal:
         evaluated(other_root, "graph-onnxruntime-fp32", other_root / "out")
     assert isinstance(refusal.value.report, FormReport) and refusal.value.report.form == "onnxruntime-fp32"

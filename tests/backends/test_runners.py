@@ -7,13 +7,13 @@ import numpy as np
 import openvino
 import pytest
 
-from steps.backends.contract import CannotRunHere, MissingPackage, WrongFile
+from steps.backends.contract import CannotRunHere, MissingPackage, WrongFile, WrongImages
 from steps.backends.latency import BATCHES, measure_latency
 from steps.backends.runner import backend_module, open_runner
 from steps.backends.table import BACKENDS, ENGINES, parse_engine
 from steps.build import build
 from steps.errors import BadInput
-from steps.params.build import BatchProfile, BuildParams
+from steps.params.build import BuildParams
 from steps.reports.artifact import FACTS
 from steps.reports.build import EngineFacts
 from steps.reports.card import Card
@@ -83,6 +83,35 @@ def test_the_row_of_an_image_does_not_depend_on_its_place_in_the_batch(built: Pa
     assert np.ptp(forward_NK, axis=0).max() > 100 * TOLERANCE["fp32"], (
         "the images must differ for this to say much"
     )
+
+
+IMAGES = probe_images(2)
+NO_IMAGES = {
+    "none at all": IMAGES[:0],
+    "floats": IMAGES.astype(np.float32),
+    "floats from 0 to 1": IMAGES / 255,
+    "grey": IMAGES[..., :1],
+    "with alpha": IMAGES[..., [0, 1, 2, 2]],
+    "channels first": IMAGES.transpose(0, 3, 1, 2),
+    "no batch": IMAGES[0],
+    "a pixel too wide": np.pad(IMAGES, ((0, 0), (0, 0), (0, 1), (0, 0))),
+    "a pixel": IMAGES[:, :1, :1],
+    "a list": IMAGES.tolist(),
+}
+
+
+@pytest.mark.parametrize("engine", EACH)
+def test_what_are_no_images_of_the_card_is_refused_in_one_sentence_by_every_engine(
+    built: Path, engine: str
+) -> None:
+    """Compiled code read on where an image of one pixel ended; OpenVINO took floats from 0 to 1 for bytes."""
+    run, _ = open_runner(built_in(built, engine))
+    for named, images in NO_IMAGES.items():
+        with pytest.raises(WrongImages) as said:
+            run(images)
+        assert f"{engine} takes one or more RGB images as uint8 of the shape N x 16 x 16 x 3" in str(said.value), (
+            named
+        )
 
 
 @pytest.mark.parametrize("engine", EACH)
@@ -199,13 +228,12 @@ def test_what_an_engine_takes_and_gives_is_read_without_opening_it(built: Path, 
     assert (result.dtype, result.shape[1:]) == ("float32", (len(NAMES),)) and isinstance(result.shape[0], str)
 
 
-def test_the_settings_of_params_stand_in_the_card_and_are_those_it_runs_with(
+def test_the_threads_of_params_stand_in_the_card_and_are_those_it_runs_with(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = BuildParams(threads=1, batch=BatchProfile(opt=16))
+    params = BuildParams(threads=1)
     build(params, 0, "onnxruntime-fp32", built / "model", built / "ingest", built / "split", tmp_path)
-    card = Card.read(tmp_path / "card.json")
-    assert (card.device.threads, card.device.best_batch) == (1, 16)
+    assert Card.read(tmp_path / "card.json").device.threads == 1
     asked: list[int | None] = []
     monkeypatch.setattr("steps.backends.onnxruntime.open_engine", lambda *given: asked.append(given[-1]))
     open_runner(tmp_path)

@@ -1,19 +1,24 @@
 """TensorRT: built for real where it can be, run where there is a GPU, and plain about what is missing."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from steps.backends import build_cache
+from steps.backends.build_cache import NOTE, Note
 from steps.backends.contract import CannotRunHere, WrongFile
 from steps.backends.runner import open_runner
 from steps.backends.table import BACKENDS, ENGINES, parse_engine
 from steps.build import build
 from steps.errors import Refused
 from steps.params.build import BatchProfile, BuildParams
-from steps.reports.build import BuildReport
+from steps.reports.artifact import sha256
+from steps.reports.build import BuildReport, EngineFacts
 from steps.reports.card import Card
 from tests.backends.tiny import (
     ANY_CLASS,
@@ -33,6 +38,7 @@ RTX = [engine for engine in ENGINES if engine.startswith("tensorrt-rtx-")]
 PARAMS = BuildParams(
     batch=BatchProfile(min=2, opt=2, max=4), compute_capabilities=("8.6", "8.9", "12.0"), int8=ANY_CLASS.int8
 )
+BITS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 HERE = "{}.{}".format(*torch.cuda.get_device_capability(0)) if torch.cuda.is_available() else None
 
 
@@ -64,6 +70,40 @@ def test_an_rtx_engine_is_built_ahead_of_time_without_a_gpu(root: Path, engine: 
     assert report.size_bytes == (out / "model.engine").stat().st_size
 
 
+def no_engine(content: bytearray) -> None:
+    content[:4] = b"none"
+
+
+def of_another_version(content: bytearray) -> None:
+    content[24:28] = bytes([1, 3, 0, 35])
+
+
+@pytest.mark.parametrize("spoil", [no_engine, of_another_version], ids=lambda f: f.__name__)
+def test_a_kept_engine_that_opens_no_more_is_built_again(
+    root: Path,
+    spoil: Callable[[bytearray], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its bytes are those of its note: only opening it can tell."""
+    monkeypatch.setattr(build_cache, "FOLDER", tmp_path / "builds")
+    first = built(root, "tensorrt-rtx-fp32", tmp_path / "first")
+    (entry,) = (tmp_path / "builds").iterdir()
+    content = bytearray((entry / "model.engine").read_bytes())
+    spoil(content)
+    (entry / "model.engine").write_bytes(content)
+    note = Note.read(entry / NOTE)
+    note.model_copy(update={"files": {"model.engine": sha256(entry / "model.engine")}}).write(entry / NOTE)
+    again = built(root, "tensorrt-rtx-fp32", tmp_path / "again")
+    assert f"{entry} cannot be used and was removed (" in capsys.readouterr().err
+    assert (again / "model.engine").read_bytes() != bytes(content)
+    assert BuildReport.read(again / "report.json").not_run == BuildReport.read(first / "report.json").not_run
+    third = built(root, "tensorrt-rtx-fp32", tmp_path / "third")
+    assert "is taken from the build cache" in capsys.readouterr().err
+    assert (third / "model.engine").read_bytes() == (again / "model.engine").read_bytes()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_an_engine_is_built_and_not_run(root: Path, tmp_path: Path) -> None:
     out = built(root, "tensorrt-rtx-fp32", tmp_path)
@@ -87,13 +127,47 @@ def test_what_the_builder_only_logs_is_the_reason_of_the_refusal(root: Path, tmp
         built(root, "tensorrt-rtx-fp32", tmp_path, BuildParams(compute_capabilities=("7.5",)))
 
 
+def test_a_setting_that_was_only_logged_as_wrong_is_a_refusal_and_no_engine_without_it(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beyond_the_end(trt: Any, config: Any, *_: Any) -> None:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(trt.ComputeCapability.SM89, 7)  # returns False and raises nothing
+
+    monkeypatch.setattr("steps.backends.tensorrt._target", beyond_the_end)
+    monkeypatch.setattr(build_cache, "FOLDER", tmp_path / "builds")
+    with pytest.raises(Refused, match=r"does not take the settings: .*Index of compute capability is not in"):
+        built(root, "tensorrt-rtx-fp32", tmp_path / "out")
+
+
+def test_a_capability_that_is_named_twice_is_one(root: Path, tmp_path: Path) -> None:
+    params = PARAMS.model_copy(update={"compute_capabilities": ("8.9", "8.6", "8.9")})
+    out = built(root, "tensorrt-rtx-fp32", tmp_path, params)
+    assert Card.read(out / "card.json").device.compute_capabilities == ("8.9", "8.6")
+    assert EngineFacts.read(out / "engine.json").device == Card.read(out / "card.json").device
+
+
+def test_an_engine_holds_code_for_each_of_its_compute_capabilities(root: Path, tmp_path: Path) -> None:
+    """Byte 32 of the file is a mask of them, in the order of BITS."""
+    for wanted in (("8.9",), ("8.0", "8.6", "8.9", "12.0")):
+        params = PARAMS.model_copy(update={"compute_capabilities": wanted, "preprocess": "host"})
+        content = (built(root, "tensorrt-rtx-fp16", tmp_path, params) / "model.engine").read_bytes()
+        assert {name for place, name in enumerate(BITS) if content[32] >> place & 1} == set(wanted)
+
+
+def test_a_file_that_is_gone_with_its_line_in_the_card_is_a_wrong_file(tmp_path: Path) -> None:
+    seal(tmp_path, backend="tensorrt-rtx")
+    with pytest.raises(WrongFile, match=r"model\.engine cannot be read: No such file"):
+        open_runner(tmp_path)
+
+
 def test_a_graph_that_the_parser_does_not_take_is_refused_with_its_reason(root: Path, tmp_path: Path) -> None:
     model = onnx_model(weights())
     model.graph.node[5].op_type = "Det"
     write_exported(tmp_path / "model", model)
     (tmp_path / "out").mkdir()
     with pytest.raises(Refused, match=r"tensorrt-rtx cannot read the graph: .*Det"):
-        build(PARAMS, 0, "tensorrt-rtx-fp32", tmp_path / "model", root, root, tmp_path / "out")
+        build(PARAMS, 0, "tensorrt-rtx-fp32", tmp_path / "model", root, root / "split", tmp_path / "out")
 
 
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="the package tensorrt is installed")

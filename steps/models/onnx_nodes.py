@@ -1,0 +1,50 @@
+"""What is asked of the nodes of an ONNX graph wherever one is rewritten: who reads what, and what stands in it."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import GraphProto, NodeProto, helper, numpy_helper
+
+FOLLOWING = (b"reflect", b"edge", b"wrap")  # modes of a padding whose border is made of pixels
+NO_PADDING = (None, b"NOTSET", b"VALID")  # of a convolution that does not pad by its input's size
+Reals = npt.NDArray[np.float64]
+
+
+def readers_of(graph: GraphProto, tensor: str) -> list[NodeProto]:
+    """Return the nodes that take the tensor, in the graph's order."""
+    return [node for node in graph.node if tensor in node.input]
+
+
+def attribute_of(node: NodeProto, name: str) -> Any:
+    """Return the attribute's value, texts as bytes, or None where the node leaves it to its default."""
+    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), None)
+
+
+def constant_of(graph: GraphProto, name: str) -> Reals | None:
+    """Return the values of a stored tensor in float64, or None for one that is computed."""
+    for tensor in graph.initializer:
+        if tensor.name == name:
+            values: Reals = numpy_helper.to_array(tensor).astype(np.float64)
+            return values
+    return None
+
+
+def pads(conv: NodeProto) -> bool:
+    """Tell whether a convolution puts zeros around its input."""
+    return attribute_of(conv, "auto_pad") not in NO_PADDING or any(attribute_of(conv, "pads") or [])
+
+
+def border_follows(pad: NodeProto) -> bool:
+    """Tell whether what a padding puts around its input are copies of it."""
+    return pad.op_type == "Pad" and attribute_of(pad, "mode") in FOLLOWING
+
+
+def drop_unread(graph: GraphProto) -> None:
+    """Remove the constants, and the shapes, of tensors that nothing names any more."""
+    read = {name for node in graph.node for name in node.input} | {result.name for result in graph.output}
+    written = {name for node in graph.node for name in node.output}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+        graph.initializer.remove(tensor)
+    for shape in [shape for shape in graph.value_info if shape.name not in written]:
+        graph.value_info.remove(shape)
