@@ -93,21 +93,6 @@ def test_with_more_classes_than_are_kept_whole_the_same_checks_find_the_same_fau
     assert broken[0].metric == check and verdict.refused is not None
 
 
-def test_a_figure_that_the_kept_scores_do_not_tell_is_called_a_bound(
-    forms: Forms, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kept_scores, "WHOLE", 4)
-    monkeypatch.setattr(kept_scores, "HIGHEST", 2)
-    flat = forms.logits_NK * np.float32(0.1)
-    for form in forms.cards:
-        forms.plant(form, logits_NK=flat)
-    for classes, judgement in (("list", "pass"), ("strict", "inconclusive")):
-        rows = {row.metric: row for row in judged(forms, classes=classes).criteria if row.form == ENGINE}
-        assert rows["divergence"].judgement == judgement
-        assert rows["divergence"].sentence.startswith("divergence at most 0.")
-        assert "the rest lies in scores that were not kept) is not shown to" in rows["divergence"].sentence
-
-
 def test_the_sentence_names_form_metric_value_bound_and_key(forms: Forms) -> None:
     forms.plant(ENGINE, logits_NK=forms.with_lost(34))
     assert refusal(forms, required=("export", ENGINE)) == (

@@ -7,6 +7,7 @@ in between. Letters: N test images, K classes.
 import numpy as np
 import numpy.typing as npt
 
+from steps.metrics.chance import Guessing, images_for_skill, shows_none, shows_skill
 from steps.metrics.intervals import (
     Floats,
     images_for_drop,
@@ -17,7 +18,6 @@ from steps.metrics.intervals import (
     least_share,
 )
 from steps.metrics.recall import recall_per_class
-from steps.parity.evidence import Evidence
 from steps.parity.pair import Bools, Finding, Pair, percent, some, wanted
 
 
@@ -137,24 +137,24 @@ def lowest_recall(pair: Pair, bound: float) -> Finding:
     return Finding(value, "inconclusive", relation, evidence, advice, undecided)
 
 
-def chance(form: Evidence) -> float:
-    """Return the accuracy of guessing with the form's own class frequencies: 1 / K if balanced, and what a
-    form that always says the most frequent class gets, however unbalanced the classes are.
+def above_chance(pair: Pair, guess: Guessing) -> Finding:
+    """Judge whether the form is shown to do better than `guess`, what its answers get when they are dealt out to
+    the images at random (metrics.chance: any class frequencies, and why the most frequent class is no measure).
+
+    It fails where it is shown to get less than LEAST_SKILL of what guessing gets wrong, and not shown to beat it.
     """
-    classes = form.card.class_num
-    labelled_K = np.bincount(form.labels_N, minlength=classes) / len(form.labels_N)
-    said_K = np.bincount(form.predicted_N, minlength=classes) / len(form.labels_N)
-    return float(labelled_K @ said_K)
-
-
-def above_chance(pair: Pair, bound: float) -> Finding:
-    """Judge whether the form's accuracy is shown to be above `bound`, what guessing would get."""
-    right, images = int(pair.form.right_N.sum()), len(pair.form.right_N)
-    at_least = float(least_share(right, images, pair.confidence))
-    evidence = f" (at least {at_least:.3g} at {percent(pair.confidence)})"
-    if at_least > bound:
-        return Finding(right / images, "pass", "beats chance,", evidence)
-    return Finding(right / images, "fail", "is not shown to beat chance,", evidence)
+    accuracy, images = float(pair.form.right_N.mean()), len(pair.form.right_N)
+    to_fail = pair.confidence_to_fail()
+    if shows_skill(guess, accuracy, images, pair.confidence):
+        return Finding(accuracy, "pass", "beats chance,")
+    if len(np.unique(pair.form.labels_N)) == 1:
+        advice = "; all test images are of one class, which any answer may fit: add images of the others"
+        return Finding(accuracy, "inconclusive", "is not shown to beat chance,", advice=advice)
+    if shows_none(guess, accuracy, images, to_fail):
+        evidence = f" (less than a tenth of what guessing gets wrong, at {percent(to_fail)})"
+        return Finding(accuracy, "fail", "does not beat chance,", evidence)
+    needed = images_for_skill(guess, accuracy, pair.confidence, to_fail)
+    return Finding(accuracy, "inconclusive", "is not shown to beat chance,", advice=wanted(needed, images))
 
 
 def _names(pair: Pair, which_K: Bools) -> tuple[str, ...]:
