@@ -2,7 +2,7 @@
 
 Two classifiers see the same images. `lost` counts the images that only the reference gets right, `gained` those
 that only the tested form gets right; the drop is the difference of their accuracies, (lost - gained) / images.
-All arguments may be arrays of one shape: one entry a class.
+All arguments may be arrays of one shape: one entry a class, each with a confidence of its own.
 """
 
 import math
@@ -18,7 +18,9 @@ HALVINGS = 60  # of an interval no longer than 2: below the resolution of a floa
 MOST_IMAGES = 1e9
 
 
-def largest_drop(lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, confidence: float) -> Floats:
+def largest_drop(
+    lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, confidence: npt.ArrayLike
+) -> Floats:
     """Return the upper end of the one-sided interval of the true drop at `confidence`.
 
     The score interval of Tango (1998), Statistics in Medicine 17:891-908: the largest drop that the score test
@@ -26,7 +28,7 @@ def largest_drop(lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLi
     does not: with no disagreement at all in n images it is z^2 / (n + z^2), not 0.
     """
     b, c, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (lost, gained, images)))
-    z = NormalDist().inv_cdf(confidence)
+    z = _quantile(confidence)
     low, high = (b - c) / n, np.ones(n.shape)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -35,21 +37,23 @@ def largest_drop(lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLi
     return high
 
 
-def least_drop(lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, confidence: float) -> Floats:
+def least_drop(
+    lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, confidence: npt.ArrayLike
+) -> Floats:
     """Return the lower end of the one-sided interval of the true drop at `confidence`."""
     return -largest_drop(gained, lost, images, confidence)
 
 
-def least_share(successes: npt.ArrayLike, images: npt.ArrayLike, confidence: float) -> Floats:
+def least_share(successes: npt.ArrayLike, images: npt.ArrayLike, confidence: npt.ArrayLike) -> Floats:
     """Return the lower end of the one-sided interval of a share (Wilson 1927)."""
-    n, z = np.asarray(images, np.float64), NormalDist().inv_cdf(confidence)
+    n, z = np.asarray(images, np.float64), _quantile(confidence)
     share = np.asarray(successes, np.float64) / n
     spread = z * np.sqrt(np.maximum(share * (1 - share) / n + z * z / (4 * n * n), 0))
     least: Floats = (share + z * z / (2 * n) - spread) / (1 + z * z / n)
     return least
 
 
-def largest_share(successes: npt.ArrayLike, images: npt.ArrayLike, confidence: float) -> Floats:
+def largest_share(successes: npt.ArrayLike, images: npt.ArrayLike, confidence: npt.ArrayLike) -> Floats:
     """Return the upper end of the one-sided interval of a share."""
     return 1 - least_share(np.asarray(images) - np.asarray(successes), images, confidence)
 
@@ -63,7 +67,7 @@ def least_mean(values_N: Floats, confidence: float) -> float:
 
 
 def images_for_drop(
-    lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, limit: float, confidence: float
+    lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, limit: float, confidence: npt.ArrayLike
 ) -> Floats:
     """Return how many test images, disagreeing at the observed rates, would show on which side of `limit` the
     drop lies; infinity when it lies so near that no test set of a reasonable size would.
@@ -77,7 +81,9 @@ def images_for_drop(
     return _fewest(decided, n)
 
 
-def images_for_share(successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, confidence: float) -> Floats:
+def images_for_share(
+    successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, confidence: npt.ArrayLike
+) -> Floats:
     """Return how many test images, alike in their share, would show on which side of `floor` it lies."""
     s, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (successes, images)))
 
@@ -105,6 +111,13 @@ def _fewest(decided: Callable[[Floats], Bools], images: Floats) -> Floats:
         enough = decided(middle)
         fewest, most = np.where(enough, fewest, middle), np.where(enough, middle, most)
     return np.where(possible, most, np.inf)
+
+
+def _quantile(confidence: npt.ArrayLike) -> Floats:
+    """Return the standard normal quantile of each level; there are few different ones."""
+    levels, which = np.unique(confidence, return_inverse=True)
+    quantiles: Floats = np.array([NormalDist().inv_cdf(level) for level in levels.tolist()])[which]
+    return quantiles.reshape(np.shape(confidence))
 
 
 def _deviation(b: Floats, c: Floats, n: Floats, drop: Floats) -> Floats:

@@ -127,6 +127,7 @@ def _criterion(form: str, metric: str, finding: Finding, bound: float, key: str 
         form=form,
         metric=metric,
         value=finding.value,
+        at_least=finding.at_least,
         bound=bound,
         key=key,
         judgement=finding.judgement,
