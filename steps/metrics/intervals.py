@@ -24,7 +24,7 @@ def largest_drop(
     """Return the upper end of the one-sided interval of the true drop at `confidence`.
 
     The score interval of Tango (1998), Statistics in Medicine 17:891-908: the largest drop that the score test
-    of eq. 4, with the restricted estimate of eq. 5, does not reject. It holds its level where a Wald interval
+    of eq. 24, with the restricted estimate of eq. 25, does not reject. It holds its level where a Wald interval
     does not: with no disagreement at all in n images it is z^2 / (n + z^2), not 0.
     """
     b, c, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (lost, gained, images)))
@@ -123,7 +123,7 @@ def _quantile(confidence: npt.ArrayLike) -> Floats:
 def _deviation(b: Floats, c: Floats, n: Floats, drop: Floats) -> Floats:
     """Return the standard deviation of b - c if `drop` were the true difference.
 
-    The share of images that only the tested form gets right is estimated under that restriction (Tango's eq. 5):
+    The share of images that only the tested form gets right is estimated under that restriction (Tango's eq. 25):
     the larger root of 2n q^2 + (-b - c + (2n - b + c) drop) q - c drop (1 - drop) = 0.
     """
     linear = -b - c + (2 * n - b + c) * drop

@@ -170,8 +170,8 @@ def _wanted_of_classes(pair: Pair, needed_K: Floats, open_K: Bools) -> str:
         others = f" and {len(without) - 1} others have" if len(without) > 1 else " has"
         return f"; class '{without[0]}'{others} no test image"
     most = int(np.argmax(np.where(open_K, needed_K, -1)))
-    name, others = pair.reference.card.class_names[most], int(open_K.sum()) - 1
+    name, more = pair.reference.card.class_names[most], int(open_K.sum()) - 1
     if not np.isfinite(needed_K[most]):
         return f"; no number of test images of class '{name}' would decide"
-    also = f", and no more of each of {others} others" if others else ""
+    also = f", and no more of each of {more} others" if more else ""
     return f"; about {int(needed_K[most])} test images of class '{name}' (now {images_K[most]}){also} would decide"

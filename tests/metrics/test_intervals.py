@@ -30,7 +30,7 @@ def test_the_bounds_are_the_published_ones() -> None:
 
 @pytest.mark.parametrize(("lost", "gained", "images"), [(5, 2, 300), (0, 3, 50), (12, 0, 40), (40, 20, 160)])
 def test_at_the_bound_the_score_statistic_is_the_quantile(lost: int, gained: int, images: int) -> None:
-    """Tango's eq. 4, with the restricted estimate found here by maximising the likelihood on a fine grid."""
+    """Tango's eq. 24, with the restricted estimate found here by maximising the likelihood on a fine grid."""
     bound = float(largest_drop(lost, gained, images, 0.95))
     lowest = max(0.0, -bound)
     only_form = np.linspace(lowest, (1 - bound) / 2, 2_000_001)[1:-1]
