@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 HALVINGS = 60  # of an interval no longer than 2: below the resolution of a float64
 MOST_IMAGES = 1e9
+TINY = 1e-15  # stands for a share of 0 where it is divided by
 
 
 def largest_drop(
@@ -56,6 +57,20 @@ def least_share(successes: npt.ArrayLike, images: npt.ArrayLike, confidence: npt
 def largest_share(successes: npt.ArrayLike, images: npt.ArrayLike, confidence: npt.ArrayLike) -> Floats:
     """Return the upper end of the one-sided interval of a share."""
     return 1 - least_share(np.asarray(images) - np.asarray(successes), images, confidence)
+
+
+def falls_short(successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, confidence: npt.ArrayLike) -> Bools:
+    """Return where a share is shown to be below `floor`, however few the images and however high the confidence.
+
+    There Wilson's interval promises too much: of three images, none right, it says at 1 - 1e-5 that the share is
+    below .9, though one of .9 does that in one of 1,000 threes. So the chance of so few at `floor` must be small
+    as well; Chernoff's bound of it, exp(-n KL(share, floor)), holds for any number of images.
+    """
+    n = np.asarray(images, np.float64)
+    share = np.asarray(successes, np.float64) / n
+    divergence = _times_log(share, floor) + _times_log(1 - share, 1 - floor)
+    surely = -n * divergence <= np.log(1 - np.asarray(confidence))
+    return (largest_share(successes, images, confidence) < floor) & surely
 
 
 def least_mean(values_N: Floats, confidence: float) -> float:
@@ -102,6 +117,19 @@ def images_for_mean(values_N: Floats, limit: float, confidence: float) -> float:
     return math.ceil((NormalDist().inv_cdf(confidence) * float(values_N.std(ddof=1)) / beyond) ** 2)
 
 
+def images_to_judge(
+    successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, confidence: npt.ArrayLike
+) -> Floats:
+    """Return the same where a share is below by `falls_short`."""
+    s, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (successes, images)))
+
+    def decided(count: Floats) -> Bools:
+        right = s / n * count
+        return (least_share(right, count, confidence) >= floor) | falls_short(right, count, floor, confidence)
+
+    return _fewest(decided, n)
+
+
 def _fewest(decided: Callable[[Floats], Bools], images: Floats) -> Floats:
     """Return the fewest images above `images` at which it is decided; infinity where MOST_IMAGES do not do."""
     fewest, most = images.copy(), np.full(images.shape, MOST_IMAGES)
@@ -111,6 +139,12 @@ def _fewest(decided: Callable[[Floats], Bools], images: Floats) -> Floats:
         enough = decided(middle)
         fewest, most = np.where(enough, fewest, middle), np.where(enough, middle, most)
     return np.where(possible, most, np.inf)
+
+
+def _times_log(share: Floats, other: float) -> Floats:
+    """Return x log(x / y), 0 where x is."""
+    term: Floats = share * np.log(np.maximum(share, TINY) / max(other, TINY))
+    return term
 
 
 def _quantile(confidence: npt.ArrayLike) -> Floats:

@@ -10,8 +10,10 @@ import numpy.typing as npt
 from steps.metrics.chance import Guessing, images_for_skill, shows_none, shows_skill
 from steps.metrics.intervals import (
     Floats,
+    falls_short,
     images_for_drop,
     images_for_share,
+    images_to_judge,
     largest_drop,
     largest_share,
     least_drop,
@@ -121,7 +123,7 @@ def lowest_recall(pair: Pair, bound: float) -> Finding:
     seen_K = np.flatnonzero(images_K)
     right_K, of_K = (recall_K * images_K)[seen_K].round(), images_K[seen_K]
     to_fail = pair.confidence_to_fail(len(seen_K))
-    if (largest_share(right_K, of_K, to_fail) < bound).any():
+    if falls_short(right_K, of_K, bound, to_fail).any():
         return Finding(value, "fail", "is below", evidence)
     undecided_K = np.ones(classes, np.bool_)
     undecided_K[seen_K] = least_share(right_K, of_K, pair.confidence) < bound
@@ -132,7 +134,7 @@ def lowest_recall(pair: Pair, bound: float) -> Finding:
         return Finding(value, "pass", "reaches", evidence, undecided=undecided)
     needed_K = np.full(classes, np.inf)
     open_K, levels_K = blocking_K[seen_K], np.where(right_K / of_K < bound, to_fail, pair.confidence)
-    needed_K[seen_K[open_K]] = images_for_share(right_K[open_K], of_K[open_K], bound, levels_K[open_K])
+    needed_K[seen_K[open_K]] = images_to_judge(right_K[open_K], of_K[open_K], bound, levels_K[open_K])
     advice = _wanted_of_classes(pair, needed_K, blocking_K)
     return Finding(value, "inconclusive", "is not shown to reach", evidence, advice, undecided)
 

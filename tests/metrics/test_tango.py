@@ -46,7 +46,7 @@ def statistic(lost: int, gained: int, images: int, drop: float) -> float:
 
     def unlikely(only_form: float) -> float:
         shares = ((lost, only_form + drop), (gained, only_form), (same, 1 - 2 * only_form - drop))
-        return -sum(count * np.log(share) for count, share in shares if count)
+        return -sum(float(count * np.log(share)) for count, share in shares if count)
 
     low, high = max(0.0, -drop) + 1e-15, (1 - drop) / 2 - 1e-15
     found = minimize_scalar(unlikely, bounds=(low, high), method="bounded", options={"xatol": 1e-14}).x
