@@ -70,7 +70,8 @@ def falls_short(successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, c
     share = np.asarray(successes, np.float64) / n
     divergence = _times_log(share, floor) + _times_log(1 - share, 1 - floor)
     surely = -n * divergence <= np.log(1 - np.asarray(confidence))
-    return (largest_share(successes, images, confidence) < floor) & surely
+    short: Bools = (largest_share(successes, images, confidence) < floor) & surely
+    return short
 
 
 def least_mean(values_N: Floats, confidence: float) -> float:

@@ -155,7 +155,7 @@ def test_a_class_that_is_hardly_found_falls_short_where_its_images_are_enough() 
 @pytest.mark.parametrize("images", [1, 2, 5, 20])
 @pytest.mark.parametrize("gained", [0.0, 0.01, 0.1])
 def test_the_drop_of_a_small_class_at_its_limit_is_seldom_called_beyond_it(images: int, gained: float) -> None:
-    """Tango's interval holds its level there too, within a third, at the levels that many classes share: exactly."""
+    """Tango's interval holds its level there too, within a third, at levels that many classes share: exactly."""
     shares = (gained + 0.05, gained, 0.95 - 2 * gained)
     tables = [(b, c, images - b - c) for b in range(images + 1) for c in range(images + 1 - b)]
     ways = [math.factorial(images) // math.prod(map(math.factorial, table)) for table in tables]
