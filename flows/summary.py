@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from steps.reports.base import write_whole
 from steps.reports.evaluate import FormReport, Latency
-from steps.reports.verdict import FormVerdict, Verdict
+from steps.reports.verdict import FormVerdict, Verdict, plain
 
 EVALUATE, GATE, LATENCIES = Path("data/evaluate"), Path("data/gate"), Path(".foldline/latency")
 TABLE = Path(".foldline/summary.txt")
@@ -70,7 +70,8 @@ def publish(stages: Collection[str], sentence: str | None) -> None:
     write_whole(TABLE, (as_text(stages, sentence) + "\n").encode())
     judged = GATE / "verdict.md"
     text = judged.read_text() if _verdict(stages) and judged.is_file() else ""
-    create_markdown_artifact(key="verdict", markdown=f"**{_without_links(headline(stages, sentence))}**\n\n{text}")
+    said = headline(stages, plain(sentence) if sentence else None)
+    create_markdown_artifact(key="verdict", markdown=f"**{said}**\n\n{text}")
     found = rows(stages)
     if found:
         create_table_artifact(key="metrics", table=[row.cells() for row in found])
@@ -110,11 +111,6 @@ def _latency(form: str) -> str | None:
 
 def _percent(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.2f} %"
-
-
-def _without_links(text: str) -> str:
-    """Return the text with nothing in it that loads or leads elsewhere; what a class is called may try to."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("[", "\\[").replace("]", "\\]")
 
 
 def _escaped(value: object) -> str:

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steps.errors import BadInput, Refused
-from steps.gate import gate
+from steps.errors import BadInput
 from steps.params.gate import GateParams
 from steps.reports import scores as kept_scores
 from steps.reports.evaluate import Latency
-from steps.reports.verdict import FormVerdict, Verdict
+from steps.reports.verdict import Verdict
 from tests.backends.tiny import run_step_in
+from tests.gated import judged, of, refusal
 from tests.parity.faults import ENGINE, FAULTS
-from tests.parity.forms import ENGINES, NAMES, Forms, Logits, labels_of
+from tests.parity.forms import ENGINES, Forms, labels_of
 
 
 @pytest.fixture(autouse=True)
@@ -25,30 +25,6 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def forms(tmp_path: Path) -> Forms:
     return Forms(tmp_path / "evaluate")
-
-
-def judged(forms: Forms, required: tuple[str, ...] = ("fuse", "export", *ENGINES), **limits: Any) -> Verdict:
-    """Return the verdict that the step writes, or the one that it refuses with."""
-    out = forms.folder.parent / "gate"
-    try:
-        gate(GateParams(required=required, **limits), forms.engines, forms.folder, out)
-    except Refused as refused:
-        report = refused.report
-    else:
-        report = Verdict.read(out / "verdict.json")
-    assert isinstance(report, Verdict)
-    return report
-
-
-def refusal(forms: Forms, required: tuple[str, ...] = ("fuse", "export", *ENGINES), **limits: Any) -> str:
-    """Return the sentence with which the gate refuses."""
-    sentence = judged(forms, required, **limits).refused
-    assert sentence is not None, "the gate let it pass"
-    return sentence
-
-
-def of(verdict: Verdict, name: str) -> FormVerdict:
-    return {form.form: form for form in verdict.forms}[name]
 
 
 def test_an_honest_line_passes(forms: Forms) -> None:
@@ -88,24 +64,7 @@ def test_with_more_classes_than_are_kept_whole_the_same_checks_find_the_same_fau
     limits: dict[str, Any] = {"max_top1_drop": 0.06} if name == "a class that is no longer found" else {}
     verdict = judged(forms, **limits)
     broken = [row for row in verdict.criteria if row.form == fault.form and row.judgement != "pass"]
-    # A file that holds a part of the scores does not tell how many there were: the cards do.
-    check = "classes" if name == "class_num off by one" else fault.check
-    assert broken[0].metric == check and verdict.refused is not None
-
-
-def test_a_figure_that_the_kept_scores_do_not_tell_is_called_a_bound(
-    forms: Forms, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kept_scores, "WHOLE", 4)
-    monkeypatch.setattr(kept_scores, "HIGHEST", 2)
-    flat = forms.logits_NK * np.float32(0.1)
-    for form in forms.cards:
-        forms.plant(form, logits_NK=flat)
-    for classes, judgement in (("list", "pass"), ("strict", "inconclusive")):
-        rows = {row.metric: row for row in judged(forms, classes=classes).criteria if row.form == ENGINE}
-        assert rows["divergence"].judgement == judgement
-        assert rows["divergence"].sentence.startswith("divergence at most 0.")
-        assert "the rest lies in scores that were not kept) is not shown to" in rows["divergence"].sentence
+    assert broken[0].metric == fault.check and verdict.refused is not None
 
 
 def test_the_sentence_names_form_metric_value_bound_and_key(forms: Forms) -> None:
@@ -179,41 +138,6 @@ def test_a_floor_holds_for_the_trained_form_too(forms: Forms, key: str, limit: f
     assert sentence.startswith(f"train: {metric}") and f"is below {limit} (gate.{key})" in sentence
 
 
-def better_than(forms: Forms) -> Logits:
-    right_NK = np.eye(len(NAMES))[labels_of(forms.images)]
-    return (right_NK * 5 + forms.logits_NK * 0.1).astype(np.float32)
-
-
-def test_a_champion_that_is_better_is_not_replaced(forms: Forms) -> None:
-    forms.plant("champion", logits_NK=better_than(forms), card={"form": "export"})
-    sentence = refusal(forms)
-    assert sentence.startswith("export: champion_drop") and "(gate.max_champion_drop)" in sentence
-
-
-def test_a_champion_that_is_as_good_is_replaced(forms: Forms) -> None:
-    forms.plant("champion", card={"form": "export"})
-    verdict = judged(forms)
-    assert verdict.judgement == "pass"
-    assert of(verdict, "champion").judgement == "pass"
-
-
-def test_a_champion_that_cannot_be_compared_stops_the_release_unless_params_skip_it(forms: Forms) -> None:
-    forms.plant(
-        "champion", card={"form": "export"}, deferred="the images have 6 classes and the model 5", top1=None
-    )
-    assert refusal(forms) == (
-        "champion: the images have 6 classes and the model 5. gate.champion: skip ships without the comparison."
-    )
-    verdict = judged(forms, champion="skip")
-    assert verdict.judgement == "pass"
-    assert (of(verdict, "champion").judgement, of(verdict, "champion").required) == ("deferred", False)
-
-
-def test_a_better_champion_stops_nothing_where_params_skip_it(forms: Forms) -> None:
-    forms.plant("champion", logits_NK=better_than(forms), card={"form": "export"})
-    assert judged(forms, champion="skip").judgement == "pass"
-
-
 def test_a_class_without_a_test_image_is_listed_as_undecided(forms: Forms) -> None:
     tested = np.flatnonzero(labels_of(forms.images) != 4)
     for form in forms.cards:
@@ -221,11 +145,6 @@ def test_a_class_without_a_test_image_is_listed_as_undecided(forms: Forms) -> No
     (row,) = [row for row in judged(forms).criteria if (row.form, row.metric) == (ENGINE, "recall_drop")]
     assert (row.judgement, row.undecided) == ("pass", ("eel",))
     assert "undecided for want of test images: 'eel'" in row.sentence
-
-
-def test_a_champion_on_other_images_stops_the_release(forms: Forms) -> None:
-    forms.plant("champion", card={"form": "export"}, test_set="c" * 64)
-    assert refusal(forms).startswith("champion: images: it was evaluated on the test set cccc")
 
 
 def test_a_required_name_that_is_no_form_is_an_error_with_the_nearest_one(forms: Forms) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from steps.metrics.unkept import Shares, largest_part, least_part
 from steps.reports.scores import CHUNK, Floats, Logits, Scores
 
-ROUNDING = 1e-12  # of a sum of shares in float64, with room
+Marks = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -72,66 +73,60 @@ def _whole(reference: Scores, form: Scores) -> Bounds:
     return difference_N, difference_N, divergence_N, divergence_N
 
 
+@dataclass(frozen=True)
+class _Met:
+    """The kept shares of both forms; which of the one's classes the other kept too, and what it gave them."""
+
+    p: Shares
+    q: Shares
+    log_q_NM: Floats  # in the places of p's classes; anything where q did not keep the class
+    both_NM: Marks  # of p's classes
+    in_p_NM: Marks  # of q's classes
+
+
 def _kept(reference: Scores, form: Scores) -> Bounds:
     """Bound both figures where each form kept its own highest scores.
 
-    A class that only one form kept has, in the other, a score between the lowest of all and the lowest kept. Of
-    the divergence the least is what is left when the classes that not both kept are taken as one (the data
-    processing inequality); the most takes for each unknown score the end of its range that is worse.
+    A class that only one form kept has, in the other, a score between the lowest of all and the lowest kept.
     """
-    p, q = _Shares.of(reference), _Shares.of(form)
-    at_q_NM, in_q_NM = _found(reference, form)
-    _, in_p_NM = _found(form, reference)
+    q = Shares.of(form)
+    at_q_NM, both_NM = _found(reference, form)
     log_q_NM = np.take_along_axis(q.log_NM, at_q_NM, axis=1)
-    both, only_p, only_q = in_q_NM, ~in_q_NM, ~in_p_NM
+    met = _Met(Shares.of(reference), q, log_q_NM, both_NM, _found(form, reference)[1])
+    return (*_differences(met), *_divergences(met, reference.class_num))
 
-    share_NM = np.exp(p.log_NM)
-    gap_NM = np.abs(share_NM - np.exp(log_q_NM))
-    least_N = np.where(both, gap_NM, np.maximum(share_NM - q.most_N[:, None], 0)).max(axis=1)
-    most_N = np.where(both, gap_NM, _farther(share_NM, q)).max(axis=1)
-    other_NM = np.exp(q.log_NM)
-    least_N = np.maximum(least_N, np.where(only_q, np.maximum(other_NM - p.most_N[:, None], 0), 0).max(axis=1))
-    most_N = np.maximum(most_N, np.where(only_q, _farther(other_NM, p), 0).max(axis=1))
-    most_N = np.maximum(most_N, np.maximum(p.most_N - np.exp(q.least_log_N), q.most_N - np.exp(p.least_log_N)))
 
-    exact_N = np.where(both, share_NM * (p.log_NM - log_q_NM), 0).sum(axis=1)
-    rest_p_N, rest_q_N = (
-        np.maximum(1 - np.where(which, shares, 0).sum(axis=1), 0)
-        for which, shares in ((both, share_NM), (in_p_NM, other_NM))
-    )
-    divergence_least_N = np.maximum(exact_N + _term(rest_p_N, np.log(np.maximum(rest_q_N, 1e-300))), 0)
-    worst_N = exact_N + np.where(only_p, share_NM * (p.log_NM - q.least_log_N[:, None]), 0).sum(axis=1)
+def _differences(met: _Met) -> tuple[Floats, Floats]:
+    p, q, share_NM, other_NM = met.p, met.q, np.exp(met.p.log_NM), np.exp(met.q.log_NM)
+    gap_NM, only_q_NM = np.abs(share_NM - np.exp(met.log_q_NM)), ~met.in_p_NM
+    least_N = np.where(met.both_NM, gap_NM, np.maximum(share_NM - q.most_N[:, None], 0)).max(axis=1)
+    most_N = np.where(met.both_NM, gap_NM, _farther(share_NM, q)).max(axis=1)
+    least_N = np.maximum(least_N, np.where(only_q_NM, np.maximum(other_NM - p.most_N[:, None], 0), 0).max(axis=1))
+    most_N = np.maximum(most_N, np.where(only_q_NM, _farther(other_NM, p), 0).max(axis=1))
+    most_N = np.maximum(most_N, np.maximum(p.most_N - q.least_N, q.most_N - p.least_N))
+    return least_N, most_N
+
+
+def _divergences(met: _Met, class_num: int) -> tuple[Floats, Floats]:
+    """Return the least, and the most: that takes for each share that one form did not keep the end of its range
+    that is worse, and of the classes that neither kept what `largest_part` derives.
+    """
+    p, q, share_NM, only_p_NM, only_q_NM = met.p, met.q, np.exp(met.p.log_NM), ~met.both_NM, ~met.in_p_NM
+    exact_N = np.where(met.both_NM, share_NM * (p.log_NM - met.log_q_NM), 0).sum(axis=1)
+    held_p_N = np.where(only_p_NM, share_NM, 0).sum(axis=1)
+    held_q_N = np.where(only_q_NM, np.exp(q.log_NM), 0).sum(axis=1)
+    only_p_N, only_q_N = only_p_NM.sum(axis=1), only_q_NM.sum(axis=1)
+    least_N = exact_N + least_part(p, q, (only_p_N, only_q_N), held_p_N, held_q_N)
+    most_N = exact_N + np.where(only_p_NM, share_NM * (p.log_NM - q.least_log_N[:, None]), 0).sum(axis=1)
     # x (log x - log q) is convex in x: largest at an end of the range.
-    ends = [_term(np.exp(log_N)[:, None], q.log_NM) for log_N in (p.least_log_N, p.most_log_N)]
-    worst_N += np.where(only_q, np.maximum(*ends), 0).sum(axis=1)
-    outside_N = np.maximum(1 - share_NM.sum(axis=1), 0)
-    worst_N += outside_N * np.maximum(p.most_log_N - q.least_log_N, 0)
-    return least_N, most_N, divergence_least_N, np.maximum(worst_N, divergence_least_N)
+    ends = [np.exp(log_N)[:, None] * (log_N[:, None] - q.log_NM) for log_N in (p.least_log_N, p.most_log_N)]
+    most_N += np.where(only_q_NM, np.maximum(*ends), 0).sum(axis=1)
+    most_N += largest_part(p, q, (only_p_N, only_q_N), class_num - share_NM.shape[1] - only_q_N)
+    least_N = np.maximum(least_N, 0)
+    return least_N, np.maximum(most_N, least_N)
 
 
-@dataclass(frozen=True)
-class _Shares:
-    """The softmax of the scores that were kept, as logarithms, and its range in classes that were not."""
-
-    log_NM: Floats
-    least_log_N: Floats
-    most_log_N: Floats
-
-    @classmethod
-    def of(cls, scores: Scores) -> "_Shares":
-        log_NM = scores.logits_NM - scores.logsumexp_N[:, None]
-        least_N = scores.lowest_N - scores.logsumexp_N
-        outside_N = np.maximum(1 - np.exp(log_NM).sum(axis=1), 0)
-        most_N = np.minimum(log_NM[:, -1], np.log(outside_N + ROUNDING))  # one class has no more than all of them
-        return cls(log_NM, least_N, np.maximum(most_N, least_N))
-
-    @property
-    def most_N(self) -> Floats:
-        most_N: Floats = np.exp(self.most_log_N)
-        return most_N
-
-
-def _found(one: Scores, other: Scores) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def _found(one: Scores, other: Scores) -> tuple[npt.NDArray[np.int64], Marks]:
     """Return, for each class that `one` kept, its place in what `other` kept, and whether it is there at all."""
     assert one.classes_NM is not None and other.classes_NM is not None, "both are of the same classes"
     rows_N1 = np.arange(len(one.classes_NM), dtype=np.int64)[:, None] * one.class_num
@@ -145,13 +140,7 @@ def _found(one: Scores, other: Scores) -> tuple[npt.NDArray[np.int64], npt.NDArr
     return at_NM, known[place_NM] == wanted_NM
 
 
-def _farther(share_NM: Floats, other: _Shares) -> Floats:
+def _farther(share_NM: Floats, other: Shares) -> Floats:
     """Return how far the shares are at most from what the other form may have given these classes."""
-    farther: Floats = np.maximum(share_NM - np.exp(other.least_log_N)[:, None], other.most_N[:, None] - share_NM)
+    farther: Floats = np.maximum(share_NM - other.least_N[:, None], other.most_N[:, None] - share_NM)
     return farther
-
-
-def _term(share: Floats, log_other: Floats) -> Floats:
-    """Return x (log x - log y), 0 where x is."""
-    term: Floats = share * (np.log(np.maximum(share, 1e-300)) - log_other)
-    return term

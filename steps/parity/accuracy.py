@@ -7,17 +7,19 @@ in between. Letters: N test images, K classes.
 import numpy as np
 import numpy.typing as npt
 
+from steps.metrics.chance import Guessing, images_for_skill, shows_none, shows_skill
 from steps.metrics.intervals import (
     Floats,
+    falls_short,
     images_for_drop,
     images_for_share,
+    images_to_judge,
     largest_drop,
     largest_share,
     least_drop,
     least_share,
 )
 from steps.metrics.recall import recall_per_class
-from steps.parity.evidence import Evidence
 from steps.parity.pair import Bools, Finding, Pair, percent, some, wanted
 
 
@@ -38,16 +40,17 @@ def top1_drop(pair: Pair, bound: float) -> Finding:
     """Judge the drop of top-1 accuracy by its one-sided interval: within, beyond, or not shown."""
     counts = int(pair.lost_N.sum()), int(pair.gained_N.sum()), len(pair.lost_N)
     drop = (counts[0] - counts[1]) / counts[2]
-    at_most = float(largest_drop(*counts, pair.confidence))
-    evidence = f" (at most {at_most:.3g} at {percent(pair.confidence)})"
+    low, high = (float(end(*counts, pair.confidence)) for end in (least_drop, largest_drop))
+    evidence = f" (at most {high:.3g} at {percent(pair.confidence)})"
     to_fail = pair.confidence_to_fail()
     holds, broken = judged_drop(*counts, bound, pair.confidence, to_fail)
     if holds:
-        return Finding(drop, "pass", "stays within", evidence)
+        return Finding(drop, "pass", "stays within", evidence, at_least=low)
     if broken:
-        return Finding(drop, "fail", "exceeds", evidence)
-    needed = images_for_drop(*counts, bound, to_fail if drop > bound else pair.confidence)
-    return Finding(drop, "inconclusive", "is not shown to stay within", evidence, wanted(float(needed), counts[2]))
+        return Finding(drop, "fail", "exceeds", evidence, at_least=low)
+    needed = float(images_for_drop(*counts, bound, to_fail if drop > bound else pair.confidence))
+    relation = "is not shown to stay within"
+    return Finding(drop, "inconclusive", relation, evidence, wanted(needed, counts[2]), at_least=low)
 
 
 def champion_drop(pair: Pair, bound: float) -> Finding:
@@ -81,13 +84,11 @@ def recall_drop(pair: Pair, bound: float) -> Finding:
     relation = "is not shown to exceed"
     if pair.classes == "list":
         return Finding(float(drop_K[worst]), "pass", relation, evidence, undecided=undecided)
-    open_K = undecided_K[seen_K]
-    needed_K = [
-        images_for_drop(lost_K[which_K], gained_K[which_K], images_K[which_K], bound, level)
-        / (images_K[which_K] / len(labels_N))
-        for which_K, level in ((open_K & (drop_K <= bound), pair.confidence), (open_K & (drop_K > bound), to_fail))
-    ]
-    advice = _wanted_for_all(np.concatenate(needed_K), undecided_K, seen_K, len(labels_N))
+    needed_K = np.full(classes, np.inf)
+    open_K, levels_K = undecided_K[seen_K], np.where(drop_K > bound, to_fail, pair.confidence)
+    counts = lost_K[open_K], gained_K[open_K], images_K[open_K]
+    needed_K[seen_K[open_K]] = images_for_drop(*counts, bound, levels_K[open_K])
+    advice = _wanted_of_classes(pair, needed_K, undecided_K)
     relation = "is not shown, in every class, to stay within"
     return Finding(float(drop_K[worst]), "inconclusive", relation, evidence, advice, undecided)
 
@@ -122,39 +123,40 @@ def lowest_recall(pair: Pair, bound: float) -> Finding:
     seen_K = np.flatnonzero(images_K)
     right_K, of_K = (recall_K * images_K)[seen_K].round(), images_K[seen_K]
     to_fail = pair.confidence_to_fail(len(seen_K))
-    if (largest_share(right_K, of_K, to_fail) < bound).any():
+    if falls_short(right_K, of_K, bound, to_fail).any():
         return Finding(value, "fail", "is below", evidence)
     undecided_K = np.ones(classes, np.bool_)
     undecided_K[seen_K] = least_share(right_K, of_K, pair.confidence) < bound
     undecided = _names(pair, undecided_K)
     evidence = f" (class '{form.card.class_names[worst]}'{some(undecided)})"
-    if value >= bound and (pair.classes == "list" or not undecided):
+    blocking_K = undecided_K if pair.classes == "strict" else recall_K < bound
+    if not blocking_K.any():
         return Finding(value, "pass", "reaches", evidence, undecided=undecided)
-    open_K = undecided_K[seen_K]
-    needed_K = images_for_share(right_K[open_K], of_K[open_K], bound, to_fail) / of_K[open_K] * len(form.labels_N)
-    advice = _wanted_for_all(needed_K, undecided_K, seen_K, len(form.labels_N))
-    relation = "is not shown to reach"
-    return Finding(value, "inconclusive", relation, evidence, advice, undecided)
+    needed_K = np.full(classes, np.inf)
+    open_K, levels_K = blocking_K[seen_K], np.where(right_K / of_K < bound, to_fail, pair.confidence)
+    needed_K[seen_K[open_K]] = images_to_judge(right_K[open_K], of_K[open_K], bound, levels_K[open_K])
+    advice = _wanted_of_classes(pair, needed_K, blocking_K)
+    return Finding(value, "inconclusive", "is not shown to reach", evidence, advice, undecided)
 
 
-def chance(form: Evidence) -> float:
-    """Return the accuracy of guessing with the form's own class frequencies: 1 / K if balanced, and what a
-    form that always says the most frequent class gets, however unbalanced the classes are.
+def above_chance(pair: Pair, guess: Guessing) -> Finding:
+    """Judge whether the form is shown to do better than `guess`, what its answers get when they are dealt out to
+    the images at random (metrics.chance: any class frequencies, and why the most frequent class is no measure).
+
+    It fails where it is shown to get less than LEAST_SKILL of what guessing gets wrong, and not shown to beat it.
     """
-    classes = form.card.class_num
-    labelled_K = np.bincount(form.labels_N, minlength=classes) / len(form.labels_N)
-    said_K = np.bincount(form.predicted_N, minlength=classes) / len(form.labels_N)
-    return float(labelled_K @ said_K)
-
-
-def above_chance(pair: Pair, bound: float) -> Finding:
-    """Judge whether the form's accuracy is shown to be above `bound`, what guessing would get."""
-    right, images = int(pair.form.right_N.sum()), len(pair.form.right_N)
-    at_least = float(least_share(right, images, pair.confidence))
-    evidence = f" (at least {at_least:.3g} at {percent(pair.confidence)})"
-    if at_least > bound:
-        return Finding(right / images, "pass", "beats chance,", evidence)
-    return Finding(right / images, "fail", "is not shown to beat chance,", evidence)
+    accuracy, images = float(pair.form.right_N.mean()), len(pair.form.right_N)
+    to_fail = pair.confidence_to_fail()
+    if shows_skill(guess, accuracy, images, pair.confidence):
+        return Finding(accuracy, "pass", "beats chance,")
+    if len(np.unique(pair.form.labels_N)) == 1:
+        advice = "; all test images are of one class, which any answer may fit: add images of the others"
+        return Finding(accuracy, "inconclusive", "is not shown to beat chance,", advice=advice)
+    if shows_none(guess, accuracy, images, to_fail):
+        evidence = f" (less than a tenth of what guessing gets wrong, at {percent(to_fail)})"
+        return Finding(accuracy, "fail", "does not beat chance,", evidence)
+    needed = images_for_skill(guess, accuracy, pair.confidence, to_fail)
+    return Finding(accuracy, "inconclusive", "is not shown to beat chance,", advice=wanted(needed, images))
 
 
 def _names(pair: Pair, which_K: Bools) -> tuple[str, ...]:
@@ -162,9 +164,16 @@ def _names(pair: Pair, which_K: Bools) -> tuple[str, ...]:
     return tuple(names[number] for number in np.flatnonzero(which_K))
 
 
-def _wanted_for_all(needed_K: Floats, undecided_K: Bools, seen_K: npt.NDArray[np.int64], images: int) -> str:
-    """Return how many test images would decide the last of the classes, or that some have none at all."""
-    without = int(undecided_K.sum() - undecided_K[seen_K].sum())
+def _wanted_of_classes(pair: Pair, needed_K: Floats, open_K: Bools) -> str:
+    """Return how many test images would decide the class that needs most, of those that are open."""
+    images_K = np.bincount(pair.reference.labels_N, minlength=len(open_K))
+    without = _names(pair, open_K & (images_K == 0))
     if without:
-        return f"; {without} classes have no test image"
-    return wanted(float(np.ceil(needed_K.max())), images)
+        others = f" and {len(without) - 1} others have" if len(without) > 1 else " has"
+        return f"; class '{without[0]}'{others} no test image"
+    most = int(np.argmax(np.where(open_K, needed_K, -1)))
+    name, more = pair.reference.card.class_names[most], int(open_K.sum()) - 1
+    if not np.isfinite(needed_K[most]):
+        return f"; no number of test images of class '{name}' would decide"
+    also = f", and no more of each of {more} others" if more else ""
+    return f"; about {int(needed_K[most])} test images of class '{name}' (now {images_K[most]}){also} would decide"

@@ -27,6 +27,6 @@ AGAINST_CHAMPION: dict[str, Rule] = {"max_champion_drop": champion_drop}
 def comparisons(forms: int) -> int:
     """Return how many comparisons share the error of failing.
 
-    Those are each criterion of each form, the floors of the trained form, and the champion.
+    Those are each criterion of each form, chance and the floors of the trained form, and the champion.
     """
-    return forms * len(PAIRED | FLOORS) + len(FLOORS) + len(AGAINST_CHAMPION)
+    return forms * len(PAIRED | FLOORS) + 1 + len(FLOORS) + len(AGAINST_CHAMPION)

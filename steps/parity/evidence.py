@@ -104,7 +104,7 @@ def _check_figures(evidence: Evidence, path: Path) -> None:
         )
     for name, figure in summary(evidence.predicted_N, labels_N, evidence.card.class_num).items():
         said = getattr(report, name)
-        if said is None or abs(said - figure) > SAME_FIGURE:
+        if said is None or not abs(said - figure) <= SAME_FIGURE:  # nor is a NaN the same
             raise Unusable(
                 "evidence", f"{path} gives a {name} of {figure:.6f}, its figures say {said}; evaluate it again."
             )

@@ -7,7 +7,8 @@ from typing import Literal
 
 from steps.metrics.agreement import same_class
 from steps.metrics.calibration import calibration_error
-from steps.parity.accuracy import above_chance, chance
+from steps.metrics.chance import guessing
+from steps.parity.accuracy import above_chance
 from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED, comparisons
 from steps.parity.evidence import Evidence, NotRun, Unusable, read_evidence, read_report
 from steps.parity.identity import check_same_classes, check_same_images, check_same_model
@@ -82,8 +83,8 @@ def _judge_reference(reference: Opened, terms: Terms) -> Judged:
     if not isinstance(reference, Evidence):
         return _without_figures(REFERENCE, reference, required=True)
     pair = terms.pair(reference, reference)
-    guessing = chance(reference)
-    criteria = [_criterion(REFERENCE, "top1", above_chance(pair, guessing), guessing, None)]
+    guess = guessing(reference.predicted_N, reference.labels_N, reference.card.class_num)
+    criteria = [_criterion(REFERENCE, "top1", above_chance(pair, guess), guess.expected, None)]
     criteria += _held(pair, FLOORS, terms.limits)
     return _with_figures(pair, criteria, required=True), criteria
 
@@ -126,6 +127,7 @@ def _criterion(form: str, metric: str, finding: Finding, bound: float, key: str 
         form=form,
         metric=metric,
         value=finding.value,
+        at_least=finding.at_least,
         bound=bound,
         key=key,
         judgement=finding.judgement,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from steps.reports.verdict import FormVerdict, Verdict
+from steps.reports.verdict import FormVerdict, Verdict, plain
 
 NONE = "-"
 MEANING = (
@@ -21,15 +21,15 @@ def page(verdict: Verdict) -> str:
         MEANING,
     ]
     if verdict.refused:
-        parts.append(f"Refused: {_plain(verdict.refused)}")
+        parts.append(f"Refused: {plain(verdict.refused)}")
     parts.append(table(verdict))
     broken = [row for row in verdict.criteria if row.judgement != "pass"]
     if broken:
-        rows = [f"- {row.form}: {row.judgement}: {_plain(row.sentence)}" for row in broken]
+        rows = [f"- {row.form}: {row.judgement}: {plain(row.sentence)}" for row in broken]
         parts.append("\n".join(["## What did not pass", "", *rows]))
     undecided = [row for row in verdict.criteria if row.undecided]
     if undecided:
-        rows = [f"- {row.form}, {row.metric}: {_plain(', '.join(row.undecided))}" for row in undecided]
+        rows = [f"- {row.form}, {row.metric}: {plain(', '.join(row.undecided))}" for row in undecided]
         parts.append("\n".join(["## Classes with too few test images to say", "", *rows]))
     return "\n\n".join(parts) + "\n"
 
@@ -75,10 +75,4 @@ def _share(value: float | None) -> str:
 
 
 def _cell(text: str) -> str:
-    return _plain(text).replace("|", "\\|")
-
-
-def _plain(text: str) -> str:
-    """Class names may hold anything: no line breaks and no markup from them."""
-    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return plain.replace("[", "\\[").replace("]", "\\]").replace("`", "\\`")  # no link, no image, no code
+    return plain(text).replace("|", "\\|")

@@ -62,7 +62,8 @@ class Pair:
 class Finding:
     """What a criterion found: `value` `relation` the bound, because of `evidence`; and what would help.
 
-    `known` stands before a value that is itself only a bound. `undecided` names classes.
+    `known` stands before a value that is itself only a bound. `undecided` names classes. `at_least` is the lower
+    end of the value's one-sided interval, where it was judged by one.
     """
 
     value: float
@@ -72,6 +73,7 @@ class Finding:
     advice: str = ""
     undecided: tuple[str, ...] = ()
     known: str = ""
+    at_least: float | None = None
 
 
 Rule = Callable[[Pair, float], Finding]

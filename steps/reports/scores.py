@@ -150,6 +150,8 @@ def read_scores(path: Path, class_num: int) -> tuple[pl.Series, Ints, Scores]:
     labels = table["label"]
     if not labels.dtype.is_integer() or labels.null_count():
         raise BadInput(f"{path} has labels that are no class ids; evaluate it again.")
+    if table["id"].dtype != pl.String or table["id"].null_count():
+        raise BadInput(f"{path} has ids that are no names of images; evaluate it again.")
     width = class_num if whole else HIGHEST
     logits_NM = _matrix(table["scores"], pl.Float32(), width, path).astype(np.float32, copy=False)
     return table["id"], labels.to_numpy().astype(np.int64), _scores(table, logits_NM, class_num, path)
@@ -181,10 +183,13 @@ def _fault_of(scores: Scores) -> str | None:
     if not (np.diff(kept_NM, axis=1) <= 0).all() or not (scores.lowest_N[finite_N] <= kept_NM[:, -1]).all():
         return "does not have the highest scores first"
     kept_N, unkept = logsumexp(scores.logits_NM[finite_N]), scores.class_num - HIGHEST
-    most_N = np.logaddexp(kept_N, kept_NM[:, -1] + np.log(unkept))
+    least_N, most_N = (
+        np.logaddexp(kept_N, end_N + np.log(unkept))
+        for end_N in (scores.lowest_N[finite_N].astype(np.float64), kept_NM[:, -1])
+    )
     slack_N = 1e-6 * np.maximum(1, np.abs(kept_N))
     sums_N = scores.logsumexp_N[finite_N]
-    if not ((kept_N - slack_N <= sums_N) & (sums_N <= most_N + slack_N)).all():
+    if not ((least_N - slack_N <= sums_N) & (sums_N <= most_N + slack_N)).all():
         return "has sums that are not those of its scores"
     return None
 

@@ -12,23 +12,19 @@ LINE = ("train", "fuse", "export")  # the forms that every run has, each made fr
 CHAMPION = "champion"
 CHAMPION_BOUND = "gate.max_champion_drop"
 NOT_COMPUTED = {"evidence", "images", "labels", "classes", "chain", "run"}  # checks of files, not of a network
-OF_THE_CHAMPION: dict[str, str] = {  # the judgement on the new form's drop -> what the champion's own pass means
-    "pass": "pass (not better than the new one)",
-    "fail": "pass (better than the new one)",
-    "inconclusive": "pass (perhaps better than the new one)",
-}
 
 
 class Criterion(JsonFile):
     """One bound held against one form. `bound` is the limit that `key` of params.yaml sets.
 
     Both are null for what no key allows, such as outputs that are not finite. `undecided` names the classes
-    with too few test images to say.
+    with too few test images to say. `at_least` is the lower end of the one-sided interval of a drop.
     """
 
     form: str
     metric: str
     value: float | None = None
+    at_least: float | None = None
     bound: float | None = None
     key: str | None = None
     judgement: Judgement
@@ -73,10 +69,21 @@ class Verdict(Report):
         The champion is compared with, not judged: its own pass says that the comparison could be made.
         """
         if form.judgement == "pass" and form.form == CHAMPION:
-            against = [row.judgement for row in self.criteria if row.key == CHAMPION_BOUND]
-            return OF_THE_CHAMPION.get(against[0], "pass") if against else "pass (compared with no new one)"
+            against = [row for row in self.criteria if row.key == CHAMPION_BOUND]
+            return f"pass ({_compared(against[0]) if against else 'compared with no new one'})"
         decides = form.required or form.form == CHAMPION
         return form.judgement if decides else f"{form.judgement} (candidate)"
+
+
+def _compared(drop: Criterion) -> str:
+    """Return how the champion compares with the new form, whose drop of accuracy from it was judged."""
+    if drop.judgement == "pass":
+        return f"not better than the new one by more than {drop.bound:g}"
+    if drop.judgement == "fail":
+        return "better than the new one"
+    # Only an interval that leaves out 0 speaks for the champion; else the images show no difference.
+    favoured = drop.at_least is not None and drop.at_least > 0
+    return "perhaps better than the new one" if favoured else "as good as the new one, as far as the images show"
 
 
 def to_localise(verdict: Verdict) -> str | None:
@@ -84,6 +91,12 @@ def to_localise(verdict: Verdict) -> str | None:
     form = (verdict.refused or "").partition(":")[0]
     failed = {row.metric for row in verdict.criteria if row.form == form and row.judgement == "fail"}
     return form if failed - NOT_COMPUTED and form not in (LINE[0], CHAMPION) else None
+
+
+def plain(text: str) -> str:
+    """Return a sentence as Markdown shows it: one line, in which nothing that a class is called is markup."""
+    shown = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{letter}" if letter in "\\`[]" else letter for letter in shown)  # no code, link or image
 
 
 def card_checksum(card: Card) -> str:

@@ -1,14 +1,17 @@
 """How alike two forms' scores are, and whether a form is right as often as it says."""
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steps.metrics import agreement
 from steps.metrics.agreement import Closeness, closeness, log_softmax, same_class
 from steps.metrics.calibration import calibration_error, calibration_parts
+from steps.metrics.unkept import Shares, largest_part
 from steps.reports import scores as kept_scores
 from steps.reports.scores import Logits, keep
 
@@ -79,6 +82,7 @@ def test_large_test_sets_are_compared_in_parts_with_the_same_result(
 
 @UNTIMED
 @given(seed=st.integers(0, 1000), noise=st.floats(0, 2), sharpness=st.floats(0.1, 5))
+@example(seed=356, noise=1.5, sharpness=4.625)  # what the other form left is 1e-17: lost in 1 less the sum
 def test_what_was_not_kept_leaves_bounds_around_the_true_figures(
     seed: int, noise: float, sharpness: float
 ) -> None:
@@ -92,6 +96,27 @@ def test_what_was_not_kept_leaves_bounds_around_the_true_figures(
     for exact, between in ((true.difference, bounded.difference), (true.divergence, bounded.divergence)):
         assert (between.least_N <= exact.most_N + 1e-9).all()
         assert (exact.most_N <= between.most_N + 1e-9).all()
+
+
+def worst_of_all(p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]) -> float:
+    """Return the largest sum p (log p - log q) over all ways to give the values of q to the classes."""
+    return max(float((p * np.log(p / np.array(order))).sum()) for order in itertools.permutations(q))
+
+
+@pytest.mark.parametrize(("at_most_p", "at_most_q"), [(1, 1), (2, 1), (2, 3), (4, 2), (5, 5), (0, 4)])
+def test_of_classes_that_neither_form_kept_the_bound_is_attained(at_most_p: int, at_most_q: int) -> None:
+    """Scores at the two ends of their ranges, as the bound has them: dealt out at its worst, one reaches it."""
+    kept, low, high, classes = 0.2, 0.01, 0.08, 6
+
+    def made(at_most: int) -> tuple[npt.NDArray[np.float64], Shares]:
+        unkept_U = np.where(np.arange(classes) < at_most, high, low)
+        shares = np.log([1 - kept - unkept_U.sum(), kept]), np.log([low]), np.log([high]), [unkept_U.sum()]
+        return unkept_U, Shares(shares[0][None], shares[1], shares[2], np.array(shares[3]))
+
+    (p, of_p), (q, of_q) = made(at_most_p), made(at_most_q)
+    none = np.zeros(1, np.int64)
+    found = float(largest_part(of_p, of_q, (none, none), none + classes)[0])
+    assert found == pytest.approx(worst_of_all(p, q), abs=1e-8)
 
 
 def test_of_a_form_that_is_sure_the_kept_scores_say_nearly_all(monkeypatch: pytest.MonkeyPatch) -> None:

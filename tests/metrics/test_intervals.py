@@ -1,11 +1,13 @@
 """Intervals of a paired accuracy drop: published values, honest error rates, and the shape of a bound."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steps.metrics.intervals import images_for_drop, largest_drop, least_drop, least_share
+from steps.metrics.intervals import falls_short, images_for_drop, largest_drop, least_drop, least_share
 
 UNTIMED = settings(deadline=None, max_examples=50)  # other work shares the machine
 TABLES = st.tuples(st.integers(1, 400), st.integers(0, 400), st.integers(0, 400)).filter(
@@ -30,7 +32,7 @@ def test_the_bounds_are_the_published_ones() -> None:
 
 @pytest.mark.parametrize(("lost", "gained", "images"), [(5, 2, 300), (0, 3, 50), (12, 0, 40), (40, 20, 160)])
 def test_at_the_bound_the_score_statistic_is_the_quantile(lost: int, gained: int, images: int) -> None:
-    """Tango's eq. 4, with the restricted estimate found here by maximising the likelihood on a fine grid."""
+    """Tango's eq. 24, with the restricted estimate found here by maximising the likelihood on a fine grid."""
     bound = float(largest_drop(lost, gained, images, 0.95))
     lowest = max(0.0, -bound)
     only_form = np.linspace(lowest, (1 - bound) / 2, 2_000_001)[1:-1]
@@ -132,3 +134,32 @@ def test_the_lower_bound_of_a_share_is_wilsons() -> None:
     # Newcombe (1998), Statistics in Medicine 17:857-872, table I: 81 of 263, two-sided 95 %: 0.2553
     assert least_share(81, 263, 0.975) == pytest.approx(0.2553, abs=5e-5)
     assert least_share(0, 10, 0.95) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 10, 50])
+@pytest.mark.parametrize("classes", [1, 100, 5000])
+def test_a_share_at_its_floor_is_seldom_called_short_of_it_in_any_of_many_small_classes(
+    images: int, classes: int
+) -> None:
+    """The chances are summed exactly; of three images, Wilson's interval alone fails one of .9 in 1,000."""
+    level = 0.05 / (40 * classes)
+    right = np.arange(images + 1)
+    chance = np.array([math.comb(images, k) * 0.9**k * 0.1 ** (images - k) for k in right])
+    assert chance[falls_short(right, images, 0.9, 1 - level)].sum() <= level
+
+
+def test_a_class_that_is_hardly_found_falls_short_where_its_images_are_enough() -> None:
+    assert falls_short(np.array([10, 0, 0]), np.array([50, 50, 3]), 0.9, 1 - 1e-5).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("images", [1, 2, 5, 20])
+@pytest.mark.parametrize("gained", [0.0, 0.01, 0.1])
+def test_the_drop_of_a_small_class_at_its_limit_is_seldom_called_beyond_it(images: int, gained: float) -> None:
+    """Tango's interval holds its level there too, within a third, at levels that many classes share: exactly."""
+    shares = (gained + 0.05, gained, 0.95 - 2 * gained)
+    tables = [(b, c, images - b - c) for b in range(images + 1) for c in range(images + 1 - b)]
+    ways = [math.factorial(images) // math.prod(map(math.factorial, table)) for table in tables]
+    chance = np.array([way * math.prod(np.power(shares, table)) for way, table in zip(ways, tables, strict=True)])
+    lost, more, _ = np.array(tables).T
+    for level in (0.05, 1e-3, 1e-5):
+        assert chance[least_drop(lost, more, images, 1 - level) > 0.05].sum() <= 1.33 * level

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from steps.metrics.recall import predicted
 from steps.parity.judge import judge
 from steps.parity.page import page, table
-from steps.reports.verdict import Criterion, FormVerdict, Verdict
-from tests.parity.forms import Forms
+from steps.reports.verdict import Criterion, FormVerdict, Verdict, plain
+from tests.parity.forms import Forms, labels_of
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_the_page_says_what_pass_means_and_which_keys_are_the_floors(verdict: Ve
 @pytest.mark.parametrize(
     ("lost", "word"),
     [
-        (0, "pass (not better than the new one)"),
+        (0, "pass (not better than the new one by more than 0.01)"),
         (12, "pass (perhaps better than the new one)"),
         (200, "pass (better than the new one)"),
     ],
@@ -76,12 +78,44 @@ def test_the_champions_row_says_how_the_new_form_compares(tmp_path: Path, lost: 
     assert word in page(found)
 
 
+@pytest.mark.parametrize(("lost", "gained"), [(0, 0), (1, 1), (2, 1)])
+def test_a_champion_that_the_images_do_not_tell_from_the_new_form_is_called_as_good(
+    tmp_path: Path, lost: int, gained: int
+) -> None:
+    """200 images show no drop of one point, whatever it is: that is no sign that the champion is better."""
+    forms = Forms(tmp_path, images=200)
+    right_N = predicted(forms.logits_NK) == labels_of(200)
+    changed_NK = forms.with_lost(lost)
+    wrong = np.flatnonzero(~right_N)[:gained]
+    changed_NK[wrong] = np.roll(changed_NK[wrong], -1, axis=1)  # the wrong answer is the next class
+    forms.plant("champion")
+    for form in ("train", "fuse", "export"):
+        forms.plant(form, logits_NK=changed_NK)
+    found = judge(forms.folder, forms.terms(required=("export",)))
+    (row,) = [row for row in found.criteria if row.metric == "champion_drop"]
+    assert (row.judgement, row.value) == ("inconclusive", (lost - gained) / 200)
+    assert found.word(found.forms[-1]) == "pass (as good as the new one, as far as the images show)"
+
+
 def test_a_champion_that_nothing_was_compared_with_is_not_called_better_or_worse(tmp_path: Path) -> None:
     forms = Forms(tmp_path)
     forms.plant("champion")
     (forms.folder / "export.parquet").unlink()
     found = judge(forms.folder, forms.terms(required=("export",)))
     assert found.word(found.forms[-1]) == "pass (compared with no new one)"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("![x](http://elsewhere/x.png)", r"!\[x\](http://elsewhere/x.png)"),
+        (r"\[x\](http://elsewhere)", r"\\\[x\\\](http://elsewhere)"),  # a backslash must not undo the escape
+        ("a\n# b", "a # b"),
+        ("`<b>&", r"\`&lt;b&gt;&amp;"),
+    ],
+)
+def test_nothing_that_a_class_is_called_is_markup(name: str, shown: str) -> None:
+    assert plain(name) == shown
 
 
 def test_a_class_name_can_break_neither_the_table_nor_the_page() -> None:

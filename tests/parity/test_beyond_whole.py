@@ -1,0 +1,71 @@
+"""With more classes than are kept whole, what was not kept must be shown to be small to pass."""
+
+import functools
+
+import numpy as np
+import polars as pl
+import pytest
+
+from steps.parity.closeness import divergence, largest_score_difference, score_difference
+from steps.parity.evidence import Evidence
+from steps.parity.pair import Classes, Pair, Rule
+from steps.reports.card import Card
+from steps.reports.evaluate import FormReport
+from steps.reports.scores import Logits, keep
+from tests.parity.forms import HOW
+
+IMAGES, CLASSES = 60, 1500
+
+
+def evidence(logits_NK: Logits) -> Evidence:
+    names = tuple(map(str, range(CLASSES)))
+    card = Card(
+        form="export", arch="tiny", class_num=CLASSES, class_names=names, preprocessing=HOW, files={}, artifact="x"
+    )
+    ids = pl.Series([str(number) for number in range(len(logits_NK))])
+    return Evidence(FormReport(form="export"), card, ids, np.arange(len(logits_NK)) % CLASSES, keep(logits_NK))
+
+
+@functools.cache
+def logits_of(sharpness: float) -> Logits:
+    random = np.random.default_rng(0)
+    logits_NK = random.normal(0, 1, (IMAGES, CLASSES))
+    logits_NK[np.arange(IMAGES), np.arange(IMAGES)] += sharpness
+    return logits_NK.astype(np.float32)
+
+
+@pytest.mark.parametrize("classes", ["list", "strict"])
+def test_a_nearly_flat_softmax_is_not_shown_to_be_close_and_does_not_pass(classes: Classes) -> None:
+    same = evidence(logits_of(2))
+    finding = divergence(Pair(same, same, 0.95, classes=classes), 0.02)
+    assert finding.judgement == "inconclusive" and finding.known == "at most "
+    assert "no number of test images would decide" in finding.advice
+
+
+def test_the_limit_that_the_sentence_names_is_one_that_passes() -> None:
+    same = evidence(logits_of(2))
+    pair = Pair(same, same, 0.95)
+    named = float(divergence(pair, 0.02).advice.split("a limit of ")[1].split()[0])
+    assert divergence(pair, named).judgement == "pass"
+    assert divergence(pair, 0.9 * named).judgement == "inconclusive"
+
+
+def test_a_sure_network_passes_and_one_that_shifted_fails_though_not_all_was_kept() -> None:
+    sure = evidence(logits_of(20))
+    assert divergence(Pair(sure, sure, 0.95), 0.02).judgement == "pass"
+    rolled = evidence(np.roll(logits_of(20), 1, axis=1))
+    assert divergence(Pair(sure, rolled, 0.95), 0.02).judgement == "fail"
+
+
+def test_flat_scores_that_differ_fail_by_what_was_kept() -> None:
+    pair = Pair(evidence(logits_of(2)), evidence(np.roll(logits_of(2), 700, axis=1)), 0.95)
+    assert divergence(pair, 0.02).judgement == "fail"
+
+
+@pytest.mark.parametrize("rule", [score_difference, largest_score_difference])
+def test_a_score_difference_below_what_the_unkept_scores_may_hold_is_undecided(rule: Rule) -> None:
+    """The hundredth score of a flat softmax is about 1/600 itself: within that, nothing is known of the others."""
+    same = evidence(logits_of(2))
+    assert rule(Pair(same, same, 0.95), 0.01).judgement == "pass"
+    finding = rule(Pair(same, same, 0.95), 1e-5)
+    assert finding.judgement == "inconclusive" and "scores that were not kept" in finding.advice

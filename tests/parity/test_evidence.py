@@ -1,0 +1,81 @@
+"""What evaluate left is believed only where its parts fit: none of these files passes, and none is a crash."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from steps.parity.judge import judge
+from steps.reports import scores as kept_scores
+from steps.reports.evaluate import FormReport
+from tests.parity.forms import Forms
+
+FORM = "onnxruntime-fp32"
+Change = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> Forms:
+    return Forms(tmp_path, engines=(FORM,))
+
+
+def refusal(forms: Forms) -> str:
+    sentence = judge(forms.folder, forms.terms()).refused
+    assert sentence is not None, "the gate let it pass"
+    return sentence
+
+
+def changed(forms: Forms, change: Change) -> None:
+    path = forms.folder / f"{FORM}.parquet"
+    change(pl.read_parquet(path)).write_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.with_columns(id=pl.int_range(pl.len())), "ids that are no names of images"),
+        (lambda table: table.with_columns(id=pl.lit(None, pl.String)), "ids that are no names of images"),
+        (lambda table: table.with_columns(label=pl.lit(-1)), "a label outside [0, 5)"),
+        (lambda table: table.with_columns(pl.col("scores").cast(pl.List(pl.Float64))), "List(Float64)"),
+        (lambda table: table.head(0), "has 0 rows"),
+        (lambda table: table.drop("label"), "not scores of images"),
+    ],
+)
+def test_a_file_that_evaluate_does_not_write_is_refused_by_the_name_of_its_fault(
+    forms: Forms, change: Change, words: str
+) -> None:
+    changed(forms, change)
+    sentence = refusal(forms)
+    assert sentence.startswith(f"{FORM}: evidence: ") and words in sentence
+
+
+@pytest.mark.parametrize("figure", ["top1", "macro_recall", "worst_recall"])
+def test_a_figure_that_is_no_number_is_not_that_of_the_scores(forms: Forms, figure: str) -> None:
+    path = forms.folder / f"{FORM}.json"
+    said = getattr(FormReport.read(path), figure)
+    path.write_text(path.read_text().replace(f'"{figure}": {said}', f'"{figure}": NaN'))
+    assert "NaN" in path.read_text()
+    assert f"gives a {figure} of" in refusal(forms)
+
+
+def test_a_test_set_of_one_or_two_images_decides_nothing_and_is_no_crash(tmp_path: Path) -> None:
+    for images in (1, 2):
+        verdict = judge(
+            (forms := Forms(tmp_path / str(images), engines=(FORM,), images=images)).folder, forms.terms()
+        )
+        assert verdict.judgement == "inconclusive"
+
+
+@pytest.mark.parametrize("highest", [2, 3])
+def test_a_lowest_score_that_the_sum_has_no_room_for_is_refused(
+    forms: Forms, monkeypatch: pytest.MonkeyPatch, highest: int
+) -> None:
+    """The bounds of what was not kept rest on it: called higher than it is, they would be too narrow."""
+    monkeypatch.setattr(kept_scores, "WHOLE", 4)
+    monkeypatch.setattr(kept_scores, "HIGHEST", highest)
+    for form in forms.cards:
+        forms.plant(form, logits_NK=forms.logits_NK)
+    assert judge(forms.folder, forms.terms()).judgement in ("pass", "inconclusive")
+    changed(forms, lambda table: table.with_columns(lowest=pl.col("scores").list.last()))
+    assert "sums that are not those of its scores" in refusal(forms)

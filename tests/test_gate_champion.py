@@ -1,0 +1,59 @@
+"""gate: the release in production must not be better than what would replace it, and must be comparable."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.gated import judged, of, refusal
+from tests.parity.forms import NAMES, Forms, Logits, labels_of
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def forms(tmp_path: Path) -> Forms:
+    return Forms(tmp_path / "evaluate")
+
+
+def better_than(forms: Forms) -> Logits:
+    right_NK = np.eye(len(NAMES))[labels_of(forms.images)]
+    return (right_NK * 5 + forms.logits_NK * 0.1).astype(np.float32)
+
+
+def test_a_champion_that_is_better_is_not_replaced(forms: Forms) -> None:
+    forms.plant("champion", logits_NK=better_than(forms), card={"form": "export"})
+    sentence = refusal(forms)
+    assert sentence.startswith("export: champion_drop") and "(gate.max_champion_drop)" in sentence
+
+
+def test_a_champion_that_is_as_good_is_replaced(forms: Forms) -> None:
+    forms.plant("champion", card={"form": "export"})
+    verdict = judged(forms)
+    assert verdict.judgement == "pass"
+    assert of(verdict, "champion").judgement == "pass"
+
+
+def test_a_champion_that_cannot_be_compared_stops_the_release_unless_params_skip_it(forms: Forms) -> None:
+    forms.plant(
+        "champion", card={"form": "export"}, deferred="the images have 6 classes and the model 5", top1=None
+    )
+    assert refusal(forms) == (
+        "champion: the images have 6 classes and the model 5. gate.champion: skip ships without the comparison."
+    )
+    verdict = judged(forms, champion="skip")
+    assert verdict.judgement == "pass"
+    assert (of(verdict, "champion").judgement, of(verdict, "champion").required) == ("deferred", False)
+
+
+def test_a_better_champion_stops_nothing_where_params_skip_it(forms: Forms) -> None:
+    forms.plant("champion", logits_NK=better_than(forms), card={"form": "export"})
+    assert judged(forms, champion="skip").judgement == "pass"
+
+
+def test_a_champion_on_other_images_stops_the_release(forms: Forms) -> None:
+    forms.plant("champion", card={"form": "export"}, test_set="c" * 64)
+    assert refusal(forms).startswith("champion: images: it was evaluated on the test set cccc")
