@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from benchmarks.planted import graphs
 from benchmarks.planted.places import Change
 from steps.backends.contract import BatchRange
 from steps.backends.engine import Target, build_engine
+from steps.backends.table import BACKENDS
 from steps.errors import BadInput
 from steps.export import export
 from steps.fuse import fuse
@@ -217,6 +219,34 @@ def test_the_command_line_prints_the_sentence_and_writes_the_page(
     main()
     assert f"{ENGINE}: 'c2' (Conv) is the first tensor that drifts from export" in capsys.readouterr().out
     assert (root / f".foldline/localise/{ENGINE}.html").is_file()
+
+
+def test_without_the_engines_package_its_graph_is_compared_and_the_sentence_says_what_to_install(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _without_package(monkeypatch, "tensorrt")
+    build(root, lambda model: model, "tensorrt-fp16", backend="tensorrt", precision="fp16")
+    monkeypatch.setattr("sys.argv", ["localise", "tensorrt-fp16"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith("localise: tensorrt-fp16: none of ")
+    assert "the package no_such_package cannot be imported" in said and "make tensorrt" in said
+    assert "the graph that it was built from was compared" in said
+    assert (root / ".foldline/localise/tensorrt-fp16.html").is_file()
+
+
+def test_an_int8_engine_without_its_package_is_refused_for_that_first(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_package(monkeypatch, "tensorrt")
+    build(root, lambda model: model, "tensorrt-int8", backend="tensorrt", precision="int8")
+    with pytest.raises(BadInput, match=r"no_such_package cannot be imported .* build onnxruntime-int8"):
+        localise("tensorrt-int8", root / "data", 4)
+
+
+def _without_package(monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
+    monkeypatch.setitem(BACKENDS, backend, replace(BACKENDS[backend], package="no_such_package"))
 
 
 @pytest.mark.parametrize(
