@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
+import PIL
 import polars as pl
 import pytest
 from PIL import Image
@@ -16,6 +18,11 @@ from steps.metrics.agreement import log_softmax
 from steps.reports.release import write_sums
 from tests.backends.tiny import NAMES
 from tests.judged import released
+
+WITH_A_FOLDER = (
+    "import runpy, sys; sys.path.append(sys.argv[1]); sys.argv[:] = sys.argv[2:]; "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 
 @pytest.fixture
@@ -46,6 +53,20 @@ def test_predict_gives_the_classes_and_probabilities_of_evaluate(line: Path) -> 
         found_NK[images[path], NAMES.index(name)] = float(share)
     assert np.abs(found_NK - expected_NK).max() <= 1e-3
     assert (found_NK.argmax(axis=1) == logits_NK.argmax(axis=1)).all()
+
+
+def test_predict_needs_three_packages_and_nothing_else(line: Path, tmp_path: Path) -> None:
+    released()
+    for package in (np, onnxruntime, PIL):
+        folder = Path(package.__file__ or "").parent
+        libraries = folder.parent / {"PIL": "pillow.libs"}.get(folder.name, f"{folder.name}.libs")
+        for needed in (folder, *([libraries] if libraries.is_dir() else [])):
+            (tmp_path / "only").mkdir(exist_ok=True)
+            (tmp_path / "only" / needed.name).symlink_to(needed)
+    words = [str(tmp_path / "only"), str(line / "data/release/predict.py"), str(line / "files/000.png")]
+    command = [sys.executable, "-I", "-S", "-c", WITH_A_FOLDER, *words]  # -S: without this environment's packages
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=line)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(words[-1])
 
 
 @pytest.mark.parametrize("name", ["model/model.onnx", "model/card.json", "labels.txt", "ledger.parquet"])
