@@ -46,14 +46,14 @@ def main() -> None:
     figures: list[Figure] = []
     planted = 0
     with tempfile.TemporaryDirectory() as folder:
-        for data, (make, mutants) in _lines(arguments.images, every=1 if arguments.full else 3).items():
+        for data, (make, mutants) in lines_of(arguments.images, every=1 if arguments.full else 3).items():
             figures += _tried(data, _quietly(make, Path(folder) / data), mutants, Path(folder))
             planted += len(mutants)
     print(f"\n{time.perf_counter() - begin:.0f} s\n")
     report([Figure("mutants planted", planted, "at least", LEAST), *figures])
 
 
-def _lines(images: Path | None, every: int) -> dict[str, tuple[Callable[[Path], Line], Mapping[str, Mutant]]]:
+def lines_of(images: Path | None, every: int) -> dict[str, tuple[Callable[[Path], Line], Mapping[str, Mutant]]]:
     """Return what makes each line, by its data, and the mutants that are planted into it."""
     compiler = shutil.which("g++") is not None
     if not compiler:

@@ -14,8 +14,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
+from steps.errors import BadInput
 from steps.metrics.agreement import log_softmax
-from steps.reports.release import write_sums
+from steps.reports.release import check_sums, write_sums
 from tests.backends.tiny import NAMES
 from tests.judged import released
 
@@ -77,6 +78,17 @@ def test_predict_uses_no_release_that_was_changed(line: Path, name: str) -> None
     done = predict(folder, str(line / "files/000.png"))
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1 and name in done.stderr and "was released" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"no list\n", b"\xff\xfe\x00\n"])
+def test_a_seal_that_is_no_list_is_one_sentence(line: Path, content: bytes) -> None:
+    released()
+    folder = line / "data/release"
+    (folder / "SHA256SUMS").write_bytes(content)
+    done = predict(folder, str(line / "files/000.png"))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    with pytest.raises(BadInput, match="SHA256SUMS is no list of checksums and paths"):
+        check_sums(folder)
 
 
 def test_predict_needs_its_model_under_the_seal(line: Path) -> None:

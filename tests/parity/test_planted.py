@@ -2,9 +2,10 @@
 
 import pytest
 
+from benchmarks.mutants import lines_of
 from benchmarks.planted.caught import Catch
 from benchmarks.planted.in_evaluation import FORM
-from benchmarks.planted.in_pictures import RESIZING
+from benchmarks.planted.in_pictures import ANY_SIZE, COMPILED, RESIZING
 from benchmarks.planted.line import make_digits
 from benchmarks.planted.mutant import Trials, judged
 from benchmarks.planted.photographs import PHOTOGRAPHS
@@ -84,6 +85,15 @@ def test_no_fault_is_listed_twice_and_each_names_a_form_of_the_line(trials: Tria
     tables = (DIGITS, PICTURES, PHOTOGRAPHS)
     assert len({name for table in tables for name in table}) == sum(map(len, tables)) >= 40
     assert {mutant.form for mutant in DIGITS.values()} <= {*trials.line.forms, "champion"}
+
+
+def test_without_a_compiler_no_compiled_engine_is_built_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    _, mutants = lines_of(None, every=3)["pictures"]
+    assert mutants == ANY_SIZE
+    assert f"{len(COMPILED)} faults of compiled engines are not tried" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
