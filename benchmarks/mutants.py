@@ -4,15 +4,17 @@
 
 A small network is trained on scikit-learn's digits and taken through the real steps; then, for each mutant, one
 thing is changed (in a step's work, an artifact, what one form reads, what evaluate left) and the stages behind it
-are driven again. A mutant counts as caught where the check named for it says no, the gate names its form, and the
-same path without the change is let through. `--images` is the tar of 1,000 photographs, one a class, that
-benchmarks/lite0.py takes: then faults of colour and resizing are planted into a pretrained EfficientNet-Lite0 too,
-on every third photograph, or with `--full` on all.
+are driven again. A second line learns from pictures of many sizes: its engines resize by themselves or, where
+there is a C++ compiler, are compiled. A mutant counts as caught where the check named for it says no, the gate
+names its form, and the same path without the change is let through. `--images` is the tar of 1,000 photographs,
+one a class, that benchmarks/lite0.py takes: then faults of colour and resizing are planted into a pretrained
+EfficientNet-Lite0 too, on every third photograph, or with `--full` on all.
 """
 
 import argparse
 import contextlib
 import io
+import shutil
 import tempfile
 import time
 import warnings
@@ -21,10 +23,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.bounds import Figure, report
+from benchmarks.planted.in_pictures import ANY_SIZE, BRAIN, COMPILED, NATIVE, RESIZING
 from benchmarks.planted.line import Line, make_digits
 from benchmarks.planted.mutant import Mutant, Outcome, Trials
 from benchmarks.planted.photographs import PHOTOGRAPHS, make_photographs
-from benchmarks.planted.tables import DIGITS
+from benchmarks.planted.pictures import make_pictures
+from benchmarks.planted.tables import DIGITS, PICTURES
 
 T = TypeVar("T")
 LEAST = 40
@@ -39,16 +43,29 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="all photographs")
     arguments = parser.parse_args()
     begin = time.perf_counter()
+    figures: list[Figure] = []
+    planted = 0
     with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        figures = _tried("digits", _quietly(make_digits, scratch / "digits"), DIGITS, scratch)
-        if arguments.images:
-            every = 1 if arguments.full else 3
-            line = _quietly(make_photographs, scratch / "photographs", arguments.images, every)
-            figures += _tried("photographs", line, PHOTOGRAPHS, scratch)
-    planted = len(DIGITS) + (len(PHOTOGRAPHS) if arguments.images else 0)
+        for data, (make, mutants) in lines_of(arguments.images, every=1 if arguments.full else 3).items():
+            figures += _tried(data, _quietly(make, Path(folder) / data), mutants, Path(folder))
+            planted += len(mutants)
     print(f"\n{time.perf_counter() - begin:.0f} s\n")
     report([Figure("mutants planted", planted, "at least", LEAST), *figures])
+
+
+def lines_of(images: Path | None, every: int) -> dict[str, tuple[Callable[[Path], Line], Mapping[str, Mutant]]]:
+    """Return what makes each line, by its data, and the mutants that are planted into it."""
+    compiler = shutil.which("g++") is not None
+    if not compiler:
+        print(f"There is no C++ compiler: {len(COMPILED)} faults of compiled engines are not tried.\n")
+    pictures = (RESIZING, NATIVE, BRAIN) if compiler else (RESIZING,)
+    lines: dict[str, tuple[Callable[[Path], Line], Mapping[str, Mutant]]] = {
+        "digits": (make_digits, DIGITS),
+        "pictures": (lambda root: make_pictures(root, pictures), PICTURES if compiler else ANY_SIZE),
+    }
+    if images:
+        lines["photographs"] = (lambda root: make_photographs(root, images, every), PHOTOGRAPHS)
+    return lines
 
 
 def _tried(data: str, line: Line, mutants: Mapping[str, Mutant], scratch: Path) -> list[Figure]:

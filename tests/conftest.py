@@ -66,3 +66,11 @@ def _build_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def finished_line(tmp_path_factory: pytest.TempPathFactory) -> Line:
     """A small line that `dvc repro` brought up to date; make a copy to change it."""
     return make_line(tmp_path_factory.mktemp("finished") / "line")
+
+
+@pytest.fixture(scope="session")
+def judged_line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a line of tiny forms that the gate let pass; make a copy to change it."""
+    from tests.judged import make_judged  # not above: what it imports reads the environment that is set there
+
+    return make_judged(tmp_path_factory.mktemp("judged"))

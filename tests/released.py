@@ -23,6 +23,7 @@ from steps.reports.artifact import write_card
 from steps.reports.card import Card, Preprocessing
 from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
+from steps.reports.release import INDEX, ReleaseCard, write_sums
 from steps.reports.verdict import FormVerdict, Verdict, card_checksum
 from tests.backends.tiny import HOW, NAMES, Weights, onnx_model, reference, weights, write_exported
 
@@ -132,3 +133,17 @@ def _evaluated(root: Path, form: str, folder: Path) -> npt.NDArray[np.float64]:
         evaluate(form, folder, root / "ingest", root / "split", root / "evaluate")
     scores = pl.read_parquet(root / f"evaluate/{form}.parquet")["scores"].to_list()
     return np.exp(log_softmax(np.array(scores, np.float32)))
+
+
+def add_engine(release: Path, target: Target, **changed: object) -> Path:
+    """Build another engine into the release, and seal it anew."""
+    folder = release / "engines/added"
+    folder.mkdir()
+    made, _ = build_engine(target, release / "model", folder, None)
+    card = Card.read(release / "model/card.json")
+    update = {"form": "added", "backend": target.backend, "precision": target.precision, "device": made.device}
+    write_card(folder, card.model_copy(update=update | changed))
+    index = ReleaseCard.read(release / INDEX)
+    index.model_copy(update={"engines": (*index.engines, "added")}).write(release / INDEX)
+    write_sums(release)
+    return folder

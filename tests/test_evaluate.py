@@ -1,7 +1,6 @@
 """evaluate: every form on the same test images, every score kept, nothing judged."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,9 @@ import pytest
 import steps.images.kept
 from steps.backends.contract import CannotRunHere
 from steps.errors import BadInput, Refused
-from steps.evaluate import evaluate
 from steps.images.manifest import read_manifest
 from steps.reports import scores as kept_scores
-from steps.reports.champion import Champion
 from steps.reports.evaluate import FormReport, Latency, Metrics
-from steps.reports.release import write_sums
 from tests.backends.tiny import (
     NAMES,
     onnx_model,
@@ -26,27 +22,13 @@ from tests.backends.tiny import (
     swap_channels,
     weights,
     write_exported,
-    write_images,
 )
-
-IMAGES = 40
-TEST = [number for number in range(IMAGES) if number % 5 == 4]
-SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
+from tests.evaluated import IMAGES, SWAPPED, TEST, evaluated, make_root
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_exported(tmp_path / "model", onnx_model(weights()))
-    write_images(tmp_path, IMAGES)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def evaluated(root: Path, form: str = "export", model: str = "model") -> tuple[FormReport, pl.DataFrame]:
-    out = root / "evaluate"
-    out.mkdir(exist_ok=True)
-    evaluate(form, root / model, root / "ingest", root / "split", out)
-    return FormReport.read(out / f"{form}.json"), pl.read_parquet(out / f"{form}.parquet")
+    return make_root(tmp_path, monkeypatch)
 
 
 def test_every_test_image_has_its_scores_in_the_order_of_the_names(root: Path) -> None:
@@ -196,48 +178,6 @@ def test_a_form_that_cannot_run_here_is_deferred_and_has_no_scores(
     assert report.size_bytes > 0
     assert scores.is_empty()
     assert scores.schema == {"id": pl.String, "label": pl.Int64, "scores": pl.List(pl.Float32)}
-
-
-def test_without_a_champion_the_form_is_deferred(root: Path) -> None:
-    Champion(accepted=False).write(root / "champion/champion.json")
-    report, scores = evaluated(root, "champion", "champion")
-    assert report.deferred == "there is no accepted release yet"
-    assert scores.is_empty()
-
-
-def test_a_release_that_is_no_longer_accepted_is_no_champion(root: Path) -> None:
-    Champion(accepted=False).write(root / "champion/champion.json")
-    shutil.copytree(root / "model", root / "champion/release/model")
-    report, _ = evaluated(root, "champion", "champion")
-    assert report.deferred == "there is no accepted release yet" and report.card is None
-
-
-def test_a_champion_is_its_releases_onnx_model(root: Path) -> None:
-    Champion(accepted=True).write(root / "champion/champion.json")
-    shutil.copytree(root / "model", root / "champion/release/model")
-    write_sums(root / "champion/release")
-    report, scores = evaluated(root, "champion", "champion")
-    assert report.deferred is None
-    assert scores.equals(evaluated(root)[1])
-
-
-def test_a_champion_that_was_changed_since_is_not_compared_with(root: Path) -> None:
-    Champion(accepted=True).write(root / "champion/champion.json")
-    shutil.copytree(root / "model", root / "champion/release/model")
-    (root / "champion/release/labels.txt").write_text("ant\n")
-    write_sums(root / "champion/release")
-    (root / "champion/release/labels.txt").write_text("bee\n")
-    with pytest.raises(BadInput, match=r"labels\.txt is not the file that SHA256SUMS names"):
-        evaluated(root, "champion", "champion")
-
-
-def test_a_champion_of_other_classes_is_deferred_and_the_gate_says_what_that_means(root: Path) -> None:
-    Champion(accepted=True).write(root / "champion/champion.json")
-    write_exported(root / "champion/release/model", onnx_model(weights(), SWAPPED), SWAPPED)
-    write_sums(root / "champion/release")
-    report, _ = evaluated(root, "champion", "champion")
-    assert "cannot be compared on these images: class 0 is 'ant'" in str(report.deferred)
-    assert report.card is not None  # which tells it from a champion that is not there
 
 
 def test_a_constant_engine_is_evaluated_as_it_is(root: Path) -> None:

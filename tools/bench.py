@@ -131,8 +131,10 @@ def find_forms(names: Sequence[str], release: Path | None) -> dict[str, Path]:
     missing = [name for name in names if name not in there]
     if missing or not there:
         where = release or "data/"
+        verb = "is not" if len(missing) == 1 else "are not"
+        lacking = f"{', '.join(missing)} {verb}" if missing else "no form is"
         raise BadInput(
-            f"{', '.join(missing) or 'no form'} is there in {where}; there are {', '.join(there) or 'none'}. "
+            f"{lacking} there in {where}; there are {', '.join(there) or 'none'}. "
             "Run the stages that write them first."
         )
     return {name: there[name] for name in names or there}
@@ -208,6 +210,9 @@ def main() -> None:
     except OSError as fault:
         say(f"bench: {flags.out} cannot be written: {fault}")
         sys.exit(2)
+    except KeyboardInterrupt:
+        say(f"bench: interrupted; {flags.out} is as it was.")
+        sys.exit(130)
     print("\n".join([*lines(report), *adopted(report)]))
 
 

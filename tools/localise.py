@@ -2,7 +2,9 @@
 
 `python -m tools.localise onnxruntime-fp16` compares that engine with `export` on the test images whose scores
 differ most, and writes `.foldline/localise/onnxruntime-fp16.html`. Forms are `fuse`, `export` and the engines
-that were built.
+that were built. Of an engine that cannot be looked into here, the graph that it was built from is compared. Exit
+code 0: compared; 2: something is missing, and a sentence on stderr says what; where that is the engine's package,
+the sentence tells of the graph too, and the page is written.
 """
 
 import argparse
@@ -12,8 +14,9 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from steps.backends.contract import Deferred, Images
+from steps.backends.contract import Deferred, Images, MissingPackage
 from steps.backends.onnx_of import tensors_of_graph
+from steps.backends.runner import backend_module
 from steps.backends.tensors import CannotRead, Intermediate, read_tensors
 from steps.errors import BadInput, StepError
 from steps.images.dataset import image_root, load_all
@@ -48,7 +51,20 @@ def main() -> None:
         sys.exit(error.exit_code)
     out = OUT / f"{found.form}.html"
     write_whole(out, page(found).encode())
+    missing = _missing(found.card)
+    if missing:
+        say(f"localise: {found.sentence}\n{out}")
+        sys.exit(missing.exit_code)
     print(f"{found.sentence}\n{out}")
+
+
+def _missing(card: Card) -> MissingPackage | None:
+    """Return what the form's backend lacks on this machine, if anything."""
+    try:
+        backend_module(card.backend)
+    except MissingPackage as missing:
+        return missing
+    return None
 
 
 def localise(form: str, data: Path, count: int) -> Localised:
@@ -105,8 +121,13 @@ def _tensors(form: str, folder: Path, data: Path, images_NHWC_u8: Images) -> tup
     takes_any = Card.read(folder / CARD).takes == "any"
     try:
         tensors = read_tensors(folder, images_NHWC_u8)
-    except (CannotRead, Deferred) as reason:
-        tensors = tensors_of_graph(folder, _folder("export", data), images_NHWC_u8)
+    except (CannotRead, Deferred, MissingPackage) as reason:
+        try:
+            tensors = tensors_of_graph(folder, _folder("export", data), images_NHWC_u8)
+        except BadInput as fault:
+            if isinstance(reason, MissingPackage):  # the first thing to mend
+                raise BadInput(f"{form}: {reason} Without it: {fault}") from fault
+            raise
         without = ", without its resize and crop" if takes_any else ""
         said = f"so the graph that it was built from was compared{without}"
         return tensors, f"({form}: {str(reason).rstrip('.')}; {said}.)"

@@ -14,16 +14,21 @@ ANY = """\
 Send decoded RGB images, set upright, as unsigned bytes, N x H x W x 3, of any height and width up to {max_side}
 pixels; the engine resizes, crops and normalises them itself. Images of one request share their height and width.
 """
+# what the client's lines take from predict.py, and how they make the input of it
+IMPORTS = {
+    "sized": "from predict import decode_rgb, preprocess  ",
+    "any": "from predict import decode_rgb              ",
+}
+HOWS = {"sized": "    HOW = {how}\n", "any": ""}
 PREPARE = {"sized": "preprocess(decode_rgb(content), HOW)", "any": "np.asarray(decode_rgb(content))"}
 CLIENT = """\
     from pathlib import Path
 
     import numpy as np
     import tritonclient.http as triton            # pip install tritonclient[http] onnxruntime pillow
-    from predict import decode_rgb, preprocess    # the predict.py beside this file
+    {imports}  # the predict.py beside this file
 
-    HOW = {how}
-    content = Path("photo.jpg").read_bytes()
+{how}    content = Path("photo.jpg").read_bytes()
     images_NHWC_u8 = {prepare}[None]
     source = triton.InferInput("{source}", images_NHWC_u8.shape, "UINT8")
     source.set_data_from_numpy(images_NHWC_u8)
@@ -52,7 +57,8 @@ def client_page(name: str, card: Card, config: dict[str, Any]) -> str:
         "capabilities": ", ".join(card.device.compute_capabilities) or "unknown",
     }
     client = CLIENT.format(
-        how={key: facts[key] for key in ("size", "resize", "interpolation")},
+        imports=IMPORTS[card.takes],
+        how=HOWS[card.takes].format(how={key: facts[key] for key in ("size", "resize", "interpolation")}),
         prepare=PREPARE[card.takes],
         source=config["input"][0]["name"],
         scores=config["output"][0]["name"],

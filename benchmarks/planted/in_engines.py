@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.planted import graphs
-from benchmarks.planted.line import INT8, Line, downstream
+from benchmarks.planted.line import BY_ITS_STEPS, Line, downstream
 from benchmarks.planted.mutant import Mutant, Terms
 from benchmarks.planted.places import Change, Place, logits_of
 from steps.backends.contract import Logits
 from steps.models.files import load_model, load_probes, save_model
 
 ORT, HALF, QUANTIZED, VINO = "onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8", "openvino-fp32"
-OF_INT8: Terms = (*INT8.items(), ("required", ("export", QUANTIZED)))
+OF_INT8: Terms = (*BY_ITS_STEPS.items(), ("gate.required", ("export", QUANTIZED)))
 NOTHING = graphs.number(0)
 
 
@@ -158,6 +158,7 @@ ENGINES: dict[str, Mutant] = {
     "a class that is never answered": _answered(logits_of(_never_nine), "recall_drop", "class '9'"),
     "one logit a class too few": _answered(logits_of(lambda logits_NK: logits_NK[:, :-1]), "shape of the scores"),
     "one image of each batch lost": _answered(logits_of(lambda logits_NK: logits_NK[:-1]), "shape of the scores"),
+    "engine of another model": _built(graphs.of_another_training, "top1_drop"),
     "stale engine of the last run": _moved(_stale_engine, ORT, "stale"),
     "stale fuse of the last run": _moved(_stale_fuse, "fuse", "stale"),
     "stale export of the last run": _moved(_stale_export, "export", "stale"),

@@ -172,6 +172,10 @@ WRITTEN: dict[str, Mutant] = {
     "the release in production cut short": _file(
         "champion", "champion/release/model/model.onnx", _half, ("evaluate@champion",), "sums of the release"
     ),
+    "labels file of another data set in the release in production": _file(
+        "champion", "champion/release/labels.txt", lambda content: content.replace(b"3", b"three"),
+        ("evaluate@champion",), "sums of the release", "labels.txt",
+    ),
     "the release in production is better": Mutant(
         "export", Place("scores", "champion"), _all_right, ("gate",), "champion_drop"
     ),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.planted import graphs
+from benchmarks.planted import graphs, resizes
 from benchmarks.planted.mutant import Mutant
 from benchmarks.planted.network import forgettable
 from benchmarks.planted.places import Change, Place
@@ -20,6 +20,12 @@ def _folded(change: Change, site: str) -> Mutant:
 
 def _fused(change: Change, site: str = "whole network") -> Mutant:
     return Mutant("fuse", FUSE, change, ("fuse",), "certificate of fuse", site)
+
+
+def _kept(change: Change, site: str) -> Mutant:
+    """Return a fault of the network that keeps its branches for int8."""
+    terms = (("fuse.branches", "keep"),)
+    return Mutant("fuse", Place("keep"), change, ("fuse",), "certificate of fuse", site, terms)
 
 
 def _exported(change: Change, words: str = "") -> Mutant:
@@ -66,6 +72,22 @@ def _identity_of_another_channel(network: nn.Module) -> None:
         state[f"deep.branches.identity.norm.{key}"].copy_(state[f"deep.branches.identity.norm.{key}"].roll(1))
 
 
+def _branch(factor: float) -> Change:
+    """Return the change after which one branch of `deep` counts so many times, its norm already in it."""
+
+    def change(network: nn.Module) -> None:
+        for key in ("weight", "bias"):
+            network.get_parameter(f"deep.branches.point.conv.{key}").mul_(factor)
+
+    return _on(change)
+
+
+def _norm_of_another_site(network: nn.Module) -> None:
+    """Give one branch the bias that the norm of another site's branch left."""
+    other = network.get_parameter("wide.branches.full.conv.bias")
+    network.get_parameter("deep.branches.full.conv.bias").copy_(other)
+
+
 def _without(path: str) -> Change:
     return _on(lambda network: network.set_submodule(path, nn.Identity()))
 
@@ -81,6 +103,11 @@ def _one_channel_zeroed(weight: torch.Tensor) -> torch.Tensor:
 
 def _two_filters_swapped(weight: torch.Tensor) -> torch.Tensor:
     weight[[2, 5]] = weight[[5, 2]]
+    return weight
+
+
+def _one_filter_permuted(weight: torch.Tensor) -> torch.Tensor:
+    weight[4] = weight[4].flip(0)
     return weight
 
 
@@ -107,13 +134,22 @@ IN_FUSE: dict[str, Mutant] = {
     "two filters swapped": _fused(_tensor("last.weight", _two_filters_swapped), "last"),
     "kernel flipped": _fused(_tensor("stem.weight", lambda weight: weight.flip(2, 3)), "stem"),
     "last layer not loaded": _fused(_on(_not_loaded)),
+    "one filter's inputs permuted": _fused(_tensor("last.weight", _one_filter_permuted), "last"),
     "weights rounded to fp16 in between": _fused(_on(lambda network: network.half().double()), "stem"),
+}
+
+IN_KEPT: dict[str, Mutant] = {
+    "kept branches: one dropped": _kept(_branch(0), "deep"),
+    "kept branches: one summed twice": _kept(_branch(2), "deep"),
+    "kept branches: one with the norm of another site": _kept(_on(_norm_of_another_site), "deep"),
+    "kept branches: identity off by one channel": _kept(_on(_identity_of_another_channel), "deep"),
 }
 
 IN_EXPORT: dict[str, Mutant] = {
     "scale 1/255 missing in the graph": _exported(graphs.on_pixels(("Mul", graphs.number(255)))),
     "other mean in the graph": _exported(graphs.on_pixels(("Add", graphs.number((0.5 - 0.485) / 0.5)))),
     "other deviation in the graph": _exported(graphs.on_pixels(("Mul", graphs.number(0.5 / 0.229)))),
+    "mean folded into a padded convolution": _exported(resizes.mean_in_a_padded_convolution),
     "channels swapped in the graph": _exported(graphs.on_pixels(("Gather", np.array([2, 1, 0])))),
     "two classes swapped in the graph": _exported(
         graphs.classes_in_order(lambda k: np.where(k == 3, 5, np.where(k == 5, 3, k)))

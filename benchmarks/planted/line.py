@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +44,29 @@ LEARNT = TrainParams(
     batch_size=32,
     lr=0.05,
 )
-INT8 = {"max_top1_drop": 0.02, "max_score_difference": 0.5, "min_agreement": 0.97}  # what it costs here
+COARSE = ("-int8", "-bf16")  # engines that the line is not held up by
+# what such an engine costs here
+BY_ITS_STEPS = {"gate.max_top1_drop": 0.02, "gate.max_score_difference": 0.5, "gate.min_agreement": 0.97}
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of forms under `root`, and the terms on which its gate judges."""
+    """A line of forms under `root`: what it learns from, and the params that are not what stands below.
+
+    `keys` are those of params.yaml, such as `gate.required`.
+    """
 
     root: Path
     engines: tuple[str, ...] = ENGINES
-    gate: dict[str, Any] = field(default_factory=dict)
+    source: Path = DIGITS
+    learnt: TrainParams = LEARNT
+    keys: dict[str, Any] = field(default_factory=dict)
+
+    def given(self, section: str) -> dict[str, Any]:
+        """Return the keys of one section that this line is given."""
+        return {
+            key.partition(".")[2]: value for key, value in self.keys.items() if key.partition(".")[0] == section
+        }
 
     def folder(self, stage: str) -> Path:
         """Return what the stage writes; `build@openvino-fp32` has a folder of its own."""
@@ -79,7 +92,7 @@ class Line:
     def copy(self, root: Path) -> "Line":
         """Return the same line in another folder, where no step remembers what it once read."""
         shutil.copytree(self.root, root, ignore=shutil.ignore_patterns(".foldline"))
-        return Line(root, self.engines, self.gate)
+        return replace(self, root=root)
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -93,22 +106,21 @@ def downstream(*forms: str) -> tuple[str, ...]:
 
 
 def make_digits(root: Path) -> Line:
-    """Train on scikit-learn's digits and take the network through every stage."""
+    """Train on scikit-learn's digits, take the network through every stage, and make the release the champion."""
     line = Line(root)
-    root.mkdir(parents=True, exist_ok=True)
-    Champion(accepted=False).write(root / "champion/champion.json")
-    line.drive("ingest", "validate", "split", "train")
-    finish(line)
-    return line
-
-
-def finish(line: Line) -> None:
-    """Run what follows the training, and make the release the champion; the gate must let it pass twice."""
-    line.drive("fuse", "export", *(f"build@{engine}" for engine in line.engines))
-    line.drive(*downstream(*line.forms, "champion"), "release")
+    make(line)
+    line.drive("release")
     shutil.copytree(line.root / "release", line.root / "champion/release")
     Champion(accepted=True).write(line.root / "champion/champion.json")
     line.drive(*downstream("champion"), "release")
+    return line
+
+
+def make(line: Line) -> None:
+    """Train, and take the network through every stage up to the gate, which must let it pass."""
+    Champion(accepted=False).write(line.root / "champion/champion.json")
+    line.drive("ingest", "validate", "split", "train", "fuse", "export")
+    line.drive(*(f"build@{engine}" for engine in line.engines), *downstream(*line.forms, "champion"))
 
 
 def _evaluate(line: Line, form: str) -> None:
@@ -116,14 +128,16 @@ def _evaluate(line: Line, form: str) -> None:
 
 
 def _build(line: Line, engine: str) -> None:
-    how = BuildParams(batch={"min": 1, "opt": 8, "max": 64}, calibration_images=128)
+    how = BuildParams(
+        **{"batch": {"min": 1, "opt": 8, "max": 64}, "calibration_images": 128, **line.given("build")}
+    )
     out = line.folder(f"build@{engine}")
     build(how, 0, engine, line.model("export"), line.root / "ingest", line.root / "split", out)
 
 
 def _gate(line: Line, _: str) -> None:
-    strict = tuple(form for form in line.forms[1:] if not form.endswith("-int8"))
-    params = GateParams(**{"required": strict, **line.gate})
+    strict = tuple(form for form in line.forms[1:] if not form.endswith(COARSE))
+    params = GateParams(**{"required": strict, **line.given("gate")})
     gate(params, line.engines, line.root / "evaluate", line.root / "gate")
 
 
@@ -135,16 +149,18 @@ def _release(line: Line, _: str) -> None:
 
 # a step's name -> how it is run on a line's folders
 STAGES: dict[str, Callable[[Line, str], None]] = {
-    "ingest": lambda line, _: ingest(IngestParams(source=str(DIGITS)), line.root / "ingest"),
+    "ingest": lambda line, _: ingest(IngestParams(source=str(line.source)), line.root / "ingest"),
     "validate": lambda line, _: validate(ValidateParams(), "auto", line.root / "ingest", line.root / "validate"),
     "split": lambda line, _: split(
         SplitParams(val=0.1, test=0.35), 0,
         line.root / "ingest", line.root / "validate", line.root / "champion", line.root / "split",
     ),
     "train": lambda line, _: train(
-        LEARNT, 0, "auto", line.root / "ingest", line.root / "split", line.root / "train"
+        line.learnt, 0, "auto", line.root / "ingest", line.root / "split", line.root / "train"
     ),
-    "fuse": lambda line, _: fuse(FuseParams(), 0, line.model("train"), line.root / "fuse"),
+    "fuse": lambda line, _: fuse(
+        FuseParams(**line.given("fuse")), 0, line.model("train"), line.root / "fuse"
+    ),
     "export": lambda line, _: export(ExportParams(), 0, line.model("fuse"), line.root / "export"),
     "build": _build,
     "evaluate": _evaluate,

@@ -9,14 +9,14 @@ from benchmarks.planted.line import Line
 from benchmarks.planted.places import Change, Place, planted, unchanged
 from steps.errors import StepError
 
-Terms = tuple[tuple[str, Any], ...]  # keys of `gate:`, hashable
+Terms = tuple[tuple[str, Any], ...]  # keys of params.yaml, such as `gate.required`, hashable
 
 
 class Mutant(NamedTuple):
     """The change is planted at its place and the stages are driven; `check` must be what refuses, of `form`.
 
-    `words` must stand in a sentence of it, or be a site that its certificate names. `terms` are keys of `gate:`
-    that are not the default.
+    `words` must stand in a sentence of it, or be a site that its certificate names. `terms` are params
+    that are not the line's own.
     """
 
     form: str
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 
 def drive(line: Line, mutant: Mutant, change: Change, folder: Path) -> Catch | None:
     """Return what caught the change on a copy of the line, or None."""
-    copy = dataclasses.replace(line.copy(folder), gate=dict(mutant.terms))
+    copy = dataclasses.replace(line.copy(folder), keys={**line.keys, **dict(mutant.terms)})
     with planted(copy, mutant.place, change):
         for stage in mutant.stages:
             try:

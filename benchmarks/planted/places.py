@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 
 from benchmarks.planted.line import Line
 from steps.backends.contract import Built, Images, Logits, Order
+from steps.fuse import FORMS
 from steps.images.kept import FOLDER
 from steps.metrics.recall import predicted, summary
 from steps.reparam.copies import copied
@@ -64,13 +65,22 @@ def _in_fuse(_: Line, __: str, change: Change) -> Planting:
     return _replaced("steps.fuse.absorb_norms", lambda absorb: lambda *given: change(absorb(*given)))
 
 
+@contextmanager
+def _in_keep(_: Line, __: str, change: Change) -> Iterator[None]:
+    """The network that keeps its branches, before its certificate."""
+    kept = FORMS["keep"]
+    with mock.patch.dict(FORMS, keep=kept._replace(make=lambda *given: change(kept.make(*given)))):
+        yield
+
+
 def _in_export(_: Line, __: str, change: Change) -> Planting:
     """The ONNX graph, before its certificate."""
     return _replaced("steps.export.to_onnx", lambda to_onnx: lambda *given: change(to_onnx(*given)))
 
 
-def _in_build(_: Line, backend: str, change: Change) -> Planting:
-    """The graph that the backend makes an engine of, already in its precision."""
+@contextmanager
+def _in_build(line: Line, backend: str, change: Change) -> Iterator[None]:
+    """The graph that the backend makes an engine of, already in its precision; no engine is taken from a cache."""
 
     def wrap(build: Callable[[Order], Built]) -> Callable[[Order], Built]:
         def wrong(order: Order) -> Built:
@@ -79,7 +89,25 @@ def _in_build(_: Line, backend: str, change: Change) -> Planting:
 
         return wrong
 
-    return _replaced(f"steps.backends.{backend}.build", wrap)
+    with (
+        mock.patch("steps.backends.build_cache.FOLDER", line.root / "builds"),
+        _replaced(f"steps.backends.{backend}.build", wrap),
+    ):
+        yield
+
+
+def _in_resize(_: Line, __: str, change: Change) -> Planting:
+    """The preprocessing that an engine for images of any size is given to hold."""
+
+    def wrap(prepend: Callable[..., None]) -> Callable[..., None]:
+        return lambda path, how, max_side: prepend(path, change(how), max_side)
+
+    return _replaced("steps.backends.engine.prepend_preprocessing", wrap)
+
+
+def _in_package(_: Line, __: str, change: Change) -> Planting:
+    """The compiled code of AOTInductor, once it is loaded."""
+    return _replaced("torch._inductor.aoti_load_package", lambda opens: lambda *given: change(opens(*given)))
 
 
 def _in_runner(_: Line, __: str, change: Change) -> Planting:
@@ -181,8 +209,11 @@ def _in_folders(line: Line, _: str, change: Change) -> Iterator[None]:
 PLACES: dict[str, Callable[[Line, str, Change], Planting]] = {
     "fold": _in_fold,
     "fuse": _in_fuse,
+    "keep": _in_keep,
     "export": _in_export,
     "build": _in_build,
+    "resize": _in_resize,
+    "package": _in_package,
     "runner": _in_runner,
     "calibration": _in_calibration,
     "preprocessing": _in_preprocessing,

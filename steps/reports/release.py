@@ -35,8 +35,10 @@ def check_sums(folder: Path) -> None:
     """Raise BadInput unless the folder holds exactly the files that its SHA256SUMS names, unchanged."""
     if not (folder / SUMS).is_file():
         raise BadInput(f"{folder} is no release: it has no {SUMS}.")
-    lines = (folder / SUMS).read_text().splitlines()
+    lines = (folder / SUMS).read_text(errors="replace").splitlines()
     sealed = {path: checksum for checksum, _, path in (line.partition("  ") for line in lines)}
+    if not sealed or "" in sealed:
+        raise BadInput(f"{folder / SUMS} is no list of checksums and paths; make the release again.")
     found = checksums(folder)
     for path in sorted(sealed.keys() | found.keys()):
         if sealed.get(path) != found.get(path):

@@ -2,18 +2,24 @@
 
 import pytest
 
+from benchmarks.mutants import lines_of
 from benchmarks.planted.caught import Catch
 from benchmarks.planted.in_evaluation import FORM
+from benchmarks.planted.in_pictures import ANY_SIZE, COMPILED, RESIZING
 from benchmarks.planted.line import make_digits
 from benchmarks.planted.mutant import Trials, judged
 from benchmarks.planted.photographs import PHOTOGRAPHS
-from benchmarks.planted.tables import DIGITS
+from benchmarks.planted.pictures import make_pictures
+from benchmarks.planted.tables import DIGITS, PICTURES
 
 SAMPLE = (
     "one branch dropped at one site",
     "eps of another library in one norm",
     "squeeze-and-excitation dropped",
     "one channel zeroed",
+    "kept branches: one dropped",
+    "kept branches: one summed twice",
+    "kept branches: one with the norm of another site",
     "channels swapped in the graph",
     "traced for a batch of one",
     "constant output",
@@ -37,6 +43,14 @@ SAMPLE = (
     "another interpolation in a card",
     "engine rebuilt after the verdict",
 )
+ON_PICTURES = (
+    "any size: antialias dropped",
+    "any size: another filter",
+    "any size: crop one pixel off",
+    "any size: height and width exchanged",
+    "any size: bytes that come round between passes",
+    "any size: mean folded into a padded convolution",
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +68,32 @@ def test_a_planted_fault_is_refused_by_its_own_check_and_the_same_path_without_i
     assert outcome.held, (outcome.fault, outcome.catch)
 
 
+@pytest.fixture(scope="module")
+def on_pictures(tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    """A line of pictures of many sizes, which its engine resizes by itself where a mutant asks for that."""
+    scratch = tmp_path_factory.mktemp("pictures")
+    return Trials(make_pictures(scratch / "pictures", (RESIZING,)), scratch / "mutants")
+
+
+@pytest.mark.parametrize("name", ON_PICTURES)
+def test_a_fault_of_an_engine_that_resizes_is_refused_by_its_own_check(on_pictures: Trials, name: str) -> None:
+    outcome = on_pictures.of(PICTURES[name])
+    assert outcome.held, (outcome.fault, outcome.catch)
+
+
 def test_no_fault_is_listed_twice_and_each_names_a_form_of_the_line(trials: Trials) -> None:
-    assert len(DIGITS) + len(PHOTOGRAPHS) >= 40 and not DIGITS.keys() & PHOTOGRAPHS.keys()
+    tables = (DIGITS, PICTURES, PHOTOGRAPHS)
+    assert len({name for table in tables for name in table}) == sum(map(len, tables)) >= 40
     assert {mutant.form for mutant in DIGITS.values()} <= {*trials.line.forms, "champion"}
+
+
+def test_without_a_compiler_no_compiled_engine_is_built_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    _, mutants = lines_of(None, every=3)["pictures"]
+    assert mutants == ANY_SIZE
+    assert f"{len(COMPILED)} faults of compiled engines are not tried" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

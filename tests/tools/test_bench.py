@@ -95,7 +95,7 @@ def test_an_accuracy_counts_only_for_the_files_that_were_evaluated(line: Path) -
 
 @pytest.mark.parametrize("names", [["train"], ["export", "openvino-fp16"]])
 def test_a_form_that_is_not_there_is_named_with_those_that_are(line: Path, names: list[str]) -> None:
-    with pytest.raises(BadInput, match=rf"{names[-1]} is there in data/; there are export, aotind"):
+    with pytest.raises(BadInput, match=rf"{names[-1]} is not there in data/; there are export, aotind"):
         find_forms(names, None)
 
 
@@ -209,7 +209,8 @@ def test_the_command_prints_the_table_and_writes_its_files(
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        ("nowhere", "nowhere is there in data/"),
+        ("nowhere", "nowhere is not there in data/; there are export, "),
+        ("nowhere either", "nowhere, either are not there in data/"),
         ("--batches 0,1", "no list of whole numbers"),
         ("--release no", "no is no release"),
     ],
@@ -222,3 +223,18 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
         bench.main()
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_an_interruption_is_one_sentence_and_leaves_the_last_figures(
+    line: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> BenchReport:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "measure", stopped)
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "bench: interrupted; .foldline/bench is as it was.\n"
+    assert not (line / ".foldline/bench").exists()

@@ -133,3 +133,14 @@ def test_a_decoder_may_raise_anything(theirs: ModuleType, tmp_path: Path, monkey
         theirs.classify(classifier, tmp_path / "odd.png", 1)
     with pytest.raises(theirs.Unusable, match=r"absent\.png cannot be read: No such file"):
         theirs.classify(classifier, tmp_path / "absent.png", 1)
+
+
+def test_an_interruption_is_one_sentence(
+    theirs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(threads: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(theirs, "Classifier", interrupted)
+    assert theirs.main([str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "predict: interrupted.\n"

@@ -24,28 +24,15 @@ from steps.reports.artifact import CARD, write_card
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
 from steps.reports.scores import keep, write_scores
-from tests.backends.tiny import NAMES, onnx_model, probe_images, weights, write_exported, write_images
+from tests.backends.tiny import NAMES, onnx_model, probe_images, weights, write_exported
 from tests.models.artifacts import write_trained
+from tests.tools.drifting import ENGINE, build, make_exported
 from tools.localise import localise, main
-
-ENGINE = "onnxruntime-fp32"
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an exported model, its images and split, in data/, as the current folder."""
-    write_images(tmp_path / "data", 40)
-    write_exported(tmp_path / "data/export/model", onnx_model(weights()))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def build(root: Path, change: Change, engine: str = ENGINE, **card: str) -> None:
-    """Write an engine of the exported graph after the change."""
-    out = root / "data/build" / engine
-    shutil.copytree(root / "data/export/model", out)
-    onnx.save(change(onnx.load(out / "model.onnx")), out / "model.onnx")
-    write_card(out, Card.read(out / CARD).model_copy(update={"form": engine, **card}))
+    return make_exported(tmp_path, monkeypatch)
 
 
 def last_weight(change: Callable[[graphs.Array], graphs.Array]) -> Change:
@@ -109,42 +96,6 @@ def test_an_openvino_engine_shows_its_tensors_too(root: Path) -> None:
     write_card(out, card)
     found = localise("openvino-fp32", root / "data", 4)
     assert found.first is not None and found.first.name == "c2"
-
-
-@pytest.mark.parametrize("engine", ["tensorrt-rtx-fp16", "aotinductor-bf16"])
-def test_an_engine_that_shows_nothing_is_not_acquitted_only_its_graph_is(root: Path, engine: str) -> None:
-    backend, _, precision = engine.rpartition("-")
-    build(root, lambda model: model, engine, backend=backend, precision=precision)
-    found = localise(engine, root / "data", 4)
-    assert found.first is None and len(found.compared) >= 8
-    assert "the graph that it was built from was compared.)" in found.sentence
-    assert "the builder or compiler is at fault" in found.meaning and "not the network" not in found.sentence
-    assert max(drift.error for drift in found.compared) > 1e-4, "it was compared with itself"
-
-
-def test_an_int8_engine_that_shows_nothing_is_refused(root: Path) -> None:
-    build(root, lambda model: model, "tensorrt-rtx-int8", backend="tensorrt-rtx", precision="int8")
-    with pytest.raises(BadInput, match=r"build onnxruntime-int8, .* localise that"):
-        localise("tensorrt-rtx-int8", root / "data", 4)
-
-
-def test_an_engine_that_resizes_is_refused_and_of_a_hidden_one_the_rest_is_compared(root: Path) -> None:
-    shown = root / "data/build/openvino-fp32"
-    shown.mkdir(parents=True)
-    right = root / "data/export/model"
-    build_engine(Target("openvino", "fp32", BatchRange(1, 1, 8), (), 64), right, shown, None)
-    shutil.copyfile(right / "probes.npz", shown / "probes.npz")
-    takes = {"takes": "any", "max_side": 64}
-    card = Card.read(right / CARD)
-    write_card(shown, card.model_copy(update={"form": "openvino-fp32", "backend": "openvino", **takes}))
-    with pytest.raises(BadInput, match=r"build it with build\.preprocess: host"):
-        localise("openvino-fp32", root / "data", 4)
-    hidden = root / "data/build/tensorrt-rtx-fp32"
-    shutil.copytree(right, hidden)
-    write_card(hidden, card.model_copy(update={"form": "tensorrt-rtx-fp32", "backend": "tensorrt-rtx", **takes}))
-    assert (
-        "was compared, without its resize and crop.)" in localise("tensorrt-rtx-fp32", root / "data", 4).sentence
-    )
 
 
 def test_the_first_convolution_of_an_export_is_compared_though_it_took_the_normalisation(root: Path) -> None:

@@ -1,25 +1,21 @@
 """tools.serve: a Triton model repository that says what the engine takes, written whole."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime
 import pytest
-from google.protobuf import json_format, text_format
 
 from steps.errors import BadInput
 from steps.reports.artifact import write_card
 from steps.reports.card import Card, Device
 from steps.reports.release import INDEX, ReleaseCard, write_sums
 from tests.backends.tiny import NAMES
-from tests.released import Released, make_release
+from tests.released import Released
+from tests.tools.served import read_config
 from tools import serve as tool
 from tools.serve import Wanted, serve
-from tools.serve_page import client_page
-from tools.triton_config import config_text, model_config
 
 ENGINES = {"model": "onnxruntime_onnx", "onnxruntime-fp32": "onnxruntime_onnx", "openvino-fp32": "openvino"}
 BATCH = {"model": [], "onnxruntime-fp32": [], "openvino-fp32": ["-1"]}  # where it stands in dims, Triton adds none
@@ -27,22 +23,6 @@ IMAGE = ["16", "16", "3"]
 GPU = Device(
     kind="cuda", compute_capabilities=("8.6",), runtime="tensorrt 10.13", batch=(1, 8, 32), threads=2
 )  # build writes its threads into every card
-
-
-@pytest.fixture(scope="module")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Released:
-    return make_release(tmp_path_factory.mktemp("released"))
-
-
-@pytest.fixture
-def copy(released: Released, tmp_path: Path) -> Path:
-    return shutil.copytree(released.folder, tmp_path / "release")
-
-
-def read_config(text: str) -> dict[str, Any]:
-    """Return what a config.pbtxt says, enums by name and int64 as text."""
-    message = text_format.Parse(text, model_config()())
-    return dict(json_format.MessageToDict(message, preserving_proto_field_name=True))
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -208,59 +188,3 @@ def test_a_release_that_was_changed_is_not_served(copy: Path, tmp_path: Path) ->
     (copy / "labels.txt").write_text("other\n")
     with pytest.raises(BadInput, match=r"labels\.txt is not the file"):
         serve(copy, tmp_path / "models", Wanted())
-
-
-def test_the_clients_lines_make_what_the_model_was_judged_on(
-    released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Run the README's own lines up to the request, beside the files that they name."""
-    folder = serve(released.folder, tmp_path / "models", Wanted())
-    code = [line[4:] for line in (folder / "README.md").read_text().splitlines() if line.startswith("    ")]
-    first = next(number for number, line in enumerate(code) if "InferInput" in line)
-    told = "\n".join(line for line in code[:first] if "tritonclient" not in line)
-    shutil.copyfile(released.images[2], tmp_path / "photo.jpg")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.delitem(sys.modules, "predict", raising=False)
-    said: dict[str, Any] = {}
-    exec(told, said)
-    session = onnxruntime.InferenceSession(folder / "1/model.onnx", providers=["CPUExecutionProvider"])
-    (logits_NK,) = session.run(None, {"images_NHWC_u8": said["images_NHWC_u8"]})
-    shares_K = np.exp(logits_NK[0]) / np.exp(logits_NK[0]).sum()
-    assert np.abs(shares_K - released.shares_NK["export"][2]).max() <= 1e-3
-
-
-BAD_CONFIGS: dict[str, dict[str, Any]] = {
-    "an unknown field": {"nam": "x"},
-    "no number": {"max_batch_size": "many"},
-    "an unknown type": {"input": [{"data_type": "TYPE_UINT9"}]},
-    "a value for a list": {"input": {"name": "x"}},
-    "a number beyond 32 bits": {"max_batch_size": 2**31},
-}
-
-
-@pytest.mark.parametrize("kind", BAD_CONFIGS)
-def test_the_schema_refuses_what_is_no_configuration(kind: str) -> None:
-    with pytest.raises(ValueError, match=r"\w"):
-        config_text(BAD_CONFIGS[kind])
-
-
-def test_a_configuration_comes_back_as_it_was_written() -> None:
-    config = {"name": 'odd "name"\n', "max_batch_size": 8, "instance_group": [{"count": 2, "kind": "KIND_GPU"}]}
-    assert read_config(config_text(config)) == config
-
-
-def test_a_page_tells_what_each_kind_of_engine_takes(released: Released) -> None:
-    config = {"input": [{"name": "in"}], "output": [{"name": "out"}], "max_batch_size": 8}
-    sized = client_page("x", released.card, config)
-    any_size = client_page("x", released.card.model_copy(update={"takes": "any", "max_side": 999}), config)
-    assert "N x 16 x 16 x 3" in sized and "short side resized to 20 pixels (bicubic" in sized
-    assert "up to 999" in any_size and "16 x 16" not in any_size
-
-
-def test_a_page_says_what_a_model_in_bfloat16_needs(released: Released) -> None:
-    config = {"input": [{"name": "in"}], "output": [{"name": "out"}], "max_batch_size": 0}
-    card = released.card.model_copy(update={"backend": "openvino"})
-    rounded = client_page("x", card.model_copy(update={"precision": "bf16"}), config)
-    assert "judged in bfloat16" in rounded and "avx512_bf16" in rounded
-    assert "computes in float32 anywhere" in client_page("x", card, config)

@@ -1,12 +1,16 @@
 """A small training: what ingest and split would have left, its params, and what it wrote."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from steps.images.manifest import SCHEMA, write_manifest
@@ -14,6 +18,8 @@ from steps.params.train import TrainParams
 from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
 from steps.train import train
+
+ROOT = Path(__file__).parent.parent.parent
 
 PARAMS = TrainParams(
     arch="repvgg_nano",
@@ -65,3 +71,22 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def changed(**values: object) -> TrainParams:
     return TrainParams.model_validate(PARAMS.model_dump() | values)
+
+
+def start(workspace: Path, params: TrainParams) -> "subprocess.Popen[bytes]":
+    """Start the step's command line in the workspace, with these params."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    (workspace / "params.yaml").write_text(yaml.safe_dump({**content, "train": params.model_dump(mode="json")}))
+    command = [
+        sys.executable,
+        "-m",
+        "steps.train",
+        "--images",
+        "ingest",
+        "--split",
+        "split",
+        "--out",
+        "data/train",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=workspace, env=environment, stderr=subprocess.DEVNULL)

@@ -79,9 +79,8 @@ def verify(release: Path) -> None:
     sums = release / "SHA256SUMS"
     if not sums.is_file():
         raise Unusable(f"{release} is no release: it has no SHA256SUMS.")
-    sealed = {
-        name: checksum for checksum, _, name in (row.partition("  ") for row in sums.read_text().splitlines())
-    }
+    rows = (row.partition("  ") for row in sums.read_text(encoding="utf-8", errors="replace").splitlines())
+    sealed = {name: checksum for checksum, _, name in rows}
     for name, checksum in ({CARD: "", MODEL: ""} | sealed).items():
         path = release / name
         if not path.is_file():
@@ -177,6 +176,9 @@ def main(arguments: "list[str] | None" = None) -> int:
     except BrokenPipeError:  # `| head` has read enough; what is left is not to be flushed at the exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        print("predict: interrupted.", file=sys.stderr)
+        return 130
     except (Unusable, OSError) as fault:
         print(f"predict: {fault}", file=sys.stderr)
         return 2

@@ -1,0 +1,68 @@
+"""A line of tiny forms up to its verdict, and how it is released."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import steps.evaluate
+from steps.evaluate import evaluate
+from steps.gate import gate
+from steps.params.gate import GateParams
+from steps.params.release import ReleaseParams
+from steps.release import release
+from steps.reports.artifact import write_card
+from steps.reports.card import Card
+from steps.reports.release import INDEX, ReleaseCard
+from tests.backends.tiny import onnx_model, probe_images, reference, weights, write_exported
+from tests.backends.tiny import write_images as write_data
+
+ENGINES = ("onnxruntime-fp32", "openvino-fp32", "openvino-int8")
+WITHHELD = ENGINES[-1]
+IMAGES = 100
+LENIENT = GateParams(required=("export",), max_top1_drop=0.5, max_recall_drop=1)  # for twenty test images
+RELEASE = {"gate": "data/gate", "model": "data/export/model", "build": "data/build", "ledger": "ledger.parquet"}
+
+
+def make_judged(root: Path) -> Path:
+    """A line whose forms are one tiny graph, evaluated and judged; the last engine is another, and withheld."""
+    write_data(root, IMAGES)
+    _label_as_the_network_says(root)
+    made_from = None
+    folders = {form: root / f"data/{form}/model" for form in ("train", "fuse", "export")}
+    folders |= {engine: root / "data/build" / engine for engine in ENGINES}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            steps.evaluate, "_note_latency", lambda *_: None
+        )  # seconds of measuring that nothing here reads
+        (root / "data/evaluate").mkdir(parents=True)
+        for form, folder in folders.items():
+            card = _write_form(folder, form, made_from)
+            made_from = card.artifact if form in ("train", "fuse", "export") else made_from
+            evaluate(form, folder, root / "ingest", root / "split", root / "data/evaluate")
+        (root / "champion").mkdir()
+        (root / "champion/champion.json").write_text('{"accepted": false}')
+        evaluate("champion", root / "champion", root / "ingest", root / "split", root / "data/evaluate")
+        patch.chdir(root)
+        gate(LENIENT, ENGINES, Path("data/evaluate"), Path("data/gate"))
+    pl.DataFrame({"key": [1], "split": ["test"]}).write_parquet(root / "ledger.parquet")
+    return root
+
+
+def _label_as_the_network_says(root: Path) -> None:
+    said = reference(probe_images(IMAGES), weights()).argmax(axis=1)
+    manifest = pl.read_parquet(root / "split/manifest.parquet")
+    manifest.with_columns(label=pl.Series(said)).write_parquet(root / "split/manifest.parquet")
+
+
+def _write_form(folder: Path, form: str, made_from: str | None) -> Card:
+    card = write_exported(folder, onnx_model(weights(seed=1 if form == WITHHELD else 0)))
+    (folder / "report.json").write_text("{}")  # as build leaves one beside an engine
+    return write_card(folder, card.model_copy(update={"form": form, "made_from": made_from}))
+
+
+def released(out: Path = Path("data/release")) -> ReleaseCard:
+    """Release the line in the current folder."""
+    out.mkdir(parents=True)
+    release(ReleaseParams(), **{name: Path(path) for name, path in RELEASE.items()}, out=out)
+    return ReleaseCard.read(out / INDEX)
