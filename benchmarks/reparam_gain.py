@@ -118,7 +118,11 @@ def main() -> None:
 
 
 def _arguments() -> Any:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reparam_gain",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--images", type=Path, help="folder or tar of train/<class>/* and test/<class>/*")
     parser.add_argument("--arch", choices=ARCHS, help="the plain network")
     parser.add_argument("--epochs", type=int)
