@@ -80,6 +80,7 @@ def test_a_killed_flow_takes_dvc_and_the_step_with_it(stage: str, line: Line, fi
 
 
 def test_ctrl_c_in_the_flow_leaves_nothing_hidden_and_its_server_ends(line: Line, finished_line: Line) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs pytest aside
     line.forget("train")
     process = start_flow(line)
     await_that(lambda: step_is_writing(line, "train"), process)
