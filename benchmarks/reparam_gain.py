@@ -1,6 +1,7 @@
 """The published gains of multi-branch training, looked for on real images: the same small network, plain and wide.
 
-    python -m benchmarks.reparam_gain [--images PATH] [--arch NAME] [--epochs N] [--device D] [--workers N] [--full]
+    python -m benchmarks.reparam_gain [--images PATH] [--arch NAME] [--epochs N] [--device D] [--workers N]
+                                      [--full]
 
 Fashion-MNIST from Debian's dataset-fashion-mnist, and with `--images` another set: a folder or tar of JPEG files
 `train/<class>/*` and `test/<class>/*` such as CIFAR-10's. With one seed every form sees the same images in one
