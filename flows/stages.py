@@ -48,6 +48,9 @@ def is_crash(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bo
 def run_stage(stage: str) -> State[None]:
     """Bring one stage up to date; end as Cached, Completed, Refused, BadInput or Failed, with a sentence."""
     if graph.is_unchanged(stage):
+        refused = graph.refusal(stage)  # `dvc commit` and `dvc exp save` write it down as done
+        if refused:
+            return Failed(name="Refused", message=f"{stage}: {refused}")
         return Completed(name="Cached", message=f"{stage}: unchanged since its last run")
     code, lines = dvc("repro", "--single-item", stage)
     summary.publish_report(stage, graph.report_of(stage))

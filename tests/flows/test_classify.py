@@ -70,6 +70,14 @@ def test_a_refusal_fails_the_run_at_once_with_the_steps_own_sentence(line: Line)
     assert line.ran() == ["ingest", "split"]
 
 
+def test_a_refusal_that_dvc_was_told_to_keep_stays_one(done: Line) -> None:
+    done.write("data/split/report.json", '{"refused": "no."}')
+    done.dvc("commit", "--force")
+    state = run()
+    assert (state.name, state.message) == ("Refused", "split: no.")
+    assert task_runs(state) == {"ingest": "Cached", "split": "Refused"} and done.ran() == []
+
+
 def test_a_crash_is_tried_again(line: Line) -> None:
     line.write("crash.split", "once")
     assert run(until="split").is_completed()
