@@ -53,7 +53,7 @@ lock: ## write requirements.lock from pyproject.toml
 demo: run ## set up, run the whole line, print the verdict
 
 run: setup ## the flow, here and now, with a temporary Prefect server
-	@$(BIN)/python -m flows.classify
+	@$(BIN)/python -m flows
 
 test: lint ## set up, check the code, run the tests (FOLDLINE_TESTS=all: the slow ones too)
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

@@ -48,7 +48,9 @@ class Made(NamedTuple):
 
 def main() -> None:
     """Run the demo as a newcomer does and report what it took and what came out."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--warm-cache", action="store_true", help="leave the package caches as they are")
     parser.add_argument("--full", action="store_true", help="run `make test` in the clone as well")
     arguments = parser.parse_args()

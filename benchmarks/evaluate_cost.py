@@ -52,7 +52,11 @@ HOW = Preprocessing(size=SIZE, resize=SIZE, interpolation="bilinear", mean=(0.5,
 
 def main() -> None:
     """Measure each form beside its bare engine and report the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.evaluate_cost",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--full", action="store_true", help="10,000 images")
     images = 10_000 if parser.parse_args().full else 4000
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])

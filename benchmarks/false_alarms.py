@@ -67,7 +67,11 @@ class Cell(NamedTuple):
 
 def main() -> None:
     """Print the table of power and each figure beside its bound."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.false_alarms",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--full", action="store_true", help="train a network for every run")
     networks = RUNS if parser.parse_args().full else RUNS // 5
     cells = [cell_of(images, gained) for images, gained in product(IMAGES, GAINED)]

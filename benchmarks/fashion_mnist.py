@@ -93,7 +93,11 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fashion_mnist",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--full", action="store_true", help="20 epochs and 5 seeds")
     parser.add_argument("--images", type=Path, default=FASHION_MNIST, metavar="PATH", help="other images")
     parser.add_argument("--size", type=int, default=28, help="pixels that the network sees (28)")

@@ -40,7 +40,11 @@ class Found(NamedTuple):
 
 def main() -> None:
     """Fold as many sites as asked for and report the worst of each way."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fold_sites",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--sites", type=int, default=2000)
     parser.add_argument("--full", action="store_true", help="20,000 sites")
     parser.add_argument("--seed", type=int, default=0)

@@ -123,7 +123,11 @@ def _read(kept: Path) -> list[Result]:
 
 
 def _arguments() -> Any:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fold_zoo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--full", action="store_true", help="all of them, without a limit")
     parser.add_argument("--shard", default="0/1", help="number/count, for several machines or processes")

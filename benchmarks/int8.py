@@ -92,7 +92,9 @@ def body(class_num: int) -> nn.Module:
 
 def main() -> None:
     """Train both networks, make every form, and print what int8 costs each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.int8", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--full", action="store_true", help="all images, 20 epochs: an hour and more")
     budget = FULL if parser.parse_args().full else SMALL
     with tempfile.TemporaryDirectory() as scratch:

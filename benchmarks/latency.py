@@ -46,7 +46,11 @@ Turns = dict[str, list[Call]]
 
 def main() -> None:
     """Measure each network, print its table, and report the ratios beside their bounds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.latency",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args()

@@ -60,7 +60,11 @@ def efficientnet_lite0(num_classes: int) -> nn.Module:
 
 def main() -> None:
     """Take the network through the line and report where its forms differ."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.lite0",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--images", type=Path, metavar="PATH")
     parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args()

@@ -38,7 +38,11 @@ HEAD = ("mutant", "form", "data", "must be caught by", "caught by", "sentence")
 
 def main() -> None:
     """Try every mutant, print the table, and report how many were caught by their check."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.mutants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--images", type=Path, metavar="PATH", help="a tar of photographs")
     parser.add_argument("--full", action="store_true", help="all photographs")
     arguments = parser.parse_args()

@@ -19,14 +19,16 @@ import yaml
 from benchmarks.bounds import Figure, report
 
 DVC = [sys.executable, "-m", "dvc"]
-FLOW = [sys.executable, "-m", "flows.classify"]
+FLOW = [sys.executable, "-m", "flows"]
 COMMANDS = {"status": [*DVC, "status"], "repro": [*DVC, "repro"], "flow": FLOW}
 FLOW_OF_ONE_STAGE = [*FLOW, "--until", "ingest"]  # what a flow costs before its stages count
 
 
 def main() -> None:
     """Time the commands in turn and report the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.noop", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--full", action="store_true", help="20 rounds")
     arguments = parser.parse_args()

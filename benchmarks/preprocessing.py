@@ -44,7 +44,11 @@ NETWORKS = ("repvgg_a0_plain", "mobileone_s0_plain")
 
 def main() -> None:
     """Measure all of it and report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.preprocessing",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--full", action="store_true")
     count = 3000 if parser.parse_args().full else 150
     figures = [figure for filter_ in FILTERS for figure in nearness(filter_, count) + cost(filter_)]

@@ -86,7 +86,11 @@ def saved_bytes(network: nn.Module, forward: Callable[[], Tensor]) -> int:
 
 def main() -> None:
     """Measure every block and mode on each network, print the table, and hold online mode to its bounds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reparam_cost",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--full", action="store_true", help="40 rounds")
     arguments = parser.parse_args()

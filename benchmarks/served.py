@@ -48,7 +48,11 @@ Seconds = dict[str, list[float]]
 
 def main() -> None:
     """Let the served paths and the bare ones take turns, and report the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.served",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--images", type=Path, metavar="PATH")
     parser.add_argument("--images-a-round", type=int, default=8, metavar="N")
     parser.add_argument("--rounds", type=int, default=40, metavar="N")

@@ -1,37 +1,23 @@
 """The flow: every stage of dvc.yaml in DVC's order, each as a task run; what it found, as artifacts.
 
-`python -m flows.classify` runs it here and now, with a server of its own; `prefect deployment run classify/full`
-hands it to a worker.
+`python -m flows` runs it here and now, with a server of its own; `prefect deployment run classify/full` hands it
+to a worker.
 """
 
-import argparse
-import fcntl
-import json
 import logging
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.exceptions import FailedRun
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 
 from flows import graph, summary
-from flows.engines import must_be_buildable
 from flows.localise import localise_refused
-from flows.overrides import overridden
-from flows.server import start_temporary_server
-from flows.stages import BAD_INPUT, REFUSED, run_stage
+from flows.preparing import only_run, prepare
+from flows.stages import run_stage
 from steps.errors import BadInput
-
-PARAMS = Path("params.yaml")
-LOCK = Path(".foldline/locks/flow.lock")
-EXIT_CODES = {"BadInput": BAD_INPUT, "Refused": REFUSED}
 
 
 @flow(name="classify")
@@ -43,7 +29,7 @@ def classify(
     `overrides`, nested as params.yaml is, are written into it first. Ends at the first stage that refuses or
     crashes, in a state that has the stage's own sentence.
     """
-    with _only_run():
+    with only_run(get_run_logger().info):
         try:
             stages = _prepared(overrides or {}, since, until)
         except BadInput as fault:
@@ -53,41 +39,10 @@ def classify(
     return _told(failed) if failed else Completed(message=summary.headline(reached, None))
 
 
-def main() -> int:
-    """Run the flow from the command line, print its table, and return a step's exit code."""
-    parser = argparse.ArgumentParser(prog="python -m flows.classify", description=classify.__doc__)
-    parser.add_argument("--since", metavar="STAGE", help="leave out what this stage needs")
-    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
-    parser.add_argument("--overrides", metavar="JSON", type=_nested, help='such as {"train": {"epochs": 3}}')
-    arguments = vars(parser.parse_args())
-    given = "PREFECT_API_URL" in os.environ
-    summary.TABLE.unlink(missing_ok=True)
-    with nullcontext() if given else temporary_settings(restore_defaults={PREFECT_API_URL}):
-        if not given:
-            start_temporary_server()
-        state: State[Any] = classify(**arguments, return_state=True)
-    logging.getLogger("prefect").setLevel(logging.WARNING)  # the table comes last
-    print("\n" + (summary.TABLE.read_text() if summary.TABLE.is_file() else f"FAIL  {state.message}\n"), end="")
-    return 0 if state.is_completed() else EXIT_CODES.get(state.name or "", 1)
-
-
-def _nested(text: str) -> dict[str, Any]:
-    """Return the JSON object that the text is."""
-    try:
-        value = json.loads(text)
-    except ValueError as fault:
-        raise argparse.ArgumentTypeError(f"{fault}: it should be JSON, nested as params.yaml is") from fault
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{text} should be an object, nested as params.yaml is")
-    return value
-
-
 def _prepared(overrides: dict[str, Any], since: str | None, until: str | None) -> list[str]:
     """Check and write the params, remove leftovers and return the stages to run; raise BadInput and do neither."""
     logger = get_run_logger()
-    with overridden(PARAMS, overrides) as changes:
-        stages = graph.plan(since, until)
-        must_be_buildable(stages)
+    changes, stages = prepare(overrides, since, until)
     for key, change in changes.items():
         logger.info("params.yaml: %s is set by this run: %s", key, change)
     for leftover in graph.prune():
@@ -109,7 +64,12 @@ def _run(stages: list[str]) -> tuple[list[str], State[None] | None]:
 
 
 def _told(failed: State[None]) -> State[None]:
-    """Say why, where `--watch` shows it before the state, of which it knows the name alone."""
+    """Say why, where `--watch` shows it before the state, of which it knows the name alone.
+
+    A run from the command line ends with it anyway.
+    """
+    if deployment.id is None:
+        return failed
     get_run_logger().error("%s", failed.message)
     for handler in logging.getLogger("prefect.flow_runs").handlers:
         handler.flush()
@@ -121,20 +81,3 @@ def _told(failed: State[None]) -> State[None]:
 def _says_something(record: logging.LogRecord) -> bool:
     """Tell a traceback of a fault from the one that a worker's process logs, twice, for each failed state."""
     return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))
-
-
-@contextmanager
-def _only_run() -> Iterator[None]:
-    """Wait for another run on this workspace to end: each would write into the other's params and outputs."""
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            get_run_logger().info("another run is at work in this folder; waiting for it to end")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -22,7 +22,7 @@ from prefect.tasks import Task
 from flows import child, graph, summary
 
 BAD_INPUT, REFUSED = 2, 3  # a step's exit codes
-FINAL = ("BadInput", "Refused")  # states that another try would not change
+EXIT_CODES = {"BadInput": BAD_INPUT, "Refused": REFUSED}  # states that another try would not change
 RETRY_DELAYS_SECONDS = [10.0, 60.0]
 GRACE_SECONDS = 10.0
 KEPT_LINES = 200
@@ -34,7 +34,7 @@ QUIET = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "GX_ANALYTICS_ENABLED": "
 
 def is_crash(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
     """Tell whether trying again may help: a refusal, or a wrong parameter, will be the same next time."""
-    return state.name not in FINAL
+    return state.name not in EXIT_CODES
 
 
 @task(
@@ -48,6 +48,9 @@ def is_crash(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bo
 def run_stage(stage: str) -> State[None]:
     """Bring one stage up to date; end as Cached, Completed, Refused, BadInput or Failed, with a sentence."""
     if graph.is_unchanged(stage):
+        refused = graph.refusal(stage)  # `dvc commit` and `dvc exp save` write it down as done
+        if refused:
+            return Failed(name="Refused", message=f"{stage}: {refused}")
         return Completed(name="Cached", message=f"{stage}: unchanged since its last run")
     code, lines = dvc("repro", "--single-item", stage)
     summary.publish_report(stage, graph.report_of(stage))
@@ -132,8 +135,8 @@ def _started(arguments: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
     watcher.start()
     try:
         yield process
-    except BaseException:
-        _end_group(process.pid)
+    except BaseException as end:
+        _end_group(process.pid, signal.SIGINT if isinstance(end, KeyboardInterrupt) else signal.SIGTERM)
         raise
     finally:
         watcher.join()
@@ -147,11 +150,11 @@ def _end_group_after(process: "subprocess.Popen[str]") -> None:
     _end_group(process.pid)
 
 
-def _end_group(group: int) -> None:
-    """Ask the processes of the group to end, then make them."""
+def _end_group(group: int, asking: signal.Signals = signal.SIGTERM) -> None:
+    """Ask the processes of the group to end, then make them. A Ctrl-C is passed on: steps clear up."""
     deadline = time.monotonic() + GRACE_SECONDS
     try:
-        os.killpg(group, signal.SIGTERM)
+        os.killpg(group, asking)
         while time.monotonic() < deadline:
             os.killpg(group, 0)
             time.sleep(0.05)

@@ -19,6 +19,10 @@ EVALUATE, GATE, LATENCIES = Path("data/evaluate"), Path("data/gate"), Path(".fol
 TABLE = Path(".foldline/summary.txt")
 COLUMNS = ("form", "verdict", "top-1", "worst recall", "agreement", "size", "latency")
 NOTHING = "-"
+NOT_FAILED = {  # nothing was shown to be wrong: what else is to be said
+    "inconclusive": ". Add images, raise split.test, or raise that bound if a wider one is enough.",
+    "deferred": "",
+}
 
 
 class Row(BaseModel):
@@ -50,9 +54,9 @@ def rows(stages: Collection[str]) -> list[Row]:
 
 
 def headline(stages: Collection[str], sentence: str | None) -> str:
-    """Return PASS, FAIL with its sentence, or DONE for a run that judged nothing."""
+    """Return PASS, the sentence behind FAIL or what the gate called it, or DONE for a run that judged nothing."""
     if sentence:
-        return f"FAIL  {sentence}"
+        return _not_passed(_verdict(stages), sentence)
     return "PASS  every required form passed the gate" if _verdict(stages) else "DONE  nothing was judged"
 
 
@@ -86,6 +90,13 @@ def publish_report(stage: str, report: Path | None) -> None:
     lines = [f"| {key} | {_escaped(value)} |" for key, value in figures.items()]
     key = "".join(letter if letter.isalnum() else "-" for letter in stage.lower())
     create_markdown_artifact(key=key, markdown="\n".join([f"# {stage}", "", "| | |", "|---|---|", *lines]))
+
+
+def _not_passed(verdict: Verdict | None, sentence: str) -> str:
+    """Return the end of a run that did not pass: too little evidence is no failure of the model."""
+    if verdict is None or verdict.judgement not in NOT_FAILED:
+        return f"FAIL  {sentence}"
+    return f"{verdict.judgement.upper()}  {sentence}{NOT_FAILED[verdict.judgement]}"
 
 
 def _verdict(stages: Collection[str]) -> Verdict | None:

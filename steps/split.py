@@ -74,7 +74,12 @@ def _ledger(champion: Path) -> pl.DataFrame:
     """Return what the accepted release, found as it was sealed, remembers; nothing if there is no such release."""
     if not Champion.read(champion / "champion.json").accepted:
         return no_ledger()
-    check_sums(champion / "release")
+    try:
+        check_sums(champion / "release")
+    except BadInput as fault:
+        raise BadInput(
+            f"{fault} Or bring the champion back as it was accepted, such as by `git checkout -- {champion}`."
+        ) from fault
     return read_ledger(champion / "release/ledger.parquet")
 
 
@@ -82,7 +87,8 @@ def _check_ledger(ledger: pl.DataFrame, dealt: Dealt, champion: Path) -> None:
     if ledger.height and not (dealt.kept_in_place_I | dealt.moved_I).any():
         raise BadInput(
             f"the ledger in {champion} ({ledger.height} keys) knows none of these images: it belongs to other "
-            f"data. Bring the right champion; or, {_begin_anew(champion)}."
+            "data. Where ingest.source is the wrong one, correct it; where the champion is, bring back the right "
+            f"one, such as by `git checkout COMMIT -- {champion}`. {_begin_anew(champion)}"
         )
 
 
@@ -114,7 +120,7 @@ def _refuse_moves(images: pl.DataFrame, dealt: Dealt, champion: Path, report: Sp
     if moved.height:
         raise Refused(
             f"{moved.height} image(s) would leave the split in which the accepted release has them, because the "
-            f"ready-made splits say so: {_first(moved)}. Put them back; or, {_begin_anew(champion)}.",
+            f"ready-made splits say so: {_first(moved)}. Put them back. {_begin_anew(champion)}",
             report,
         )
 
@@ -185,7 +191,10 @@ def _say_taken(report: SplitReport) -> None:
 
 
 def _begin_anew(champion: Path) -> str:
-    return f'to begin anew, put {{"accepted": false}} into {champion / "champion.json"}'
+    return (
+        f'To begin anew, write {{"accepted": false}} into {champion / "champion.json"}: then no image keeps its '
+        "split, and nothing is compared with the release in production until the next `make accept`."
+    )
 
 
 def _images(number: int) -> str:

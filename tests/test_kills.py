@@ -79,6 +79,20 @@ def test_a_killed_flow_takes_dvc_and_the_step_with_it(stage: str, line: Line, fi
     assert line.lock == finished_line.lock
 
 
+def test_ctrl_c_in_the_flow_leaves_nothing_hidden_and_its_server_ends(line: Line, finished_line: Line) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs pytest aside
+    line.forget("train")
+    process = start_flow(line)
+    await_that(lambda: step_is_writing(line, "train"), process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_SECONDS) == 130
+    assert_nothing_is_at_work(line)
+    assert not list((line.folder / "data").rglob(".*.tmp"))
+    assert "Traceback" not in said_in(line.folder).read_text()
+    assert start_flow(line).wait() == 0, said_in(line.folder).read_text()
+    assert line.lock == finished_line.lock
+
+
 def test_a_flow_that_is_killed_while_its_server_starts_leaves_no_server(line: Line) -> None:
     process = start_flow(line)
     await_that(lambda: any("uvicorn" in command for command in processes_in(line.folder).values()), process)
@@ -100,7 +114,7 @@ def step_processes(line: Line, stage: str) -> list[int]:
 
 
 def start_flow(line: Line, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "flows.classify", *arguments]
+    command = [sys.executable, "-m", "flows", *arguments]
     with said_in(line.folder).open("w") as said:
         return subprocess.Popen(command, cwd=line.folder, env=environment(), stdout=said, stderr=said, text=True)
 

@@ -1,6 +1,7 @@
 """split: a manifest with splits, a ledger for the next one, and refusals that name the class or the images."""
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -162,7 +163,18 @@ def test_a_missing_changed_or_foreign_ledger_is_said_and_not_guessed(
         turned.cast({"split": pl.UInt8}).write_parquet(ledger)
     code, said = run_split(workspace, manifest([0] * 50))
     assert code == 2
-    assert sentence in said
+    assert sentence in said and "git checkout " in said
+
+
+def test_what_is_said_of_a_foreign_ledger_is_enough_to_begin_anew(workspace: Workspace) -> None:
+    run_split(workspace, manifest([0] * 50, first=1000))
+    accept()
+    said = run_split(workspace, manifest([0] * 50))[1]
+    told = re.search(r"write (\{.*?\}) into (\S+): then no image keeps its split", said)
+    assert told, said
+    Path(told[2]).write_text(told[1])
+    assert run_split(workspace, manifest([0] * 50))[0] == 0
+    assert report().memory == "none: no accepted release yet"
 
 
 def test_a_class_without_training_images_is_refused(workspace: Workspace) -> None:

@@ -165,6 +165,19 @@ def test_who_carries_the_largest_id_is_said_where_ids_are_unused(workspace: Work
     )
 
 
+def test_images_with_good_labels_are_not_blamed_for_others(workspace: Workspace) -> None:
+    said = judge(workspace, manifest([0, 1, 2, -1]))[1]
+    assert "000003.png (label -1)" in said and "Ids count from 0: correct these labels." in said
+    assert "000002.png" not in said
+    workspace.params["class_num"] = 5
+    said = judge(workspace, manifest([0, 1, 2]))[1]
+    assert "2 of 5 class ids have no readable image" in said
+    assert "The largest id is 2: set class_num: 3, or add what is missing" in said and ".png" not in said
+    workspace.params["class_num"] = "auto"
+    said = judge(workspace, manifest([0, 2, 3]))[1]
+    assert "1 of 4 class ids has no readable image" in said and ".png" not in said
+
+
 def test_several_faults_are_all_said_and_the_worst_is_the_sentence(workspace: Workspace) -> None:
     code, said = judge(workspace, manifest([0, 1, 3, 3], faults=[["empty"], [], [], []]))
     assert code == 3

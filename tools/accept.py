@@ -60,7 +60,9 @@ def _check_of_the_last_run(release: Path) -> None:
 
 def main() -> None:
     """Accept the release that the flags name, and say so."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.accept", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--release", type=Path, default=Path("data/release"), metavar="PATH")
     parser.add_argument("--champion", type=Path, default=Path("data/champion"), metavar="PATH")
     flags = parser.parse_args()

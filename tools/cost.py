@@ -39,6 +39,7 @@ from steps.reports.cost import (
 )
 from tools.cost_page import draw, lines, page
 
+PLOT = Path(".foldline/cost.html")  # where git does not see it
 WRITERS: dict[str, Callable[[CostReport], bytes]] = {".svg": draw, ".html": page}
 
 
@@ -154,7 +155,9 @@ def _parse() -> argparse.Namespace:
         help="onnxruntime: time the exported graph of the plain form too, and take the front over that",
     )
     parser.add_argument("--accuracy", type=Path, metavar="FILE.csv")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg|FILE.html")
+    parser.add_argument(
+        "--plot", nargs="?", type=Path, const=PLOT, metavar="FILE.svg|FILE.html", help=f"draw it, in {PLOT}"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
 
@@ -179,6 +182,7 @@ def run(flags: argparse.Namespace) -> None:
     try:
         if flags.plot is not None:
             write_whole(flags.plot, WRITERS[flags.plot.suffix](report))
+            say(f"cost: drawn in {flags.plot}")
         if flags.json is not None:
             report.write(flags.json)
     except OSError as fault:

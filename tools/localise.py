@@ -39,7 +39,9 @@ OUT = Path(".foldline/localise")
 
 def main() -> None:
     """Localise the form that the flags name, print the sentence and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.localise", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("form", metavar="FORM")
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER", help="of the steps (data)")
     parser.add_argument("--images", type=int, default=8, metavar="N", help="how many of the worst (8)")

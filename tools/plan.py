@@ -26,7 +26,9 @@ def plan(arch: str, block: str, where: str, size: int) -> ExpansionPlan:
 
 def main() -> None:
     """Print the plan that the flags ask for, one line a convolution, and its sum."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("arch", metavar="ARCH", help="as train.arch in params.yaml")
     parser.add_argument("--block", choices=sorted(BLOCKS), default="repvgg")
     parser.add_argument("--where", default="all", help="as train.expand.where (all)")

@@ -125,15 +125,21 @@ def first_unused(data: Statistics) -> tuple[int, ...]:
 
 def numbering(data: Statistics) -> str:
     """Return what is to be done about class ids, by how the labels run and who carries the largest."""
-    lowest, highest = data.manifest.select(low=pl.col("label").min(), high=pl.col("label").max()).row(0)
-    if lowest is not None and lowest > 0:
+    labels = data.manifest.get_column("label")
+    lowest, highest = labels.min(), labels.max()
+    if not isinstance(lowest, int) or not isinstance(highest, int) or lowest < 0:
+        return "Ids count from 0: correct these labels."
+    if lowest > 0:
         return (
             f"The labels run from {lowest} to {highest}, as if counted from {lowest}: subtract {lowest} from each."
         )
-    if highest is not None and highest >= data.class_num:
+    if highest >= data.class_num:
         return f"Ids count from 0: correct these labels, or set class_num: {highest + 1}."
-    carriers = data.manifest.filter(pl.col("label") == highest).get_column("name").sort()
-    few = f"; the largest id, {highest}, is carried by {_some(carriers)}" if len(carriers) else ""
+    if highest < data.class_num - 1:
+        return f"The largest id is {highest}: set class_num: {highest + 1}, or add what is missing, or allow more."
+    carriers = data.manifest.filter(labels == highest).get_column("name").sort()
+    alone = not (labels == highest - 1).any()  # with a gap below it, it may be the one that is wrong
+    few = f"; the largest id, {highest}, is carried by {_some(carriers)}" if alone else ""
     return f"Number the classes from 0 without gaps and add what is missing, or allow more{few}."
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import reparam_gain
+from benchmarks.gain_training import FORMS, Budget, Outcome, make, train
 from benchmarks.image_sets import read_images, store
-from benchmarks.reparam_gain import ARCHS, FORMS, MAX_FOLD_ERROR, Budget, _make, _train, interval
+from benchmarks.reparam_gain import ARCHS, MAX_FOLD_ERROR, SMALL, fingerprint, interval
 
-TINY = Budget("benchmarks.reparam_gain:small_body", train=24, test=12, epochs=1)
+TINY = Budget("benchmarks.gain_training:small_body", train=24, test=12, epochs=1)
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def images(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_is_trained_folded_and_judged(tmp_path: Path, images: Path, form: str) -> None:
     store(tmp_path / "stored", *read_images(images))
-    first, again = (_train(tmp_path / "stored", TINY, form, seed=1) for _ in range(2))
+    first, again = (train(tmp_path / "stored", TINY, form, seed=1) for _ in range(2))
     assert first == again
     assert first.form == form and 0 <= first.top1 <= 1
     assert first.fold_error <= MAX_FOLD_ERROR
@@ -58,7 +60,7 @@ def test_a_tar_is_read_as_its_folder_is(tmp_path: Path, images: Path) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_each_network_that_can_be_asked_for_takes_every_form(arch: str) -> None:
     for form in FORMS:
-        made = _make(arch, form, class_num=10, size=32, seed=0, device="cpu")
+        made = make(arch, form, class_num=10, size=32, seed=0, device="cpu")
         assert bool(made.sites) == (form != "plain")
 
 
@@ -67,3 +69,31 @@ def test_a_gain_is_clear_where_the_interval_of_its_five_seeds_leaves_zero_out() 
     assert interval([0.0, 1.0, 2.0, 3.0, 4.0]) == "+0.04 .. +3.96, clear"
     assert interval([-0.1, 0.9, 1.9, 2.9, 3.9]) == "-0.06 .. +3.86"
     assert interval([-2.0, -2.0, -2.0, -2.0, -3.0]).endswith("clear")
+
+
+def test_every_network_has_a_budget_for_a_cpu() -> None:
+    assert all(SMALL[arch].arch == arch and SMALL[arch].epochs >= 4 for arch in ARCHS)
+
+
+def test_what_was_trained_is_kept_and_not_trained_again(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tmp_path / "stored", *read_images(images))
+    monkeypatch.setattr(reparam_gain, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(reparam_gain, "SEEDS", range(1))
+    monkeypatch.setattr(reparam_gain, "FORMS", {"plain": None, "ACB": ("acb", "branch")})
+    kept = tmp_path / "kept" / f"{fingerprint(tmp_path / 'stored', TINY, 'cpu')}.jsonl"
+    first = reparam_gain._train_all(tmp_path / "stored", TINY, "cpu", workers=1)
+    assert [outcome.form for outcome in first] == ["plain", "ACB"] and len(kept.read_text().splitlines()) == 2
+    monkeypatch.setattr(reparam_gain, "train", lambda *_: pytest.fail("trained again"))
+    assert reparam_gain._train_all(tmp_path / "stored", TINY, "cpu", workers=1) == first
+    assert isinstance(first[0], Outcome)
+
+
+def test_an_outcome_is_kept_for_these_images_this_budget_and_this_device(tmp_path: Path, images: Path) -> None:
+    store(tmp_path / "stored", *read_images(images))
+    asked = (TINY, "cpu"), (TINY._replace(epochs=2), "cpu"), (TINY, "cuda")
+    names = {fingerprint(tmp_path / "stored", budget, device) for budget, device in asked}
+    (tmp_path / "stored/labels.npy").write_bytes(b"others")
+    names.add(fingerprint(tmp_path / "stored", TINY, "cpu"))
+    assert len(names) == 4

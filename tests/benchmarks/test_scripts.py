@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-SHARED = ("__init__", "bounds", "image_sets", "random_sites", "zoo_networks", "zoo_way")
+SHARED = ("__init__", "bounds", "gain_training", "image_sets", "random_sites", "zoo_networks", "zoo_way")
 SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in SHARED)
 
 
@@ -22,6 +22,7 @@ def test_a_script_shows_its_command_line_and_every_flag_in_it(
 ) -> None:
     script = importlib.import_module(f"benchmarks.{name}")
     said = _help(script.main, monkeypatch, capsys)
+    assert said.startswith(f"usage: python -m benchmarks.{name} [-h]")
     assert script.__doc__ and script.__doc__.strip() in said
     documented = re.search(rf"^    python -m benchmarks\.{name}\b(.*)$", script.__doc__, re.MULTILINE)
     assert documented, f"benchmarks/{name}.py has no line `    python -m benchmarks.{name} ...` in its docstring"

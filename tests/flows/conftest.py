@@ -1,6 +1,7 @@
 """A toy line to run, and a Prefect server for the session."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from tests.flows.toy import ROOT, Line, make_line
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c_is_heard() -> None:
+    """Hand processes that are started a SIGINT that is not ignored, as it is where a shell runs pytest aside."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

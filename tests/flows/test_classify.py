@@ -1,9 +1,6 @@
 """The flow does what `dvc repro` does, and says what it did: cached, refused, crashed and tried again."""
 
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.sorting import TaskRunSort
 
 from flows import graph, stages
-from flows.classify import classify, main
+from flows.classify import classify
 from tests.flows.toy import Line
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -73,6 +70,14 @@ def test_a_refusal_fails_the_run_at_once_with_the_steps_own_sentence(line: Line)
     assert line.ran() == ["ingest", "split"]
 
 
+def test_a_refusal_that_dvc_was_told_to_keep_stays_one(done: Line) -> None:
+    done.write("data/split/report.json", '{"refused": "no."}')
+    done.dvc("commit", "--force")
+    state = run()
+    assert (state.name, state.message) == ("Refused", "split: no.")
+    assert task_runs(state) == {"ingest": "Cached", "split": "Refused"} and done.ran() == []
+
+
 def test_a_crash_is_tried_again(line: Line) -> None:
     line.write("crash.split", "once")
     assert run(until="split").is_completed()
@@ -125,28 +130,3 @@ def test_a_run_says_what_it_sets_and_what_stood_there(done: Line, caplog: pytest
     finally:
         log.removeHandler(caplog.handler)
     assert "params.yaml: gate.max_top1_drop is set by this run: 0.01 -> 0.02" in caplog.text
-
-
-@pytest.mark.parametrize("text", ["3", "[1]", '{"train": ', "train.lr=3"])
-def test_overrides_that_are_no_object_are_exit_2(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["classify", "--overrides", text])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and "argument --overrides: " in said and "nested as params.yaml is" in said
-
-
-@pytest.mark.slow
-def test_a_run_needs_no_folder_of_an_earlier_one(line: Line) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.classify", "--overrides", '{"ingest": {"source": "data/raww"}}'],
-        cwd=line.root,
-        env={**os.environ, "PREFECT_HOME": str(line.root / ".foldline/prefect")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    assert "FAIL  ingest.source: data/raww is not there" in done.stdout and not done.stderr.count("Traceback")

@@ -85,19 +85,23 @@ class Cancelled(BaseException):
     """Stands for what Prefect raises in a run that is cancelled."""
 
 
-def test_a_cancelled_run_ends_the_step(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", [Cancelled, KeyboardInterrupt])
+def test_a_cancelled_run_ends_the_step_and_one_of_ctrl_c_lets_it_clear_up(
+    line: Line, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
     line.write("sleep.ingest", "")
 
     class Cancelling:
         def info(self, _form: str, said: str) -> None:
             if said == "ingest: at work":
                 step_at_work(line)
-                raise Cancelled
+                raise end
 
     monkeypatch.setattr(stages, "get_run_logger", Cancelling)
-    with pytest.raises(Cancelled):
+    with pytest.raises(end):
         stages.dvc("repro", "--single-item", "ingest")
     assert not is_alive(step_at_work(line))
+    assert (line.root / "cleared.txt").exists() == (end is KeyboardInterrupt)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child when its parent is killed")

@@ -7,7 +7,7 @@ import pytest
 
 from flows import summary
 from steps.reports.evaluate import FormReport, Latency
-from steps.reports.verdict import FormVerdict, Verdict
+from steps.reports.verdict import FormVerdict, Judgement, Verdict
 
 EVALUATED = ["evaluate@fuse", "evaluate-engine@openvino-fp32"]
 
@@ -85,6 +85,18 @@ def test_the_headline_is_the_last_line_of_the_table(
     assert lines[-1] == headline and headline in artifacts["verdict"]
     assert lines[0].split() == " ".join(summary.COLUMNS).split()
     assert [row["form"] for row in artifacts["metrics"]] == ["fuse", "openvino-fp32"]
+
+
+@pytest.mark.parametrize("word", ["inconclusive", "deferred"])
+def test_what_is_not_shown_to_be_wrong_is_not_called_a_failure(word: Judgement) -> None:
+    sentence = (
+        "export: top1_drop 0 is not shown to stay within 0.01; about 268 test images like these 60 would decide"
+    )
+    Verdict(judgement=word, refused=sentence).write(summary.GATE / "verdict.json")
+    said = summary.headline([*EVALUATED, "gate"], f"gate: {sentence}")
+    assert said.startswith(f"{word.upper()}  gate: {sentence}")
+    assert ("split.test" in said) == (word == "inconclusive")
+    assert summary.headline(EVALUATED, "evaluate: no.") == "FAIL  evaluate: no.", "of an earlier run"
 
 
 def test_the_artifacts_hold_the_gates_own_page_and_the_metrics(artifacts: dict[str, Any]) -> None:

@@ -52,7 +52,10 @@ if [ "$3" ]; then
     mkdir -p "$2"; echo "$3" > "$2/$3.parquet"; echo '{"form": "'"$3"'", "top1": 0.5}' > "$2/$3.json"; exit 0
 fi
 mkdir -p "$2"
-[ -e "sleep.$1" ] && echo $$ > pid.txt && sleep 600
+if [ -e "sleep.$1" ]; then
+    trap 'echo cleared up > cleared.txt; exit 130' INT
+    echo $$ > pid.txt; sleep 600
+fi
 if [ -e "refuse.$1" ]; then
     cp "refuse.$1" "$2/report.json"; echo "$1: said otherwise"; exit 3
 fi

@@ -204,6 +204,16 @@ def test_the_command_prints_a_table_and_writes_its_files(
     assert CostReport.read(files[1]).cards[0].on_front is True
 
 
+def test_a_plot_without_a_name_lies_where_git_does_not_see_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"{cost.PLOT.parts[0]}/" in (ROOT / ".gitignore").read_text().splitlines()
+    monkeypatch.setattr(sys, "argv", ["cost", "repvgg_nano", "--size", "32", "--rounds", "1", "--plot"])
+    monkeypatch.chdir(tmp_path)
+    cost.main()
+    assert (tmp_path / cost.PLOT).is_file() and f"drawn in {cost.PLOT}" in capsys.readouterr().err
+
+
 BAD = {
     "repvgg_nanno": "Did you mean 'repvgg_nano'",
     "repvgg_nano --block repvg": "'repvg' is no block.*Did you mean 'repvgg'",

@@ -1,6 +1,7 @@
 """Images in a folder a class, also below ready-made train/, val/ and test/."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -109,7 +110,7 @@ def _listing(source: Source, above: Sequence[str], folders: Mapping[str, tuple[s
     of_file = [folders[folder] for folder, tree in found.items() for _ in tree.images]
     kind = "names" if source.labels == "auto" else source.labels
     classes = sorted({label for label, _ in folders.values()})
-    ids, class_names, notes = number_classes(classes, kind, given_names(source))
+    ids, class_names, notes = number_classes(Counter(classes), kind, given_names(source))
     return Listing(
         root=source.path,
         rows=plain_files(

@@ -4,6 +4,7 @@ import gzip
 import re
 import struct
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def read_idx(source: Source) -> Listing:
         raise Refused(f"{folder} holds no idx file of images, called <prefix>-images-idx3-ubyte or with .gz.")
     sets = [read_pair(path) for path in files]
     labels = {str(label) for pixels in sets for label in np.unique(pixels.labels_N).tolist()}
-    _, names, notes = number_classes(labels, "ids", given_names(source))
+    _, names, notes = number_classes(Counter(labels), "ids", given_names(source))
     return pixel_listing(sets, names, notes)
 
 

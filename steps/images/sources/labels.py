@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from steps.errors import BadInput, Refused, did_you_mean
@@ -13,24 +13,25 @@ from steps.images.sources.paths import is_inside
 INTEGER = re.compile(r"-?\d{1,18}(\.0+)?")  # "3.0" is what pandas makes of an integer column with a gap
 SEVERAL = re.compile(r"-?\d+(\s*[,;|]\s*-?\d+)+")
 LARGEST_ID = 10_000_000
+SHOWN = 3
 NUMBERED_NAME = re.compile(r"(-?\d+)[\s,;:]+(.+)")
 
 
 def number_classes(
-    labels: Iterable[str],
+    sizes: Mapping[str, int],
     kind: LabelKind,
     given: dict[int, str],
     place: Callable[[str], str] = "class '{}'".format,
 ) -> tuple[dict[str, int], dict[int, str], tuple[str, ...]]:
-    """Return {label: id} of the distinct `labels`, {id: name} of all ids, and notes for people.
+    """Return {label: id} of the labels, {id: name} of all ids, and notes for people; `sizes` counts their images.
 
     Integer labels are ids, as found: validate judges their range. Other labels are names: they get the ids of
     `given` (the label file), or 0 .. K-1 in sorted order. Refuses a mixture, and an id or a name that `given`
     lacks; `place` says where a label stands, for people.
     """
-    distinct = sorted(set(labels))
-    if _are_ids(distinct, kind):
-        ids = {label: _as_id(label) for label in distinct}
+    distinct = sorted(sizes)
+    if _are_ids(sizes, kind, place):
+        ids = {label: _as_id(label, place) for label in distinct}
         _refuse_unlisted(ids, given, place)
         names = {number: str(number) for number in ids.values()} | given
     else:
@@ -94,26 +95,50 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
-def _are_ids(distinct: list[str], kind: LabelKind) -> bool:
+def _are_ids(sizes: Mapping[str, int], kind: LabelKind, place: Callable[[str], str]) -> bool:
     """Tell ids from names, or refuse where that would be a guess."""
     if kind == "names":
         return False
-    several = next((label for label in distinct if SEVERAL.fullmatch(label)), None)
+    several = next((label for label in sorted(sizes) if SEVERAL.fullmatch(label)), None)
     if several is not None:
         raise Refused(
-            f"label '{several}' names several classes; an image has one. If that is a name: ingest.labels: names."
+            f"{place(several)}: the label '{several}' names several classes; an image has one. If that is a name: "
+            "ingest.labels: names."
         )
-    odd = [label for label in distinct if not INTEGER.fullmatch(label)]
-    if odd and (kind == "ids" or len(odd) < len(distinct)):
-        why = "ingest.labels: ids asks for integers" if kind == "ids" else "other labels are integers"
-        raise Refused(f"label '{odd[0]}' is no integer, but {why}; correct it, or set ingest.labels: names.")
-    return not odd and bool(distinct)
+    whole = [label for label in sizes if INTEGER.fullmatch(label)]
+    odd = [label for label in sizes if not INTEGER.fullmatch(label)]
+    if odd and (kind == "ids" or whole):
+        raise Refused(_mixture(sizes, whole, odd, kind, place))
+    return bool(whole)
 
 
-def _as_id(label: str) -> int:
+def _mixture(
+    sizes: Mapping[str, int], whole: list[str], odd: list[str], kind: LabelKind, place: Callable[[str], str]
+) -> str:
+    """Return the sentence on labels of which some are integers: those of fewer images are taken to be wrong."""
+    of_odd, of_whole = (sum(sizes[label] for label in labels) for labels in (odd, whole))
+    odd_is_wrong = kind == "ids" or of_odd <= of_whole
+    wrong, right = sorted(odd if odd_is_wrong else whole), sorted_names(whole if odd_is_wrong else odd)
+    others = f", as {_quoted(wrong[1:])}" if wrong[1:] else ""
+    is_what = "is no integer" if odd_is_wrong else "is an integer"
+    like = f", but {max(of_odd, of_whole)} images have labels such as {_quoted(right)}" if right else ""
+    why = "; ingest.labels: ids asks for integers" if kind == "ids" else like
+    return (
+        f"{place(wrong[0])}: the label '{wrong[0]}' {is_what}{others}{why}. Correct it, or set ingest.labels: "
+        "names if all labels are names."
+    )
+
+
+def _quoted(labels: list[str]) -> str:
+    """Return the first few labels for people."""
+    more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+    return ", ".join(f"'{label}'" for label in labels[:SHOWN]) + more
+
+
+def _as_id(label: str, place: Callable[[str], str]) -> int:
     number = int(label.partition(".")[0])
     if abs(number) > LARGEST_ID:
-        raise Refused(f"label {label} is no class id: at most {LARGEST_ID} are counted.")
+        raise Refused(f"{place(label)}: the label {label} is no class id: at most {LARGEST_ID} are counted.")
     return number
 
 
@@ -145,7 +170,11 @@ def _ids_of_names(distinct: list[str], given: dict[int, str], place: Callable[[s
 
 def _renumbered(ids: dict[str, int]) -> tuple[str, ...]:
     """Return a note where names look like ids but are others: people take a folder's number for its id."""
-    other = {name: number for name, number in ids.items() if INTEGER.fullmatch(name) and _as_id(name) != number}
+    other = {
+        name: number
+        for name, number in ids.items()
+        if INTEGER.fullmatch(name) and int(name.partition(".")[0]) != number
+    }
     if not other:
         return ()
     name, number = next(iter(other.items()))

@@ -9,6 +9,7 @@ from steps.images.sources.labels import given_names, number_classes
 from steps.images.sources.listing import REAL, SPLITS, Listing, Source, plain_files
 from steps.images.sources.paths import relative_to_root
 
+SHOWN = 3
 FIELDS = ("path", "label", "source", "group", "split")
 SCHEMA = {
     **dict.fromkeys(FIELDS, pl.String),
@@ -26,7 +27,7 @@ def records_listing(records: pl.DataFrame, source: Source, root: Path) -> Listin
     _refuse_repeats(records, files)
     labels = records["label"].str.strip_chars()
     ids, class_names, notes = number_classes(
-        labels.unique().to_list(),
+        dict(labels.value_counts().iter_rows()),
         source.labels,
         given_names(source),
         lambda label: _place_of(records, labels, label),
@@ -53,10 +54,10 @@ def first(mask: pl.Series) -> int | None:
 
 
 def _place_of(records: pl.DataFrame, labels: pl.Series, label: str) -> str:
-    """Return where `label` stands first, with its image."""
-    row = first(labels == label)
-    assert row is not None
-    return f"{place(records, row)} ('{records['path'][row]}')"
+    """Return where `label` stands: its first records, each with its image."""
+    rows = (labels == label).arg_true()
+    places = [f"{place(records, row)} ('{records['path'][row]}')" for row in rows.head(SHOWN)]
+    return ", ".join(places) + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
 
 
 def _refuse_gaps(records: pl.DataFrame) -> None:

@@ -28,7 +28,7 @@ def test_an_id_that_the_label_file_lacks_is_named_by_file_line_and_image(tmp_pat
     with pytest.raises(Refused) as refusal:
         listed(tmp_path)
     assert str(refusal.value).startswith(
-        "train_list.txt line 5 ('4.jpg'): the label file (ingest.label_names) has no"
+        "train_list.txt line 5 ('4.jpg'), train_list.txt line 7 ('6.jpg'): the label file"
     )
     assert "no id 7; it has 3 ids from 0 to 2" in str(refusal.value)
 

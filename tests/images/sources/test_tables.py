@@ -90,3 +90,37 @@ def test_columns_of_a_table_by_name_and_number(tmp_path: Path) -> None:
     assert labels(listing) == {"x/a.jpg": 0, "x/b.jpg": 1}
     assert listing.rows["source"].to_list() == ["synthetic", "real"]
     assert splits(listing) == {"x/a.jpg": "train", "x/b.jpg": "val"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (
+            ["0", "1", "2", "0", "crak"],
+            "table.csv line 6 ('4.png'): the label 'crak' is no integer, but 4 images have labels such as '0', "
+            "'1', '2'. Correct it, or set ingest.labels: names if all labels are names.",
+        ),
+        (
+            ["ok", "3", "crack", "ok", "3"],
+            "table.csv line 3 ('1.png'), table.csv line 6 ('4.png'): the label '3' is an integer, but 3 images "
+            "have labels such as 'crack', 'ok'. Correct it",
+        ),
+        (
+            ["0", "1", "1.5", "x"],
+            "line 4 ('2.png'): the label '1.5' is no integer, as 'x', but 2 images have labels",
+        ),
+        (["0", "99999999"], "table.csv line 3 ('1.png'): the label 99999999 is no class id: at most 10000000"),
+        (
+            ["0", '"1,2"', "1"],
+            "table.csv line 3 ('1.png'): the label '1,2' names several classes; an image has one.",
+        ),
+    ],
+)
+def test_a_wrong_label_is_named_with_its_rows_and_the_right_ones_are_not_blamed(
+    tmp_path: Path, labels: list[str], said: str
+) -> None:
+    rows = [f"{number}.png,{label}" for number, label in enumerate(labels)]
+    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    with pytest.raises(Refused) as refused:
+        listed(tmp_path / "table.csv")
+    assert said in str(refused.value)
