@@ -30,6 +30,7 @@ FOLDER = Path(".foldline/builds")
 PACKAGES = ("onnx", "sympy", "tensorrt", "tensorrt-rtx", "torch", "triton")
 MOST_BYTES = 8 * 10**9
 NOTE = "built.json"
+OPENING = ".opening"  # lies in an entry while it is opened: native code that is not what it was ends the process
 
 
 class Builder(Protocol):
@@ -85,7 +86,9 @@ def _taken(entry: Path, out: Path, open_it: Callable[[Built], None]) -> Built | 
         return None
     try:
         built = _copied(entry, out)
+        (entry / OPENING).touch()
         open_it(built)
+        (entry / OPENING).unlink()
         os.utime(entry)
         return built
     except Exception as fault:  # whatever a runtime raises: an engine can be built, an entry is only in its way
@@ -98,7 +101,9 @@ def _taken(entry: Path, out: Path, open_it: Callable[[Built], None]) -> Built | 
 
 
 def _copied(entry: Path, out: Path) -> Built:
-    """Copy the entry's files, or raise BadInput or OSError: it is not what it was."""
+    """Copy the entry's files, or raise BadInput or OSError: it is not what it was, or its last user died of it."""
+    if (entry / OPENING).exists():
+        raise BadInput("the run that opened it last did not survive that")
     note = Note.read(entry / NOTE)
     for name in note.files:
         shutil.copyfile(entry / name, out / name)

@@ -278,6 +278,28 @@ def test_an_entry_that_no_longer_opens_is_dropped_and_built_again(
     assert (entry / "model.engine").read_bytes() == (again.out / "model.engine").read_bytes() == b"\2" * 100
 
 
+class Dies(BaseException):
+    """Stands for a process that ends: no one catches it, and nothing is tidied up."""
+
+
+def test_an_entry_that_its_last_user_died_of_is_dropped_and_built_again(
+    order: Order, tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def dies(built: Built) -> None:
+        raise Dies
+
+    build = Builder()
+    build_or_take(order, build, opens)
+    with pytest.raises(Dies):
+        build_or_take(dataclasses.replace(order, out=new(tmp_path, "dead")), build, dies)
+    for name, calls in (("again", 2), ("third", 2)):
+        assert build_or_take(dataclasses.replace(order, out=new(tmp_path, name)), build, opens) == BUILT
+        assert build.calls == calls
+    assert capsys.readouterr().err.count("the run that opened it last did not survive that") == 1
+    (entry,) = folder.iterdir()
+    assert {file.name for file in entry.iterdir()} == {"model.engine", NOTE}
+
+
 def test_a_build_that_fails_leaves_nothing(order: Order, folder: Path) -> None:
     class Crashes(Builder):
         def build(self, order: Order) -> Built:
