@@ -175,5 +175,5 @@ def _wanted_of_classes(pair: Pair, needed_K: Floats, open_K: Bools) -> str:
     name, more = pair.reference.card.class_names[most], int(open_K.sum()) - 1
     if not np.isfinite(needed_K[most]):
         return f"; no number of test images of class '{name}' would decide"
-    also = f", and no more of each of {more} others" if more else ""
+    also = f", and no more of each of {more} others," if more else ""
     return f"; about {int(needed_K[most])} test images of class '{name}' (now {images_K[most]}){also} would decide"
