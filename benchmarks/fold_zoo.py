@@ -2,15 +2,15 @@
 
     python -m benchmarks.fold_zoo [--minutes 10] [--full] [--shard 0/4] [--only NAME ...]
 
-timm's and torchvision's networks of up to 60 million parameters, with fresh weights, at 64 px or the least input
-they take; a hash of the name draws the block, one of the papers' four, init (exact must not move the outputs) and
-mode. Networks with blocks of their own load into their library's inference form. One family after the other, so that any part of the list has something
-of each. A network is skipped where no convolution of it has a batch norm, where it is too large, or where the
-library's own plain network fails the same way; what fails with our blocks alone is WRONG. One whose outputs move
-by 1e-10 when the last place of its input does cannot be told from a wrong one at 1e-9 (torchvision's
-efficientnet_b6 with DBB: norms of 32 numbers each, 2.5e-9): it is judged once more, with the statistics of 32
-images instead of 8. Each has a process of its own. Results are kept in `.foldline/fold_zoo/`, for this code and
-these versions: the same command again goes on with what is missing.
+timm's and torchvision's networks of up to 60 million parameters, with fresh weights, at 64 px or the least
+input they take; a hash of the name draws the block, one of the papers' four, init (exact must not move the
+outputs) and mode. Networks with blocks of their own load into their library's inference form. One family after
+the other, so that any part of the list has something of each. A network is skipped where no convolution of it
+has a batch norm, where it is too large, or where the library's own plain network fails the same way; what fails
+with our blocks alone is WRONG. One whose outputs move by 1e-10 when the last place of its input does cannot be
+told from a wrong one at 1e-9 (torchvision's efficientnet_b6 with DBB: norms of 32 numbers each, 2.5e-9): it is
+judged once more, with the statistics of 32 images instead of 8. Each has a process of its own. Results are kept
+in `.foldline/fold_zoo/`, for this code and these versions: the same command again goes on with what is missing.
 """
 
 import argparse
