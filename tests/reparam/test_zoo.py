@@ -107,9 +107,20 @@ def _no_number(branch: Any, padded_NCHW: Tensor) -> Tensor:
     ids=["raises", "nan"],
 )
 def test_what_fails_with_our_blocks_alone_is_wrong(monkeypatch: pytest.MonkeyPatch, fault: Any, said: str) -> None:
+    monkeypatch.setattr(zoo_way, "drawn_for", lambda _: ("repvgg", "standard", "branch"))
     monkeypatch.setattr(KernelBranch, "forward", fault)
     result = small(monkeypatch, nn.ReLU())
     assert said in result.wrong and not result.skipped
+
+
+def test_an_exact_expansion_that_moves_the_outputs_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loud(network: nn.Module, block: str, init: Any, mode: Any, image_NCHW: Tensor) -> Any:
+        return expand(network, block, init="standard", mode=mode, example_NCHW=image_NCHW)
+
+    monkeypatch.setattr(zoo_way, "drawn_for", lambda _: ("repvgg", "exact", "branch"))
+    assert not small(monkeypatch, nn.ReLU()).wrong
+    monkeypatch.setattr(zoo_way, "_expand", loud)
+    assert "expanded exactly it differs by" in small(monkeypatch, nn.ReLU()).wrong
 
 
 @pytest.mark.parametrize(("fault", "said"), [(_raise, "a fault of ours"), (_no_number, "outputs are not finite")])
