@@ -113,7 +113,8 @@ def _layer_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> 
 
 
 def _kept_beyond(layer: nn.Module) -> list[str]:
-    """Return the names of what a layer keeps that torch's convolutions and norms do not."""
+    """Return the names of the numbers that a layer keeps and torch's convolutions and norms do not."""
     keeps = NORM_KEEPS if isinstance(layer, _BatchNorm) else CONV_KEEPS
-    numbers = [name for name, value in vars(layer).items() if isinstance(value, Tensor)]
-    return [name for name in (*layer._parameters, *layer._buffers, *layer._modules, *numbers) if name not in keeps]
+    unregistered = [name for name, value in vars(layer).items() if isinstance(value, Tensor)]
+    parts = [name for name, part in layer.named_children() if any(map(numbers_of, part.modules()))]
+    return [name for name in (*layer._parameters, *layer._buffers, *parts, *unregistered) if name not in keeps]

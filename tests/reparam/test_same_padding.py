@@ -1,6 +1,7 @@
 """Convolutions that pad by their input's size (TensorFlow's SAME) train as blocks, and get their padding back."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,15 @@ def test_an_image_that_it_would_pad_otherwise_is_refused_not_padded_wrongly(mode
 
 
 class OnlyAName(nn.Conv2d):
-    """A class of one's own that computes a usual convolution."""
+    """A class of one's own that computes a usual convolution, with a part that has no numbers."""
+
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.before = nn.Identity()
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
+        features: Tensor = super().forward(self.before(input))
+        return features
 
 
 def test_a_class_that_computes_a_usual_convolution_trains_as_one() -> None:
