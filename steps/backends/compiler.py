@@ -3,15 +3,18 @@
 Where the compiler lies is none of it: the same one elsewhere makes the same code.
 """
 
+import hashlib
 import json
 import os
 import platform
 import shlex
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+WRITTEN = "aot_inductor.metadata"  # a setting by its place, and what a package says of itself by its use
 # Environment variables that lead the compiler to other headers or libraries, or torch to other instructions.
 LEADING = ("ATEN_CPU_CAPABILITY", "CPATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "OMP_PREFIX", "CONDA_PREFIX")
 
@@ -42,9 +45,18 @@ def compiling() -> dict[str, str]:
         "libc": " ".join(platform.libc_ver()),
         "cpu": json.dumps(dict(torch.cpu.get_capabilities()), sort_keys=True),
         "threads": str(torch.get_num_threads()),
-        "settings": config.get_hash().hex(),
+        "settings": _digest(config.get_config_copy()),
         "environment": json.dumps({name: os.environ[name] for name in LEADING if name in os.environ}),
     }
+
+
+def _digest(settings: Mapping[str, object]) -> str:
+    """Return a name for all settings but the one that the compiler writes into: what it says of the last package.
+
+    torch's own hash of them is kept once made, and so has that package in it or not.
+    """
+    given = sorted((name, repr(value)) for name, value in settings.items() if name != WRITTEN)
+    return hashlib.sha256(repr(given).encode()).hexdigest()
 
 
 def _said(flag: str) -> str:

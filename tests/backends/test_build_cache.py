@@ -157,6 +157,14 @@ def test_compiled_code_belongs_to_the_settings_of_its_compiler() -> None:
     assert compiling() == before
 
 
+def test_a_package_built_before_in_the_process_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = compiling()
+    monkeypatch.setitem(inductor.aot_inductor.metadata, "AOTI_DEVICE_KEY", "another")
+    with inductor.patch(max_autotune=not inductor.max_autotune):  # torch forgets the hash that it keeps
+        pass
+    assert compiling() == before
+
+
 GPU = {"name": "A", "multi_processor_count": 10, "total_memory": 2**34}
 
 
