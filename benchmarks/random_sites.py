@@ -88,5 +88,6 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             module.running_var.copy_(uniform(module.running_var, 0.1, 2.3))
             if module.weight is not None:
                 module.weight.copy_(uniform(module.weight, 0.5, 1.5) * normal(module.weight).sign())
+            if module.bias is not None:
                 module.bias.copy_(0.3 * normal(module.bias))
     return model.eval()

@@ -131,10 +131,11 @@ def add_border(normed_NCHW: Tensor, norm: Norm, margins: Margins) -> Tensor:
 def set_to_shift(norm: Norm, shift_C: Tensor) -> None:
     """Make the norm add `shift_C` and nothing else: gamma 1, mean 0, variance 1 - eps."""
     assert norm.running_mean is not None and norm.running_var is not None
-    assert norm.weight is not None or not shift_C.any(), "a norm without beta can add nothing"
+    assert norm.bias is not None or not shift_C.any(), "a norm without beta can add nothing"
     with torch.no_grad():
         if norm.weight is not None:
             norm.weight.fill_(1.0)
+        if norm.bias is not None:
             norm.bias.copy_(shift_C)
         norm.running_mean.zero_()
         norm.running_var.fill_(1.0 - norm.eps)

@@ -51,7 +51,7 @@ def plan_site(model: nn.Module, name: str, norm_name: str, conv: nn.Conv2d, bloc
         skipped = "it is frozen: a parameter of it or of its norm does not train"
     elif model.training and not norm.training:
         skipped = "its norm is frozen: it is in eval mode, and the network in training"
-    elif norm.weight is None and conv.bias is None:
+    elif norm.bias is None and conv.bias is None:
         skipped = "neither the convolution nor its norm has a bias to fold into"
     elif len(names) == 1:
         rows, columns = conv.kernel_size
