@@ -10,11 +10,16 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def copied(model: Network) -> Network:
-    """Return a copy; a computed tensor that a module keeps (a cached attention bias) is copied as a number.
+    """Return a copy in the same mode; a computed tensor that a module keeps (a cached attention bias) is a number.
 
-    copy.deepcopy refuses a tensor that a gradient runs through, and an eval pass outside no_grad leaves some.
+    copy.deepcopy refuses a tensor that a gradient runs through, and an eval pass outside no_grad leaves some. The
+    modules of torch.fx (torchvision's feature extractors) forget their mode when they are copied.
     """
-    return copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in _computed(model)})
+    twin = copy.deepcopy(model, {id(tensor): tensor.detach().clone() for tensor in _computed(model)})
+    modes = {name: module.training for name, module in model.named_modules(remove_duplicate=False)}
+    for name, module in twin.named_modules(remove_duplicate=False):
+        module.training = modes.get(name, model.training)
+    return twin
 
 
 def _computed(model: nn.Module) -> list[Tensor]:
