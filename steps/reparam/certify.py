@@ -1,5 +1,6 @@
 """The proof that two networks are the same function: outputs compared site by site and as a whole."""
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from steps.reparam.expand import MultiBranchConv
 from steps.reparam.geometry import geometry_of
 from steps.reparam.library_blocks import library_blocks
 from steps.reparam.norms import apply_norm
-from steps.reparam.outputs import tensors_of
+from steps.reparam.outputs import taken_apart
 from steps.reparam.pairing import pair_convs_with_norms
 from steps.reparam.probe import largest_error
 from steps.reparam.sites import blocks_and_tails
@@ -157,12 +158,27 @@ def _sites(multi_branch: nn.Module, probes_NCHW: Tensor) -> dict[str, str | None
 
 
 def _largest_error(expected: Any, given: Any) -> float | None:
-    """Return the largest relative error among all outputs of a module; None where there is none to compare."""
-    wanted, found = tensors_of(expected), tensors_of(given)
-    if not wanted or len(wanted) != len(found):
+    """Return the largest relative error among all outputs of a module.
+
+    None where there is none to compare, where they are in other containers or under other names, or where what is
+    no number differs.
+    """
+    (wanted, structure), (found, other) = taken_apart(expected), taken_apart(given)
+    if structure != other or not any(isinstance(leaf, Tensor) and leaf.numel() for leaf in wanted):
         return None
-    errors = [relative_error(one, other) for one, other in zip(wanted, found, strict=True)]
+    errors = [_leafs_error(one, another) for one, another in zip(wanted, found, strict=True)]
     return None if None in errors else max(filter(None, errors), default=0.0)
+
+
+def _leafs_error(expected: Any, given: Any) -> float | None:
+    """Return the relative error of one leaf: a tensor, a number, or a word, which is the same or is not."""
+    if isinstance(expected, Tensor) and isinstance(given, Tensor):
+        return relative_error(expected, given)
+    if type(expected) is not type(given):
+        return None
+    if isinstance(expected, float):
+        return relative_error(*(torch.tensor(value, dtype=torch.float64) for value in (expected, given)))
+    return None if isinstance(expected, int | str) and expected != given else 0.0
 
 
 def _after_norm(model: nn.Module, norm_name: str | None, output: Any) -> Any:
@@ -175,7 +191,8 @@ def _after_norm(model: nn.Module, norm_name: str | None, output: Any) -> Any:
 
 def _cast(inputs: tuple[Any, ...], model: nn.Module) -> tuple[Any, ...]:
     """Return the inputs in the network's precision, copied: a module may work in place."""
-    dtype = next(model.parameters()).dtype
+    numbers = filter(_is_float, itertools.chain(model.parameters(), model.buffers()))
+    dtype = next((number.dtype for number in numbers), None)  # a network without numbers takes any
     cast: tuple[Any, ...] = tree_map(lambda leaf: leaf.clone().to(dtype) if _is_float(leaf) else leaf, inputs)
     return cast
 

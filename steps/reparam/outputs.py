@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -11,12 +11,37 @@ def tensors_of(output: Any) -> list[Tensor]:
     return _found(output, set())
 
 
+def taken_apart(output: Any) -> tuple[list[Any], list[Any]]:
+    """Return the leaves of an output, in order, and its structure: containers, keys and the fields of objects."""
+    return _taken_apart(output, set())
+
+
+def _taken_apart(output: Any, known: set[int]) -> tuple[list[Any], list[Any]]:
+    leaves, structure = tree_flatten(output)
+    found: list[Any] = []
+    inside: list[Any] = []
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor) and _has_fields(leaf) and id(leaf) not in known:
+            known.add(id(leaf))
+            its_leaves, its_structure = _taken_apart(vars(leaf), known)
+            found += its_leaves
+            inside.append(its_structure)
+        else:
+            found.append(leaf)
+            inside.append(None)
+    return found, [structure, inside]
+
+
+def _has_fields(leaf: Any) -> bool:
+    return hasattr(leaf, "__dict__") and not isinstance(leaf, nn.Module | type)
+
+
 def _found(output: Any, known: set[int]) -> list[Tensor]:
     found: list[Tensor] = []
     for leaf in tree_leaves(output):
         if isinstance(leaf, Tensor):
             found.append(leaf)
-        elif hasattr(leaf, "__dict__") and not isinstance(leaf, nn.Module | type) and id(leaf) not in known:
+        elif _has_fields(leaf) and id(leaf) not in known:
             known.add(id(leaf))  # an object may hold itself
             found += _found(list(vars(leaf).values()), known)
     return found

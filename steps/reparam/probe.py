@@ -122,6 +122,8 @@ def largest_error(expected: Tensor, given: Tensor) -> float:
     """Return the largest absolute difference over the largest absolute value expected; infinite if not finite."""
     if expected.shape != given.shape:
         return math.inf
+    if expected.numel() == 0:
+        return 0.0
     wanted, found = expected.detach().double(), given.detach().double()
     difference, largest = float((wanted - found).abs().max()), float(wanted.abs().max())
     error = 0.0 if difference == 0 else difference / largest if largest > 0 else math.inf

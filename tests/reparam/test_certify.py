@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -158,6 +159,7 @@ def test_errors_are_relative_to_the_largest_output_and_never_silent() -> None:
     assert relative_error(torch.zeros(2), torch.ones(2)) is None
     assert relative_error(torch.ones(2), torch.tensor([1.0, torch.nan])) is None
     assert relative_error(torch.ones(2), torch.ones(3)) is None
+    assert relative_error(torch.ones(0, 3), torch.ones(0, 3)) == 0.0
 
 
 def test_the_seed_alone_draws_the_random_probes_and_leaves_the_real_ones() -> None:
@@ -188,3 +190,38 @@ def test_a_site_that_no_probe_reaches_is_proven_by_itself() -> None:
         plain.get_parameter("conv.weight").mul_(3)
     wrong = certify(model, plain, images, 0, {"fp64": 1e-12})
     assert {(row.site, row.probes) for row in wrong if exceeds(row)} == {("conv", "random")}
+
+
+class Answering(nn.Module):
+    """Returns what it is told to, beside what it computes."""
+
+    def __init__(self, answer: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, image: Tensor) -> Any:
+        return self.answer(image)
+
+
+@pytest.mark.parametrize(
+    ("expected", "given", "same"),
+    [
+        (lambda x: {"a": x, "b": x}, lambda x: {"a": x, "b": x}, True),
+        (lambda x: {"a": x, "b": x}, lambda x: {"b": x, "c": x}, False),
+        (lambda x: [x, (x, x)], lambda x: [x, x, x], False),
+        (lambda x: Result(x), lambda x: Result([x]), False),  # type: ignore[arg-type]
+        (lambda x: (x, 3.0), lambda x: (x, 3.0 + 1e-15), True),
+        (lambda x: (x, 3.0), lambda x: (x, 4.0), False),
+        (lambda x: (x, 3.0), lambda x: (x, 3), False),
+        (lambda x: (x, 3, "cat"), lambda x: (x, 3, "dog"), False),
+        (lambda x: (x, 3, True), lambda x: (x, 4, True), False),
+        (lambda x: (x, x[:0]), lambda x: (x, x[:0]), True),
+        (lambda x: x[:0], lambda x: x[:0], False),  # there is nothing to compare
+    ],
+)
+def test_outputs_are_compared_with_what_they_are_in(
+    expected: Callable[[Tensor], Any], given: Callable[[Tensor], Any], same: bool
+) -> None:
+    rows = certify(Answering(expected), Answering(given), torch.randn(2, 3, 8, 8), 0, {"fp64": 1e-12})
+    assert {row.site for row in rows} == {WHOLE}
+    assert same != any(exceeds(row) for row in rows)
