@@ -61,7 +61,8 @@ def fold_library_blocks(model: nn.Module, example_NCHW: Tensor | None = None) ->
     with _float64_by_default():
         let_it_fold_itself(plain)
     plain.eval()
-    trace = traced(plain, before, image_NCHW.to(_device(model), torch.float64))
+    trace = _trace(wide, plain, before, image_NCHW.to(_device(model), torch.float64))
+    _refuse_unreached(wide, blocks, trace, image_NCHW)
     owners = _owners(wide, plain, trace)
     for site in _sites(plain, before, owners, trace):
         _set_by_probing(wide, plain, site, trace)
@@ -75,6 +76,30 @@ def fold_library_blocks(model: nn.Module, example_NCHW: Tensor | None = None) ->
     folded = library_form(model)
     folded.load_state_dict(plain.state_dict(), strict=True)
     return folded
+
+
+def _trace(wide: nn.Module, plain: nn.Module, before: dict[nn.Module, str], image_NCHW: Tensor) -> Trace:
+    """Return what the folded form shows; raises BadInput where it does not run, though the trained one does."""
+    try:
+        return traced(plain, before, image_NCHW)
+    except Exception as fault:  # whatever a form raises that misses something
+        wide(image_NCHW)  # what the image itself is to blame for is raised here
+        kinds = {type(wide.get_submodule(block)).__name__ for block in library_blocks(wide)}
+        raise BadInput(
+            f"fold: the network does not run in the form that the methods of {', '.join(sorted(kinds))} give it: "
+            f"{type(fault).__name__}: {fault}. Mend them, or rename what is no method of folding."
+        ) from fault
+
+
+def _refuse_unreached(wide: nn.Module, blocks: list[str], trace: Trace, image_NCHW: Tensor) -> None:
+    """Raise BadInput where the image did not pass through a block: its library's numbers would be unproven."""
+    for block in blocks:
+        if not any(path == block or path.startswith(f"{block}.") for path in trace.calls):
+            raise BadInput(
+                f"fold: an image of {'x'.join(map(str, image_NCHW.shape[1:]))} does not reach {block} "
+                f"({type(wide.get_submodule(block)).__name__}), so its folded form cannot be proven; give an "
+                "example that reaches it, or take it out of the network."
+            )
 
 
 @contextmanager

@@ -184,3 +184,40 @@ def test_a_network_without_such_blocks_is_left_alone() -> None:
 
 def norms(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+def test_a_method_that_breaks_the_network_is_one_sentence() -> None:
+    class Broken(nn.Sequential):
+        def reparameterize(self) -> None:
+            self.register_module("0", None)
+
+        def forward(self, image: Tensor) -> Tensor:
+            return self.get_submodule("0")(image)  # type: ignore[no-any-return]
+
+    model = nn.Sequential(Broken(nn.Conv2d(3, 4, 3))).eval()
+    with pytest.raises(
+        BadInput, match=r"does not run in the form that the methods of Broken give it: AttributeError"
+    ):
+        fold(model)
+    with pytest.raises(RuntimeError, match="channels"):
+        fold(model, torch.zeros(1, 5, 8, 8))  # the image is to blame
+
+
+def test_a_block_that_the_example_does_not_reach_is_refused() -> None:
+    class AtLargeSizes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.always, self.block = nn.Conv2d(3, 3, 3), library()
+
+        def forward(self, image: Tensor) -> Tensor:
+            features = self.always(image)
+            return self.block(features) if image.shape[-1] > 16 else features  # type: ignore[no-any-return]
+
+    model = randomise(AtLargeSizes()).double()
+    with pytest.raises(
+        BadInput, match=r"of 3x16x16 does not reach block\.0 \(MobileOneBlock\), so its folded form"
+    ):
+        fold(model, torch.randn(1, 3, 16, 16))
+    image = torch.randn(2, 3, 24, 24, dtype=torch.float64)
+    error = relative_error(model(image), fold(model, image)(image))
+    assert error is not None and error <= 1e-12
