@@ -103,6 +103,8 @@ def _layer_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> 
         return shared[name]
     if any(getattr(layer, hooks, None) for hooks in HOOKS):
         return "hooks are registered on it"
+    if "forward" in vars(layer):
+        return "its forward was replaced on this one object"
     if name in seen.called_otherwise:
         return "it is called with something else than one input"
     if name in seen.numbers_read:

@@ -40,7 +40,7 @@ def is_norm_and_tail(norm: nn.Module, shape: torch.Size) -> bool:
         return True
     assert isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
     small = (*shape[:2], *(min(side, ENOUGH) for side in shape[2:]))  # a norm knows no neighbours
-    probe_NCHW = torch.randn(small, generator=torch.Generator().manual_seed(1))
+    probe_NCHW = torch.randn(small, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
     itself, reference = copied(norm), copied(norm)
     draw_norms(itself)
     draw_norms(reference)
@@ -62,10 +62,10 @@ def own_rules(conv: nn.Conv2d, shape: torch.Size) -> Margins | Literal["nothing"
     A reason, where no norm can go into its weight; "nothing"; the zeros that it adds around the image by that
     image's size; or None, where what it does is unknown, but a norm can go into its weight.
     """
-    probe_NCHW = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    probe_NCHW = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
     drawn = copied(conv)
     try:
-        weight = torch.randn(conv.weight.shape, generator=torch.Generator().manual_seed(2))
+        weight = torch.randn(conv.weight.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float32)
         drawn.weight = nn.Parameter(weight / weight[0].numel() ** 0.5)
         if not _takes_a_norm(drawn, probe_NCHW):
             return Reason(f"unsupported kernel: {type(conv).__name__} makes more of its weight than a convolution")
@@ -83,7 +83,7 @@ def _takes_a_norm(conv: nn.Conv2d, probe_NCHW: Tensor) -> bool:
     A weight-standardised convolution undoes the scale; one that only pads in its own way does not.
     """
     generator = torch.Generator().manual_seed(0)
-    scale_O11, shift_O11 = torch.randn(2, conv.out_channels, 1, 1, generator=generator)
+    scale_O11, shift_O11 = torch.randn(2, conv.out_channels, 1, 1, generator=generator, dtype=torch.float32)
     plain, normed = copied(conv), copied(conv)
     plain.bias = None
     normed.weight = nn.Parameter(conv.weight * scale_O11[..., None])

@@ -1,9 +1,11 @@
 """Which batch norm belongs to which convolution: seen by watching forward passes, never by order of names."""
 
+import inspect
 import itertools
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +18,12 @@ from steps.reparam.copies import copied
 from steps.reparam.geometry import Margins
 from steps.reparam.obstacles import NO_NORM, conv_obstacle, norm_obstacle, shared_layers, training_obstacle
 from steps.reparam.own_classes import draw_norms, own_rules
+from steps.reparam.rivals import rivals
 from steps.reparam.watch import Watched, watched_pass
 
 SIZES = (32, 64, 128, 224, 299, 384, 512)
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+DRAWS = 3  # passes of training mode: what a network leaves to chance may go another way in each
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,11 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
 
     The example gives a shape and nothing else: a random image goes through a copy of the network, whose norms have
     drawn numbers; so the same structure gives the same pairs, whatever its weights are. Raises BadInput where the
-    network takes no image of that shape, or has no numbers yet.
+    network takes no image of that shape, has no numbers yet, or was compiled.
     """
     convs, norms = _named(model, _ConvNd), _named(model, _BatchNorm)
     if not convs:
+        _refuse_compiled(model)
         return Pairing({}, {}, {**dict.fromkeys(norms, "no convolution in the network"), **_foreign_norms(model)})
     watched = _watch(model, example_NCHW)
     network, seen, shared = watched.network, watched.seen, shared_layers(model)
@@ -74,46 +80,82 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
             lone_convs[name] = reason or NO_NORM
             if norm is not None:
                 lone_norms.setdefault(norm, f"its convolution {name}: {reason}")
-    return Pairing(taken, lone_convs, {**lone_norms, **_foreign_norms(model)}, zeros_of, watched)
+    pairing = Pairing(taken, lone_convs, {**lone_norms, **_foreign_norms(model)}, zeros_of, watched)
+    return _without_rivals(pairing, watched)
+
+
+def _without_rivals(pairing: Pairing, watched: Watched) -> Pairing:
+    """Return the pairing without the norms beside which stands one that no pass reached: it may be chosen."""
+    found = rivals(watched.network, pairing.norm_of, watched.seen.calls)
+    if found:
+        trained = (name for one in _training_passes(watched) for name in one.seen.calls)
+        found = rivals(watched.network, pairing.norm_of, {*watched.seen.calls, *trained})
+    reasons = {
+        conv: f"{other} stands beside its norm, as wide, and no pass reached it; if nothing uses it, take it out"
+        for conv, other in found.items()
+    }
+    of_norms = {pairing.norm_of[conv]: f"its convolution {conv}: {reason}" for conv, reason in reasons.items()}
+    return replace(
+        pairing,
+        norm_of={conv: norm for conv, norm in pairing.norm_of.items() if conv not in reasons},
+        lone_convs={**pairing.lone_convs, **reasons},
+        lone_norms={**pairing.lone_norms, **of_norms},
+    )
 
 
 def in_training(pairing: Pairing) -> tuple[Watched | None, dict[str, str]]:
     """Return the pass of training mode, two random images, and which pairs are none there, each with its reason.
 
-    None where the network cannot train on two images of that size: it is then known in eval mode alone.
+    What a second and third pass draw otherwise counts among the reasons. None where the network cannot train on
+    two images of that size: it is then known in eval mode alone.
     """
-    if pairing.watched is None:
-        return None, {}
-    network = copied(pairing.watched.network).train()
-    shape = (2, *pairing.watched.images_NCHW.shape[1:])
-    images_NCHW = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    try:
-        with drawing_alike():
-            seen = watched_pass(network, images_NCHW)
-    except Exception:  # whatever a network raises on images that it does not train on
-        return None, {}
-    pairs = pairing.norm_of.items()
-    found = {conv: why for conv, norm in pairs if (why := training_obstacle(norm, network, conv, seen))}
-    return Watched(network, images_NCHW, seen), found
+    passes = [] if pairing.watched is None else _training_passes(pairing.watched)
+    found: dict[str, str] = {}
+    for one in passes:
+        for conv, norm in pairing.norm_of.items():
+            if conv not in found and (why := training_obstacle(norm, one.network, conv, one.seen)):
+                found[conv] = why
+    return (passes[0] if passes else None), found
+
+
+def _training_passes(watched: Watched) -> list[Watched]:
+    """Return what passes of training mode show, each with other draws; none, where the network cannot train."""
+    shape = (2, *watched.images_NCHW.shape[1:])
+    images_NCHW = _noise(shape, seed=1)
+    passes: list[Watched] = []
+    for seed in range(DRAWS):
+        network = copied(watched.network).train()
+        try:
+            with drawing_alike(seed):
+                seen = watched_pass(network, images_NCHW)
+        except Exception:  # whatever a network raises on images that it does not train on
+            return []
+        passes.append(Watched(passes[0].network if passes else network, images_NCHW, seen))  # one copy is enough
+    return passes
 
 
 @contextmanager
-def drawing_alike() -> Iterator[None]:
-    """Make what networks draw (dropout, dropped paths) the same each time, and leave torch's generators alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        yield
+def drawing_alike(seed: int = 0) -> Iterator[None]:
+    """Make what networks draw (dropout, dropped paths) the same each time, and leave the generators alone."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(state)
 
 
 def example_image(model: nn.Module) -> Tensor:
     """Return the smallest random image that the network takes, in eval mode and float32."""
-    _refuse_without_numbers(model)
+    _refuse_what_cannot_run(model)
     first = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
     generator = torch.Generator().manual_seed(0)
     tried = copied(model).float().cpu().eval()
     faults = []
     for channels, size in itertools.product(dict.fromkeys((first, 3)), SIZES):  # the first need not be run first
-        image_NCHW = torch.rand(1, channels, size, size, generator=generator)
+        image_NCHW = torch.rand(1, channels, size, size, generator=generator, dtype=torch.float32)
         try:
             with torch.no_grad():
                 tried(image_NCHW)
@@ -129,9 +171,9 @@ def example_image(model: nn.Module) -> Tensor:
 
 def _watch(model: nn.Module, example_NCHW: Tensor | None) -> Watched:
     """Return what one random image, of the example's shape, shows in eval mode."""
-    _refuse_without_numbers(model)
+    _refuse_what_cannot_run(model)
     shape = (example_image(model) if example_NCHW is None else example_NCHW).shape
-    image_NCHW = torch.randn((1, *shape[1:]), generator=torch.Generator().manual_seed(0))
+    image_NCHW = _noise((1, *shape[1:]), seed=0)
     network = copied(model).float().cpu().eval()
     draw_norms(network)
     try:
@@ -142,8 +184,32 @@ def _watch(model: nn.Module, example_NCHW: Tensor | None) -> Watched:
         raise BadInput(f"{type(model).__name__} takes no image of {size}: {_said(fault)}") from fault
 
 
-def _refuse_without_numbers(model: nn.Module) -> None:
-    """Raise BadInput where a weight is yet to be made."""
+def _refuse_compiled(model: nn.Module) -> None:
+    """Raise BadInput where a network's layers are no torch modules any more."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise BadInput(
+            f"{type(model).__name__} was compiled by torch.jit, and its layers cannot be seen; give the network "
+            "before torch.jit.script or torch.jit.trace."
+        )
+
+
+def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Return normal numbers in float32, whatever torch's default is."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+
+
+def _refuse_what_cannot_run(model: nn.Module) -> None:
+    """Raise BadInput where a weight is yet to be made, or the network takes something else than one image."""
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(model.forward).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind not in VARIADIC
+    ]
+    if len(needed) > 1:
+        raise BadInput(
+            f"{type(model).__name__} must take one tensor of images, and its forward takes {', '.join(needed)}; "
+            "wrap it in a module that takes the images alone."
+        )
     for name, number in itertools.chain(model.named_parameters(), model.named_buffers()):
         if is_lazy(number):
             raise BadInput(f"{name} has no shape yet; let one image through the network first.")

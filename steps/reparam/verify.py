@@ -19,7 +19,8 @@ from steps.reparam.pairing import drawing_alike
 from steps.reparam.watch import Watched, the_input
 
 Change = Callable[[nn.Module, str, str], None]  # what is done, in place, to a convolution and its norm, by name
-SAME = 1e-2  # of a site's largest output: a norm after a norm leaves 1e-3 of it; another function is off by more
+SAME = 1e-4  # of a site's largest output, in float32; another function is off by more
+IN_TRAINING = 1e-2  # a norm after a norm shows its eps: 1e-3 of a site's largest output
 LOUD = 300  # times eps: in training, a channel of less variance shows a norm's eps more than what is computed
 BROKEN = "what would stand in its place"  # how a reason begins that is a fault of our own
 SOMEWHERE = ""  # the site of a fault that no site can be blamed for
@@ -78,13 +79,14 @@ def _tried(passes: Sequence[Watched], norm_of: Mapping[str, str], change: Change
 def _compared(one: Watched, changed: nn.Module, norm_of: Mapping[str, str]) -> dict[str, str]:
     """Return the sites that differ in one pass."""
     sites = {conv: _Site() for conv in norm_of}
+    within = IN_TRAINING if one.network.training else SAME
     handles = []
     for conv, norm in norm_of.items():
         block, tail = changed.get_submodule(conv), changed.get_submodule(norm)
         before, after = one.network.get_submodule(conv), one.network.get_submodule(norm)
         handles.append(block.register_forward_pre_hook(_expecting(sites[conv], before, after), with_kwargs=True))
         handles.append(block.register_forward_hook(_returning(sites[conv])))
-        handles.append(tail.register_forward_pre_hook(_comparing(sites[conv]), with_kwargs=True))
+        handles.append(tail.register_forward_pre_hook(_comparing(sites[conv], within), with_kwargs=True))
     try:
         with drawing_alike():
             outputs = tensors_of(changed(one.images_NCHW.clone()))
@@ -95,7 +97,7 @@ def _compared(one: Watched, changed: nn.Module, norm_of: Mapping[str, str]) -> d
         for handle in handles:
             handle.remove()
     found = {conv: why for conv, site in sites.items() if (why := _fault(site, one.seen.calls.get(conv, 0)))}
-    if not found and not _all_same(one.seen.outputs, outputs) and _is_a_function(one):
+    if not found and not _all_same(one.seen.outputs, outputs, within) and _is_a_function(one):
         found = {SOMEWHERE: f"without it {_mode(one)} the network's outputs are others"}
     return found
 
@@ -121,13 +123,13 @@ def _returning(site: _Site) -> Any:
     return returned
 
 
-def _comparing(site: _Site) -> Any:
+def _comparing(site: _Site, within: float) -> Any:
     def compare(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         if site.expected is None or the_input(inputs, keywords) is not site.returned:
             return None
         expected = site.expected
         site.expected = None  # taken: what is left at the end never reached the norm's place
-        if expected.isfinite().all() and not _agree(expected, site):
+        if expected.isfinite().all() and not _agree(expected, site, within):
             site.reason = f"{BROKEN} computes something else"
         site.returned = None
         return (expected,), {}
@@ -135,10 +137,10 @@ def _comparing(site: _Site) -> Any:
     return compare
 
 
-def _agree(expected: Tensor, site: _Site) -> bool:
+def _agree(expected: Tensor, site: _Site, within: float) -> bool:
     if site.returned is None or site.returned.shape != expected.shape:
         return False
-    return same(expected[:, site.judged_C], site.returned[:, site.judged_C], SAME)
+    return same(expected[:, site.judged_C], site.returned[:, site.judged_C], within)
 
 
 def _fault(site: _Site, calls: int) -> str | None:
@@ -165,12 +167,12 @@ def _blamed(fault: Exception, changed: nn.Module, norm_of: Mapping[str, str]) ->
 def _is_a_function(one: Watched) -> bool:
     """Whether the network returns the same on the same images; one that draws by itself cannot be compared."""
     with drawing_alike():
-        return _all_same(one.seen.outputs, tensors_of(one.network(one.images_NCHW.clone())))
+        return _all_same(one.seen.outputs, tensors_of(one.network(one.images_NCHW.clone())), SAME)
 
 
-def _all_same(expected: list[Tensor], given: list[Tensor]) -> bool:
+def _all_same(expected: list[Tensor], given: list[Tensor], within: float) -> bool:
     return len(expected) == len(given) and all(
-        same(one.float(), other.float(), SAME) for one, other in zip(expected, given, strict=True)
+        same(one.float(), other.float(), within) for one, other in zip(expected, given, strict=True)
     )
 
 

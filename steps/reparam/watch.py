@@ -1,5 +1,7 @@
 """What one forward pass shows of convolutions and norms: who takes whose output, and who else reads what."""
 
+import gc
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,8 +88,19 @@ def watched_pass(model: nn.Module, images_NCHW: Tensor) -> Seen:
     for output in seen.outputs:
         if id(output) in seen.conv_of_tensor:
             seen.other_uses.setdefault(seen.conv_of_tensor[id(output)], "the network's output")
-    seen.alive.clear()
+    _note_kept(seen)
     return seen
+
+
+def _note_kept(seen: Seen) -> None:
+    """Let the tensors go; a convolution's output that is still there is kept by the network, wherever it is."""
+    made = [(seen.conv_of_tensor[id(tensor)], weakref.ref(tensor)) for tensor in seen.alive]
+    seen.alive.clear()
+    if any(tensor() is not None for _, tensor in made):
+        gc.collect()  # what only a ring of objects holds is kept by nobody
+    for conv, tensor in made:
+        if tensor() is not None:
+            seen.other_uses.setdefault(conv, "the network, which keeps it")
 
 
 def the_input(inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor | None:

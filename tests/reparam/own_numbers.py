@@ -75,15 +75,15 @@ class ParametrizedNorm(Own):
 class TiedGamma(Own):
     def __init__(self) -> None:
         super().__init__()
-        self.spare = nn.BatchNorm2d(8)
+        self.spare = nn.LayerNorm(8)
         self.spare.weight = self.norm.weight
 
 
 class TiedStatistics(Own):
     def __init__(self) -> None:
         super().__init__()
-        self.spare = nn.BatchNorm2d(8)
-        self.spare.running_mean = self.norm.running_mean
+        self.spare = nn.Module()
+        self.spare.register_buffer("running_mean", self.norm.running_mean)
 
 
 OWN_NUMBERS: dict[type[Own], str] = {

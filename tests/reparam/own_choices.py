@@ -1,0 +1,110 @@
+"""Networks that choose among norms, keep what they computed, or had a method replaced; a pass shows little."""
+
+import types
+
+import torch
+from torch import Tensor, nn
+
+from tests.reparam.own_networks import Own
+
+
+class Domains(nn.Module):
+    """A convolution, and a norm for each domain: which one follows is an attribute."""
+
+    def __init__(self, other: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.other = other
+        self.elsewhere = False
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the normed features, by the norm of the domain."""
+        convolved = self.conv(features)
+        normed: Tensor = self.other(convolved) if self.elsewhere else self.norm(convolved)
+        return normed
+
+
+class OfTwoDomains(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Domains(nn.BatchNorm2d(8))
+        del self.conv, self.norm
+
+    def body(self, features: Tensor) -> Tensor:
+        return self.part(features)  # type: ignore[no-any-return]
+
+
+class OfTwoKindsOfNorm(OfTwoDomains):
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Domains(nn.Sequential(nn.GroupNorm(2, 8), nn.ReLU()))
+
+
+class ChosenByChance(Own):
+    """In training one of three norms follows: a draw shows one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(2))
+
+    def body(self, features: Tensor) -> Tensor:
+        drawn = int(torch.randint(3, ())) if self.training else 0
+        return (self.norm, *self.norms)[drawn](self.conv(features))  # type: ignore[no-any-return]
+
+
+class KeptAsAnAttribute(Own):
+    def body(self, features: Tensor) -> Tensor:
+        self.kept = self.conv(features)
+        return self.norm(self.kept)  # type: ignore[no-any-return]
+
+
+class KeptInAList(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+
+    def body(self, features: Tensor) -> Tensor:
+        self.kept[:] = [self.conv(features)]
+        return self.norm(self.kept[0])  # type: ignore[no-any-return]
+
+
+def slightly_more(norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
+    return nn.BatchNorm2d.forward(norm, features) * 1.004
+
+
+class ReplacedForward(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm.forward = types.MethodType(slightly_more, self.norm)  # type: ignore[method-assign]
+
+
+OWN_CHOICES: dict[type[Own], str] = {
+    OfTwoDomains: "part.other stands beside its norm",
+    OfTwoKindsOfNorm: "part.other.0 stands beside its norm",
+    ChosenByChance: "in training it is applied 1 times, its norm 0",
+    KeptAsAnAttribute: "the network, which keeps it",
+    KeptInAList: "the network, which keeps it",
+    ReplacedForward: "its forward was replaced",
+}
+
+
+class AnotherBranchInTraining(Own):
+    """A norm as wide as the others, with a convolution of its own: no pass of eval mode reaches it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aside, self.aside_norm = nn.Conv2d(8, 8, 1, bias=False), nn.BatchNorm2d(8)
+
+    def body(self, features: Tensor) -> Tensor:
+        normed = super().body(features)
+        return normed + self.aside_norm(self.aside(features)) if self.training else normed
+
+
+class UnreachedElsewhere(OfTwoDomains):
+    """The norm that no pass reaches is of another width, or belongs to another convolution's module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = Domains(nn.BatchNorm2d(4))
+        self.head_of_another_task = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))

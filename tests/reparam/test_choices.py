@@ -1,0 +1,144 @@
+"""What one pass does not show: norms chosen by an attribute, and what stands in a network for another pass."""
+
+import random
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from steps.errors import BadInput
+from steps.reparam.branches import BLOCKS
+from steps.reparam.certify import relative_error
+from steps.reparam.copies import copied
+from steps.reparam.expand import MODES, Mode, expand, plan_expansion
+from steps.reparam.fold import absorb_norms, fold
+from steps.reparam.pairing import drawing_alike
+from tests.reparam.networks import SmallNet, randomise
+from tests.reparam.own_choices import (
+    AnotherBranchInTraining,
+    Domains,
+    OfTwoDomains,
+    OfTwoKindsOfNorm,
+    UnreachedElsewhere,
+)
+from tests.reparam.own_networks import Own
+
+
+@pytest.mark.parametrize("network", [OfTwoDomains, OfTwoKindsOfNorm])
+def test_the_norm_that_is_chosen_later_still_follows_its_convolution(network: type[OfTwoDomains]) -> None:
+    torch.manual_seed(0)
+    plain, image = randomise(network()), torch.randn(2, 3, 16, 16)
+    wide = copied(plain)
+    expand(wide, "acb", example_NCHW=image)
+    absorbed = absorb_norms(plain, image)
+    for model in (plain, wide, absorbed):
+        part = model.get_submodule("part")
+        assert isinstance(part, Domains)
+        part.elsewhere = True
+    for changed in (wide, absorbed):
+        torch.testing.assert_close(changed.eval()(image), plain(image))
+
+
+@pytest.mark.parametrize("network", [AnotherBranchInTraining, UnreachedElsewhere])
+def test_a_norm_that_can_be_no_other_ones_rival_costs_no_site(network: type[Own]) -> None:
+    plan = plan_expansion(network(), "acb", example_NCHW=torch.zeros(1, 3, 16, 16))
+    skipped = {site.site: site.skipped for site in plan.sites if site.skipped}
+    assert all(reason == "the forward pass does not reach it" for reason in skipped.values()), skipped
+    assert len(plan.expanded) == 2
+    absorbed = absorb_norms(network().eval(), torch.zeros(1, 3, 16, 16))
+    assert "stem_norm.weight" not in absorbed.state_dict()
+
+
+def test_what_python_draws_is_drawn_alike_and_its_generator_is_left_alone() -> None:
+    before = random.getstate()
+    drawn = []
+    for _ in range(2):
+        with drawing_alike():
+            drawn.append((random.random(), float(torch.rand(()))))
+    assert drawn[0] == drawn[1] and random.getstate() == before
+    with drawing_alike(seed=1):
+        assert random.random() != drawn[0][0]
+
+
+def test_a_network_of_two_inputs_is_told_what_would_be_right() -> None:
+    class Two(SmallNet):
+        def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return super().forward(image * mask)
+
+    for example in (None, torch.zeros(1, 3, 16, 16)):
+        with pytest.raises(
+            BadInput, match="Two must take one tensor of images, and its forward takes image, mask"
+        ):
+            plan_expansion(Two(), "acb", example_NCHW=example)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_compiled_network_is_refused() -> None:
+    image = torch.zeros(1, 3, 16, 16)
+    traced = torch.jit.trace(SmallNet().eval(), image)  # type: ignore[no-untyped-call]
+    for compiled in (traced, torch.jit.script(SmallNet().eval())):
+        assert isinstance(compiled, nn.Module)
+        for look in (lambda model: plan_expansion(model, "acb"), absorb_norms):
+            with pytest.raises(BadInput, match=r"was compiled by torch\.jit"):
+                look(compiled)
+
+
+def test_torchs_default_of_another_precision_changes_no_plan() -> None:
+    import timm
+
+    def plan() -> object:
+        torch.manual_seed(0)
+        return plan_expansion(timm.create_model("tf_mobilenetv3_small_minimal_100"), "repvgg")
+
+    expected = plan()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert plan() == expected
+        assert expand(SmallNet().float(), "acb").expanded
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_network_laid_out_channels_last_stays_so() -> None:
+    model = SmallNet().to(memory_format=torch.channels_last)
+    expand(model, "acb")
+    weights = {
+        name: number for name, number in model.named_parameters() if number.dim() == 4 and number[0, 0].numel() > 1
+    }
+    laid = {name: number.is_contiguous(memory_format=torch.channels_last) for name, number in weights.items()}
+    assert len(laid) == 7 and all(laid.values()), laid
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_norm_without_a_bias_leaves_it_to_the_convolution(block: str, mode: Mode) -> None:
+    torch.manual_seed(0)
+    model = SmallNet()
+    model.norm_a, model.norm_b = (nn.BatchNorm2d(8, bias=False) for _ in range(2))
+    keys = list(model.state_dict())
+    first, other, _ = expand(model, block, init="standard", mode=mode).sites
+    assert first.skipped == "neither the convolution nor its norm has a bias to fold into"
+    assert other.site == "conv_b" and other.skipped is None
+    randomise(model).double()
+    image = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    plain = fold(model)
+    assert list(plain.state_dict()) == keys
+    for folded in (plain, absorb_norms(plain)):
+        error = relative_error(model(image), folded(image))
+        assert error is not None and error <= 1e-12
+
+
+def test_a_feature_extractor_is_folded_in_its_mode() -> None:
+    torch.manual_seed(0)
+    extractor = create_feature_extractor(torchvision.models.resnet18(num_classes=5).eval(), ["layer2", "fc"])
+    assert copied(extractor.train()).training and not copied(extractor.eval()).training
+    expand(extractor, "acb", init="standard")
+    randomise(extractor).double()
+    image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    plain = fold(extractor)
+    assert not any(module.training for module in plain.modules())
+    for name, expected in extractor(image).items():
+        error = relative_error(expected, plain(image)[name])
+        assert error is not None and error <= 1e-11
