@@ -203,7 +203,11 @@ def expand(
     at full strength, as the papers train. New weights are drawn from torch's global generator. Where the padding
     of a convolution follows from the size of its input, the branches pad as it did on the example, and refuse an
     input that it pads otherwise. A site
-    where the function would not stay the same is skipped; a frozen one, too.
+    where the function would not stay the same is skipped; a frozen one, too. It is judged by a pass in eval mode
+    and three in training: what a network does by the values of its images alone, none of them may show.
+
+    In mode "branch" the convolution's branch of "qarepvgg" has a norm, and one follows the sum: in training, a
+    channel whose variance in the batch is no more than their eps is another function with `init="exact"` too.
 
     Gradient checkpointing runs a block twice a step. The border of a 1x1-KxK branch ("dbb", mode "branch") is made
     of running statistics, which the first run has moved by then: its gradients are another's. Mode "online" has no
@@ -240,6 +244,8 @@ def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> No
     copy_norm(norm, block.last_norm)
     _give_norms_the_dtype(block, norm)
     first.adopt(conv)
+    if conv.weight.is_contiguous(memory_format=torch.channels_last) and not conv.weight.is_contiguous():
+        block.to(memory_format=torch.channels_last)
     if init == "exact":
         MODES[mode].silence(block.branches)
     model.set_submodule(site.site, block)
