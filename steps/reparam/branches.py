@@ -3,20 +3,21 @@
 Every branch takes the input after `pad_once` and looks at its own part of the convolution's window, so that
 its folded kernel, embedded at its offset, computes the same for any stride, dilation, groups and padding.
 Sources: Ding et al., "ACNet" (ICCV 2019), "RepVGG" and "Diverse Branch Block" (CVPR 2021); Vasu et al.,
-"MobileOne" (CVPR 2023); Chu et al., "Make RepVGG Greater Again" (AAAI 2024), whose branches are in bare.py.
+"MobileOne" (CVPR 2023); Chu et al., "Make RepVGG Greater Again" (AAAI 2024). Branches of two layers are in dbb.py,
+those without a norm in bare.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from steps.reparam.bare import BareIdentityBranch, BarePointBranch
+from steps.reparam.dbb import PointAverageBranch, PointKernelBranch
 from steps.reparam.geometry import Geometry, apply_margins, split_margins, window_margins
-from steps.reparam.kernels import Affine, average, compose_pointwise, dirac, embed, follow_by_norm
-from steps.reparam.norms import NewNorm, Norm, add_border, scale_shift
+from steps.reparam.kernels import Affine, dirac, embed, follow_by_norm
+from steps.reparam.norms import NewNorm, Norm, scale_shift, zero_gamma
 
 POINT = (1, 1)
 ORIGIN = (0, 0)
@@ -32,11 +33,6 @@ class Branch(Protocol):
 
     def silence(self) -> None:
         """Make it add nothing, but learn from the first step on."""
-
-
-def zero_gamma(branch: nn.Module) -> None:
-    """Silence a branch that ends with its norm."""
-    nn.init.zeros_(branch.get_parameter("norm.weight"))
 
 
 class KernelBranch(nn.Module):
@@ -109,91 +105,6 @@ class IdentityBranch(nn.Module):
         point = dirac(self.geometry.out_channels, self.geometry.groups, like=scale_O)
         weight, bias_O = follow_by_norm(point, torch.zeros_like(shift_O), scale_O, shift_O)
         return embed(weight, self.geometry.kernel, self.geometry.centre), bias_O
-
-
-class PointKernelBranch(nn.Module):
-    """1x1 - norm - KxK - norm. The 1x1 starts as the identity plus `point`, which starts at zero."""
-
-    silence = zero_gamma
-
-    def __init__(self, geometry: Geometry, new_norm: NewNorm) -> None:
-        super().__init__()
-        self.geometry = geometry
-        inputs = geometry.in_channels
-        self.point = nn.Conv2d(inputs, inputs, 1, groups=geometry.groups, bias=False)
-        nn.init.zeros_(self.point.weight)
-        self.between = new_norm(inputs)
-        self.conv = nn.Conv2d(
-            inputs,
-            geometry.out_channels,
-            geometry.kernel,
-            geometry.stride,
-            0,
-            geometry.dilation,
-            geometry.groups,
-            bias=False,
-        )
-        self.norm = new_norm(geometry.out_channels)
-
-    def forward(self, padded_NCHW: Tensor) -> Tensor:
-        """Return the branch's part of the sum."""
-        point = padded_NCHW + self.point(padded_NCHW)
-        bordered_NCHW = add_border(self.between(point), self.between, self.geometry.margins)
-        normed: Tensor = self.norm(self.conv(bordered_NCHW))
-        return normed
-
-    def folded(self) -> Affine:
-        """Return the two convolutions and two norms as one kernel."""
-        weight_MI11 = self.point.weight.double()
-        weight_MI11 = weight_MI11 + dirac(self.geometry.in_channels, self.geometry.groups, like=weight_MI11)
-        first = _then_norm(weight_MI11, self.between)
-        return compose_pointwise(first, _then_norm(self.conv.weight.double(), self.norm), self.geometry.groups)
-
-
-class PointAverageBranch(nn.Module):
-    """1x1 - norm - average over the window - norm."""
-
-    silence = zero_gamma
-    ones_O1KK: Tensor
-
-    def __init__(self, geometry: Geometry, new_norm: NewNorm) -> None:
-        super().__init__()
-        self.geometry = geometry
-        outputs = geometry.out_channels
-        self.point = nn.Conv2d(geometry.in_channels, outputs, 1, groups=geometry.groups, bias=False)
-        self.between = new_norm(outputs)
-        self.norm = new_norm(outputs)
-        # Ones, divided afterwards: a ninth kept in float32 would stay wrong when the network is made float64.
-        self.register_buffer("ones_O1KK", torch.ones(outputs, 1, *geometry.kernel), persistent=False)
-
-    def forward(self, padded_NCHW: Tensor) -> Tensor:
-        """Return the branch's part of the sum; a convolution, because pooling knows no dilation."""
-        geometry = self.geometry
-        point = self.between(self.point(padded_NCHW))
-        bordered_NCHW = add_border(point, self.between, geometry.margins)
-        summed = F.conv2d(
-            bordered_NCHW,
-            self.ones_O1KK,
-            stride=geometry.stride,
-            dilation=geometry.dilation,
-            groups=geometry.out_channels,
-        )
-        normed: Tensor = self.norm(summed / (geometry.kernel[0] * geometry.kernel[1]))
-        return normed
-
-    def folded(self) -> Affine:
-        """Return the pointwise kernel spread evenly over the window, with both norms."""
-        outputs = self.geometry.out_channels
-        point_OI11, point_O = _then_norm(self.point.weight.double(), self.between)
-        groups = self.geometry.groups
-        spread = average(outputs, groups, self.geometry.kernel, like=point_OI11)
-        scale_O, shift_O = scale_shift(self.norm)
-        weight, bias_O = follow_by_norm(spread, torch.zeros_like(shift_O), scale_O, shift_O)
-        return compose_pointwise((point_OI11, point_O), (weight, bias_O), groups)
-
-
-def _then_norm(weight_OIKK: Tensor, norm: Norm) -> Affine:
-    return follow_by_norm(weight_OIKK, weight_OIKK.new_zeros(weight_OIKK.shape[0]), *scale_shift(norm))
 
 
 def _full(geometry: Geometry, new_norm: NewNorm) -> KernelBranch:
@@ -271,3 +182,24 @@ def branches_for(block: str, geometry: Geometry) -> tuple[str, ...]:
     entry = BLOCKS[block]
     names = entry.at_1x1 if geometry.kernel == POINT else entry.branches
     return tuple(name for name in names if BRANCHES[name].fits(geometry))
+
+
+def make_branches(geometry: Geometry, new_norm: NewNorm, names: Mapping[str, str]) -> dict[str, nn.Module]:
+    """Return the named branches, each with a batch norm of its own."""
+    branches: dict[str, nn.Module] = {}
+    for key, name in names.items():
+        branch = BRANCHES[name].make(geometry, new_norm)
+        assert isinstance(branch, nn.Module)
+        branches[key] = branch
+    return branches
+
+
+def norm_after(names: tuple[str, ...], new_norm: Callable[[], Norm]) -> nn.Module:
+    """Return the norm that follows the sum, where a branch has none of its own; else what changes nothing."""
+    return new_norm() if any(BRANCHES[name].norm == "after the sum" for name in names) else nn.Identity()
+
+
+def silence_branches(branches: nn.ModuleDict) -> None:
+    """Make every branch but the first add nothing."""
+    for branch in list(branches.values())[1:]:
+        branch.silence()  # type: ignore[operator] # a Branch

@@ -13,9 +13,11 @@ from torch.nn.modules.conv import _ConvNd
 from steps.errors import BadInput, did_you_mean
 from steps.reparam.branches import (
     BLOCKS,
-    BRANCHES,
     Branch,
     KernelBranch,
+    make_branches,
+    norm_after,
+    silence_branches,
 )
 from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once, zeros_for
 from steps.reparam.kernels import Affine, follow_by_norm
@@ -31,7 +33,7 @@ from steps.reparam.norms import (
     scale_shift,
     set_to_identity,
 )
-from steps.reparam.online import OnlineBranch, make_online, silence_parts
+from steps.reparam.online import OnlineBranch, make_online, no_norm_after, silence_parts
 from steps.reparam.pairing import Pairing, drawing_alike, in_training, pair_convs_with_norms
 from steps.reparam.plan import ExpansionPlan, SitePlan, plan_site
 from steps.reparam.verify import unfit
@@ -95,32 +97,6 @@ class MultiBranchConv(nn.Module):
         norm = next(iter(self.branches.values())).norm if isinstance(self.after, nn.Identity) else self.after
         assert isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
         return norm
-
-
-def make_branches(geometry: Geometry, new_norm: NewNorm, names: Mapping[str, str]) -> dict[str, nn.Module]:
-    """Return the named branches, each with a batch norm of its own."""
-    branches: dict[str, nn.Module] = {}
-    for key, name in names.items():
-        branch = BRANCHES[name].make(geometry, new_norm)
-        assert isinstance(branch, nn.Module)
-        branches[key] = branch
-    return branches
-
-
-def norm_after(names: tuple[str, ...], new_norm: Callable[[], Norm]) -> nn.Module:
-    """Return the norm that follows the sum, where a branch has none of its own; else what changes nothing."""
-    return new_norm() if any(BRANCHES[name].norm == "after the sum" for name in names) else nn.Identity()
-
-
-def no_norm_after(names: tuple[str, ...], new_norm: Callable[[], Norm]) -> nn.Module:  # noqa: ARG001
-    """Return what changes nothing: the one online branch ends with its norm."""
-    return nn.Identity()
-
-
-def silence_branches(branches: nn.ModuleDict) -> None:
-    """Make every branch but the first add nothing."""
-    for branch in list(branches.values())[1:]:
-        branch.silence()  # type: ignore[operator] # a Branch
 
 
 class ModeType(NamedTuple):

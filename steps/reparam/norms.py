@@ -141,6 +141,11 @@ def set_to_shift(norm: Norm, shift_C: Tensor) -> None:
         norm.running_var.fill_(1.0 - norm.eps)
 
 
+def zero_gamma(branch: nn.Module) -> None:
+    """Silence a branch that ends with its norm."""
+    nn.init.zeros_(branch.get_parameter("norm.weight"))
+
+
 def set_to_identity(norm: Norm, like: Norm) -> None:
     """Make a fresh norm change nothing that has the statistics of `like`, in training and in eval mode.
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from steps.reparam import branches, norms
+from steps.reparam import branches, dbb, norms
 from steps.reparam.online import Folding
 from tests.reparam import wrong_folds as wrong
 from tests.reparam.forgettable import expanded, library, shared
@@ -77,7 +77,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "groups shuffled": Mutant(_repvgg, wrong.weight_of("grouped", lambda w: w.roll(4, 0)), "grouped"),
     "groups ignored in 1x1-KxK": Mutant(
-        _dbb, wrong.patched(branches, "compose_pointwise", wrong.groups_ignored), "grouped"
+        _dbb, wrong.patched(dbb, "compose_pointwise", wrong.groups_ignored), "grouped"
     ),
     "kernel transposed": Mutant(_acb, wrong.weight_of("dilated", lambda w: w.mT), "dilated"),
     "kernel flipped": Mutant(_acb, wrong.weight_of("stem", lambda w: w.flip(2, 3)), "stem"),
@@ -101,20 +101,18 @@ MUTANTS: dict[str, Mutant] = {
     "bias of the convolution dropped": Mutant(
         _repvgg, wrong.changed(lambda plain: plain.get_parameter("stem.bias").zero_()), "stem"
     ),
-    "border of 1x1-KxK zero (DBB)": Mutant(
-        _dbb, wrong.trained_with(branches, "add_border", wrong.zero_border), "stem"
-    ),
+    "border of 1x1-KxK zero (DBB)": Mutant(_dbb, wrong.trained_with(dbb, "add_border", wrong.zero_border), "stem"),
     "bias of the 1x1 not carried through the KxK": Mutant(
-        _dbb, wrong.patched(branches, "compose_pointwise", wrong.forgotten_carry), "stem"
+        _dbb, wrong.patched(dbb, "compose_pointwise", wrong.forgotten_carry), "stem"
     ),
     "padding not counted in the average": Mutant(
-        _dbb, wrong.trained_with(branches.PointAverageBranch, "forward", wrong.padding_not_counted), "stem"
+        _dbb, wrong.trained_with(dbb.PointAverageBranch, "forward", wrong.padding_not_counted), "stem"
     ),
     "learned 1x1 of 1x1-KxK dropped": Mutant(
-        _dbb, wrong.patched(branches.PointKernelBranch, "folded", wrong.learned_point_dropped), "stem"
+        _dbb, wrong.patched(dbb.PointKernelBranch, "folded", wrong.learned_point_dropped), "stem"
     ),
     "identity of the 1x1 of 1x1-KxK dropped": Mutant(
-        _dbb, wrong.patched(branches, "dirac", lambda n, g, like: 0 * wrong.ones(n, g, like)), "stem"
+        _dbb, wrong.patched(dbb, "dirac", lambda n, g, like: 0 * wrong.ones(n, g, like)), "stem"
     ),
     "online part dropped": Mutant(_online_dbb, wrong.patched(Folding, "summed", wrong.last_part_dropped), "stem"),
     "scales of online parts ignored": Mutant(

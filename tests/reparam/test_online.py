@@ -9,13 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from torch import Tensor, nn
 
 from benchmarks.reparam_cost import saved_bytes
-from steps.reparam.branches import BLOCKS, BRANCHES, PointAverageBranch, branches_for
+from steps.reparam.branches import BLOCKS, BRANCHES, branches_for
 from steps.reparam.certify import relative_error
+from steps.reparam.dbb import PointAverageBranch
 from steps.reparam.expand import Mode, expand
 from steps.reparam.fold import absorb_norms, fold
 from steps.reparam.geometry import apply_margins, geometry_of, pad_once
 from steps.reparam.norms import norm_like, set_to_shift
-from steps.reparam.online import PARTS, OnlineBranch, Part
+from steps.reparam.online import OnlineBranch, Part
+from steps.reparam.parts import PARTS
 from tests.reparam.networks import Site, SmallNet, convs, image_for, randomise
 
 # torch says it of the plain convolution, not we of the block

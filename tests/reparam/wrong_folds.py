@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from timm.models import reparameterize_model
 from torch import Tensor, nn
 
-from steps.reparam import branches
+from steps.reparam import dbb
 from steps.reparam.expand import MultiBranchConv
 from steps.reparam.fold import absorb_norms, fold
 from steps.reparam.geometry import Margins
@@ -164,7 +164,7 @@ def groups_ignored(first: Affine, then: Affine, groups: int) -> Affine:
     return compose_pointwise((one.flatten(0, 1), bias), then, groups)
 
 
-def padding_not_counted(branch: branches.PointAverageBranch, padded: Tensor) -> Tensor:
+def padding_not_counted(branch: dbb.PointAverageBranch, padded: Tensor) -> Tensor:
     """Average over what lies inside the image alone."""
     geometry = branch.geometry
     point = branch.between(branch.point(padded))
@@ -194,10 +194,10 @@ def scale_of_layers_dropped(model: nn.Module, _: pytest.MonkeyPatch) -> nn.Modul
     return plain
 
 
-FOLDED_POINT = branches.PointKernelBranch.folded
+FOLDED_POINT = dbb.PointKernelBranch.folded
 
 
-def learned_point_dropped(branch: branches.PointKernelBranch) -> Affine:
+def learned_point_dropped(branch: dbb.PointKernelBranch) -> Affine:
     """Fold the 1x1 of 1x1-KxK as what it starts as, the identity."""
     fresh = copy.deepcopy(branch)
     fresh.point.weight.zero_()

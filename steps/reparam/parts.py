@@ -1,0 +1,100 @@
+"""PARTS: the kernels that are added to a convolution's own, what they are made of, and where they lie.
+
+Letters as in kernels.py.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from steps.reparam.geometry import Geometry
+from steps.reparam.kernels import compose_pointwise, dirac
+
+Place = tuple[slice, slice]  # the window's rows and columns that a kernel is added to; a 1x1 is added to each
+POINT = (1, 1)
+
+
+class PartType(NamedTuple):
+    """A kernel that is added to the convolution's own: the weights it is made of, how, and where it lies."""
+
+    weights: Callable[[Geometry], dict[str, Tensor]]  # fresh ones
+    kernel: Callable[..., Tensor]  # of the geometry, the scale (for its dtype and device) and the weights
+    place: Callable[[Geometry], Place]
+    scale: float  # what the kernel is multiplied by at the start
+
+
+def drawn(outputs: int, geometry: Geometry, kernel: tuple[int, int]) -> Tensor:
+    """Return fresh weights as nn.Conv2d draws them."""
+    weight = torch.empty(outputs, geometry.in_channels // geometry.groups, *kernel)
+    return nn.init.kaiming_uniform_(weight, a=5**0.5)
+
+
+def _own(_: Geometry, __: Tensor, weight_OIKK: Tensor) -> Tensor:
+    return weight_OIKK
+
+
+def _dirac(geometry: Geometry, scale_O: Tensor) -> Tensor:
+    return dirac(geometry.out_channels, geometry.groups, like=scale_O)
+
+
+def _pair(geometry: Geometry, scale_O: Tensor, point_MI11: Tensor, weight_OMKK: Tensor) -> Tensor:
+    """Return the kernel of a 1x1 convolution, the identity plus `point_MI11`, and a KxK one after it."""
+    point_MI11 = point_MI11 + dirac(geometry.in_channels, geometry.groups, like=point_MI11)
+    no_bias_M, no_bias_O = scale_O.new_zeros(geometry.in_channels), torch.zeros_like(scale_O)
+    return compose_pointwise((point_MI11, no_bias_M), (weight_OMKK, no_bias_O), geometry.groups)[0]
+
+
+def _average(geometry: Geometry, _: Tensor, weight_OI11: Tensor) -> Tensor:
+    return weight_OI11 / (geometry.kernel[0] * geometry.kernel[1])
+
+
+def _weight(kernel: Callable[[Geometry], tuple[int, int]]) -> Callable[[Geometry], dict[str, Tensor]]:
+    def weights(geometry: Geometry) -> dict[str, Tensor]:
+        return {"weight": drawn(geometry.out_channels, geometry, kernel(geometry))}
+
+    return weights
+
+
+def _no_weight(_: Geometry) -> dict[str, Tensor]:
+    return {}
+
+
+def _point_and_weight(geometry: Geometry) -> dict[str, Tensor]:
+    point = torch.zeros_like(drawn(geometry.in_channels, geometry, POINT))
+    return {"point": point, "weight": drawn(geometry.out_channels, geometry, geometry.kernel)}
+
+
+def _whole(_: Geometry) -> Place:
+    return slice(None), slice(None)
+
+
+def _centre_row(geometry: Geometry) -> Place:
+    row = geometry.centre[0]
+    return slice(row, row + 1), slice(None)
+
+
+def _centre_column(geometry: Geometry) -> Place:
+    column = geometry.centre[1]
+    return slice(None), slice(column, column + 1)
+
+
+def _centre(geometry: Geometry) -> Place:
+    return _centre_row(geometry)[0], _centre_column(geometry)[1]
+
+
+# Each kernel starts as strong as the convolution's own, as branches with norms do. nn.Conv2d draws kernels whose
+# output has a third of the input's power, where the identity's has all of it.
+AS_DRAWN = 3**-0.5
+PARTS: dict[str, PartType] = {
+    "full": PartType(_weight(lambda geometry: geometry.kernel), _own, _whole, 1.0),
+    "point": PartType(_weight(lambda _: POINT), _own, _centre, 1.0),
+    "row": PartType(_weight(lambda geometry: (1, geometry.kernel[1])), _own, _centre_row, 1.0),
+    "column": PartType(_weight(lambda geometry: (geometry.kernel[0], 1)), _own, _centre_column, 1.0),
+    "identity": PartType(_no_weight, _dirac, _centre, AS_DRAWN),
+    "point_full": PartType(_point_and_weight, _pair, _whole, 1.0),
+    "point_average": PartType(_weight(lambda _: POINT), _average, _whole, 1.0),
+    "bare_point": PartType(_weight(lambda _: POINT), _own, _centre, 1.0),  # here no branch has a norm of its own
+    "bare_identity": PartType(_no_weight, _dirac, _centre, AS_DRAWN),
+}
