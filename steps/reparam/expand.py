@@ -178,9 +178,9 @@ def expand(
     and in eval mode: what each new branch is scaled by starts at zero. With "standard" the new branches start
     at full strength, as the papers train. New weights are drawn from torch's global generator. Where the padding
     of a convolution follows from the size of its input, the branches pad as it did on the example, and refuse an
-    input that it pads otherwise. A site
-    where the function would not stay the same is skipped; a frozen one, too. It is judged by a pass in eval mode
-    and three in training: what a network does by the values of its images alone, none of them may show.
+    input that it pads otherwise. A site where the function would not stay the same is skipped; a frozen one, too.
+    That is judged by a pass in eval mode and one in training, or three where the network draws: what it does by
+    its images' values alone need not show in them.
 
     In mode "branch" the convolution's branch of "qarepvgg" has a norm, and one follows the sum: in training, a
     channel whose variance in the batch is no more than their eps is another function with `init="exact"` too.

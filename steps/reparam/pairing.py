@@ -119,7 +119,10 @@ def in_training(pairing: Pairing) -> tuple[Watched | None, dict[str, str]]:
 
 
 def _training_passes(watched: Watched) -> list[Watched]:
-    """Return what passes of training mode show, each with other draws; none, where the network cannot train."""
+    """Return what passes of training mode show, each with other draws; none, where the network cannot train.
+
+    A network that draws nothing shows the same in each: one is enough.
+    """
     shape = (2, *watched.images_NCHW.shape[1:])
     images_NCHW = _noise(shape, seed=1)
     passes: list[Watched] = []
@@ -127,10 +130,14 @@ def _training_passes(watched: Watched) -> list[Watched]:
         network = copied(watched.network).train()
         try:
             with drawing_alike(seed):
+                before = _generators()
                 seen = watched_pass(network, images_NCHW)
+                drew = _generators() != before
         except Exception:  # whatever a network raises on images that it does not train on
             return []
         passes.append(Watched(passes[0].network if passes else network, images_NCHW, seen))  # one copy is enough
+        if not drew:
+            break
     return passes
 
 
@@ -145,6 +152,11 @@ def drawing_alike(seed: int = 0) -> Iterator[None]:
             yield
     finally:
         random.setstate(state)
+
+
+def _generators() -> tuple[object, bytes]:
+    """Return the states that draws move."""
+    return random.getstate(), torch.get_rng_state().numpy().tobytes()
 
 
 def example_image(model: nn.Module) -> Tensor:
