@@ -1,7 +1,12 @@
-"""How a benchmark reports: each figure beside its bound, and exit 1 when one falls short."""
+"""How a benchmark reports: each figure beside its bound, exit 1 when one falls short, and 2 for wrong flags."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
+
+from steps.errors import StepError
+from steps.progress import say
 
 
 class Figure(NamedTuple):
@@ -26,3 +31,13 @@ def report(figures: list[Figure]) -> None:
         bound = f"{figure.relation} {figure.bound:g}{unit}"
         print(f"{'ok  ' if figure.holds else 'FAIL'}  {figure.name}: {figure.value:.4g}{unit} ({bound})")
     sys.exit(0 if all(figure.holds for figure in figures) else 1)
+
+
+@contextmanager
+def one_sentence(benchmark: str) -> Iterator[None]:
+    """Say what flags or files make impossible in one sentence, and exit as a step does."""
+    try:
+        yield
+    except StepError as error:
+        say(f"{benchmark}: {error}")
+        sys.exit(error.exit_code)

@@ -18,8 +18,9 @@ from typing import NamedTuple, get_args
 import torch
 from torch import nn
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, one_sentence, report
 from benchmarks.random_sites import Site, drawn_conv, image_for, randomise
+from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS, branches_for
 from steps.reparam.expand import Mode, expand
 from steps.reparam.fold import absorb_norms, fold
@@ -51,6 +52,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # sites are small: a second thread waits longer than it works
     wanted = 20_000 if arguments.full else arguments.sites
+    with one_sentence("fold_sites"):
+        if wanted < 1:
+            raise BadInput(f"--sites {wanted}: the worst of them is looked for; give 1 or more.")
     found = list(folded_sites(wanted, arguments.seed))
     print(f"{len(found)} sites: {dict(collections.Counter(f'{site.block} {site.mode}' for site in found))}")
     worst = {way: max(found, key=lambda site: site.errors[way]) for way in found[0].errors}

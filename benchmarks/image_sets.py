@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from steps.errors import BadInput
 from steps.images.dataset import Images
 from steps.images.sources.samples import fashion_mnist
 from steps.training.samplers import Labels
@@ -32,10 +33,23 @@ def fashion() -> tuple[Images, Labels, int]:
 
 
 def read_images(path: Path) -> tuple[Images, Labels, int]:
-    """Return the images of a folder or tar, those of train first, with the classes in the order of their names."""
-    files = sorted(_files(path), key=lambda file: (file[0] != "train", file[1]))
+    """Return the images of a folder or tar, those of train first, with the classes in the order of their names.
+
+    Raises BadInput where that is not there, or holds no images to train on and to test, of one size.
+    """
+    try:
+        files = sorted(_files(path), key=lambda file: (file[0] != "train", file[1]))
+        images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for _, _, content in files]
+    except (OSError, ValueError, tarfile.TarError) as fault:
+        said = " ".join(str(fault).split())[:200]
+        raise BadInput(f"--images {path} is no folder or tar of <split>/<class>/<image>: {said}.") from fault
+    splits, shapes = {split for split, _, _ in files}, {image.shape for image in images}
+    if "train" not in splits or len(splits) < 2 or len(shapes) != 1:
+        raise BadInput(
+            f"--images {path} holds {len(images)} images of {len(shapes)} sizes in {', '.join(sorted(splits))}; "
+            "train/<class>/* and test/<class>/* of one size are needed."
+        )
     classes = sorted({name for _, name, _ in files})
-    images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for _, _, content in files]
     labels_N = np.array([classes.index(name) for _, name, _ in files], dtype=np.int64)
     return np.stack(images), labels_N, sum(split == "train" for split, _, _ in files)
 

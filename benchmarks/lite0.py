@@ -23,9 +23,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, one_sentence, report
 from steps.backends.runner import open_runner
 from steps.build import build
+from steps.errors import BadInput
 from steps.export import export
 from steps.fuse import fuse
 from steps.images.dataset import Images
@@ -68,7 +69,8 @@ def main() -> None:
     parser.add_argument("--images", type=Path, metavar="PATH")
     parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args()
-    images_NHWC_u8 = _photographs(arguments.images) if arguments.images else _crops()
+    with one_sentence("lite0"):
+        images_NHWC_u8 = _photographs(arguments.images) if arguments.images else _crops()
     figures = []
     for block in BLOCKS if arguments.full else ("acb",):
         with tempfile.TemporaryDirectory() as folder:
@@ -135,8 +137,15 @@ def _classes(form: str, folder: Path, images_NHWC_u8: Images) -> npt.NDArray[np.
 
 
 def _photographs(path: Path) -> Images:
-    """Return the photographs at the network's size, in the order of their names."""
-    return np.stack([preprocess(decode_rgb(content), HOW) for content in contents_of(path)])
+    """Return the photographs at the network's size, in the order of their names, or raise BadInput."""
+    try:
+        images = [preprocess(decode_rgb(content), HOW) for content in contents_of(path)]
+    except (OSError, tarfile.TarError) as fault:
+        said = " ".join(str(fault).split())[:200]
+        raise BadInput(f"--images {path} is no tar or folder of JPEG files: {said}.") from fault
+    if not images:
+        raise BadInput(f"--images {path} holds no photographs, one a class, called <wnid>_<name>.JPEG.")
+    return np.stack(images)
 
 
 def contents_of(path: Path) -> Iterator[bytes]:

@@ -30,7 +30,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bounds import Figure, report
+import numpy as np
+
+from benchmarks.bounds import Figure, one_sentence, report
 from benchmarks.gain_training import FORMS, Budget, Outcome, train
 from benchmarks.image_sets import fashion, read_images, store
 from steps.errors import BadInput
@@ -64,9 +66,11 @@ def main() -> None:
     budget = budget._replace(arch=arguments.arch or budget.arch, epochs=arguments.epochs or budget.epochs)
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        for images in _stored(Path(folder), arguments):
+        with one_sentence("reparam_gain"):
+            stored = _stored(Path(folder), arguments)
+        for images in stored:
             outcomes = _train_all(images, budget, arguments.device, arguments.workers)
-            _print_table(images.name, budget, outcomes)
+            _print_table(images, budget, outcomes)
             worst = max([worst, *(outcome.fold_error for outcome in outcomes)])
     report(
         [Figure("largest error of folding, relative, over all trained networks", worst, "at most", MAX_FOLD_ERROR)]
@@ -102,11 +106,13 @@ def _arguments() -> Any:
     return parser.parse_args()
 
 
-def _print_table(images: str, budget: Budget, outcomes: list[Outcome]) -> None:
+def _print_table(images: Path, budget: Budget, outcomes: list[Outcome]) -> None:
     plain: list[float] = []
     name = budget.arch.rpartition(":")[2]
-    size = f"{name}, {budget.train:,} images, {budget.epochs} epochs, {budget.test:,} test images"
-    print(f"\n{images} ({size}, {len(SEEDS)} seeds), top-1 in %, mean and standard deviation:\n")
+    there = np.load(images / "sizes.npy").tolist()  # a set may have fewer than the budget allows
+    trained, judged = (min(pair) for pair in zip((budget.train, budget.test), there, strict=True))
+    size = f"{name}, {trained:,} images, {budget.epochs} epochs, {judged:,} test images"
+    print(f"\n{images.name} ({size}, {len(SEEDS)} seeds), top-1 in %, mean and standard deviation:\n")
     print("| form | top-1 | gain, seed by seed | 95 % interval | published |\n|---|---|---|---|---|")
     for form in FORMS:
         scores = [100 * outcome.top1 for outcome in outcomes if outcome.form == form]

@@ -115,7 +115,8 @@ def _training(
 def _settled(params: TrainParams) -> Settled:
     how = params.preprocess
     stated = Wishes(how.side, how.resize, how.interpolation, how.mean, how.std)
-    return settle(stated, None if params.weights is None else Path(params.weights), how.of_weights)
+    weights = None if params.weights is None else Path(params.weights)
+    return settle(stated, weights, how.of_weights, params.arch)
 
 
 def _expansion(params: TrainParams) -> Expansion | None:

@@ -5,6 +5,7 @@
 
 import argparse
 import sys
+from typing import get_args
 
 import torch
 
@@ -12,16 +13,16 @@ from steps.errors import BadInput, StepError
 from steps.models.architectures import create
 from steps.progress import say
 from steps.reparam.branches import BLOCKS
-from steps.reparam.expand import plan_expansion
+from steps.reparam.expand import Mode, plan_expansion
 from steps.reparam.plan import ExpansionPlan
 
 
-def plan(arch: str, block: str, where: str, size: int) -> ExpansionPlan:
+def plan(arch: str, block: str, where: str, size: int, mode: Mode = "branch") -> ExpansionPlan:
     """Return the plan for this architecture on images of `size` pixels; BadInput for a name nobody knows."""
     if size < 1:
         raise BadInput(f"--size {size}: images have one pixel or more.")
     network = create(arch, class_num=10, size=size).eval()
-    return plan_expansion(network, block, where, torch.zeros(1, 3, size, size))
+    return plan_expansion(network, block, where, torch.zeros(1, 3, size, size), mode)
 
 
 def main() -> None:
@@ -32,10 +33,16 @@ def main() -> None:
     parser.add_argument("arch", metavar="ARCH", help="as train.arch in params.yaml")
     parser.add_argument("--block", choices=sorted(BLOCKS), default="repvgg")
     parser.add_argument("--where", default="all", help="as train.expand.where (all)")
+    parser.add_argument(
+        "--mode",
+        choices=get_args(Mode),
+        default="branch",
+        help="as train.expand.mode (branch): the plan tries the blocks out so, and skips where that shows",
+    )
     parser.add_argument("--size", type=int, default=224, metavar="PIXELS", help="of the images (224)")
     flags = parser.parse_args()
     try:
-        planned = plan(flags.arch, flags.block, flags.where, flags.size)
+        planned = plan(flags.arch, flags.block, flags.where, flags.size, flags.mode)
     except StepError as error:
         say(f"plan: {error}")
         sys.exit(error.exit_code)

@@ -7,8 +7,9 @@ formula for each of them, which knows groups and transposed kernels; it counts t
 addition too many per output, and no bias. So the multiply-adds are taken from there, and the rest is done here.
 
 What else is counted, per image:
-- a batch norm of eval mode 2 an element (scale, shift); a layer or group norm 5 an element (mean, deviation,
-  square, its mean, division), and 2 more for gamma and beta;
+- a norm by running statistics, which is a batch norm in eval mode, 2 an element (scale, shift); one that takes its
+  input's own, as layer, group and most instance norms do, 5 an element (mean, deviation, square, its mean,
+  division), and 2 more for gamma and beta;
 - activation functions and arithmetic 1 an output element, whatever the function;
 - softmax 5 an element (largest, difference, exponential, sum, quotient);
 - max pooling K*K - 1 an output, average pooling K*K (the division is one); mean, sum, largest and pooling to a
@@ -106,10 +107,15 @@ def _normed(weight: int) -> Callable[[Arguments, Any], int]:
     return lambda arguments, output: (5 if arguments[weight] is None else 7) * _numbers(output)
 
 
+def _batch_normed(arguments: Arguments, output: Any) -> int:
+    """Return the count of aten's batch norm, which instance norms call too; its sixth argument is `training`."""
+    return _normed(1)(arguments, output) if arguments[5] else 2 * _numbers(output)
+
+
 TABLE: dict[str, tuple[str, Callable[[Arguments, Any], int]]] = {
-    "native_batch_norm": ("norm", _per_output(2)),
+    "native_batch_norm": ("norm", _batch_normed),
     "_native_batch_norm_legit_no_training": ("norm", _per_output(2)),
-    "cudnn_batch_norm": ("norm", _per_output(2)),
+    "cudnn_batch_norm": ("norm", _batch_normed),
     "_batch_norm_no_update": ("norm", _per_output(2)),
     "native_layer_norm": ("norm", _normed(2)),
     "native_group_norm": ("norm", _normed(1)),

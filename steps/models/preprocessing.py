@@ -1,4 +1,6 @@
-"""The preprocessing that weights were made with: found beside them or in them, and held against what params state.
+"""The preprocessing that weights were made with: found, and held against what params state.
+
+It is looked for in the weights and beside them, then in what their library says of a file of their name.
 
 A wrong mean and standard deviation costs ten points of accuracy, and no comparison of forms can see it: every
 form shares it.
@@ -16,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from steps.errors import BadInput, Refused
+from steps.models.published import other_colours, preprocessing_of
 from steps.models.weights import load_torch
 from steps.progress import say
 from steps.reports.card import Interpolation, Preprocessing
@@ -42,7 +45,7 @@ class Wishes:
 
 
 class Settled(NamedTuple):
-    """What the network will see, and the file that said so; None where params alone did."""
+    """What the network will see, and the file or library that said so; None where params alone did."""
 
     preprocessing: Preprocessing
     source: str | None
@@ -53,16 +56,17 @@ DEFAULTS = Preprocessing(
 )
 
 
-def settle(stated: Wishes, weights: Path | None, of_weights: Adoption) -> Settled:
-    """Return the preprocessing: what params state, else what the weights carry, else the defaults.
+def settle(stated: Wishes, weights: Path | None, of_weights: Adoption, arch: str) -> Settled:
+    """Return the preprocessing: what params state, else what is known of the weights, else the defaults.
 
-    Raises Refused where params state another value than the weights carry, unless `of_weights` is "override",
-    and where what the weights carry cannot be done here and params state nothing else.
+    `arch` is the network that the weights are for. Raises Refused where params state another value than the
+    weights were made with, unless `of_weights` is "override", and where what they were made with cannot be done
+    here and params state nothing else.
     """
     if weights is not None and not weights.exists():
         raise BadInput(f"train.weights: {weights} is not there.")
-    carried = None if weights is None else carried_by(weights)
-    own, source = carried or (Wishes(), None)
+    found = None if weights is None else carried_by(weights) or _by_name(arch, weights)
+    own, source = found or (Wishes(), None)
     size = stated.size or own.size or DEFAULTS.size
     if own.resize is not None and own.size is not None:  # the share that the crop keeps is the weights'
         own = Wishes(**{**vars(own), "resize": math.floor(size * own.resize / own.size)})
@@ -82,6 +86,8 @@ def settle(stated: Wishes, weights: Path | None, of_weights: Adoption) -> Settle
     if weights is not None:
         whose = f"of {source}" if source else f"stated in params.yaml, or its default: {weights} carries none"
         say(f"train: the preprocessing is the one {whose}: {_said(settled)}")
+        if source is None and None in (stated.mean, stated.std):
+            _say_other_colours(arch, settled)
     return Settled(settled, source)
 
 
@@ -98,6 +104,21 @@ def carried_by(weights: Path) -> tuple[Wishes, str] | None:
     return None
 
 
+def _by_name(arch: str, weights: Path) -> tuple[Wishes, str] | None:
+    """Return what the network's library says of weights of this name, and what it calls them."""
+    known = preprocessing_of(arch, weights)
+    return None if known is None else (_wishes(known[1], known[0]), known[0])
+
+
+def _say_other_colours(arch: str, settled: Preprocessing) -> None:
+    """Say where a mean and std that nobody stated are not those of the network's published weights."""
+    for (mean, std), titles in other_colours(arch, (settled.mean, settled.std)).items():
+        say(
+            f"train: that mean and std are assumed; {', '.join(titles[:3])} were made with mean {_plain(mean)}, "
+            f"std {_plain(std)}. Are these such weights, state them as train.preprocess.mean and std."
+        )
+
+
 class _Carried(BaseModel):
     """The keys of timm's pretrained_cfg and of our card that tell a preprocessing; others are let be."""
 
@@ -111,7 +132,7 @@ class _Carried(BaseModel):
     crop_mode: str = "center"
 
 
-def _wishes(content: Mapping[str, Any], source: Path) -> Wishes:
+def _wishes(content: Mapping[str, Any], source: Path | str) -> Wishes:
     try:
         carried = _Carried.model_validate(dict(content))
     except ValidationError as fault:

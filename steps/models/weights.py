@@ -1,6 +1,7 @@
 """Weights from elsewhere into a network: what they cover is counted and said, and too little is refused."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,13 +13,15 @@ from steps.errors import BadInput, Refused
 from steps.models.files import read_safetensors
 from steps.models.heads import head_name
 from steps.models.paddle import read_pdparams, read_variables
-from steps.models.positions import fitted
+from steps.models.plain_tensors import refuse_odd_tensors
+from steps.models.positions import are_positions, fitted
 from steps.progress import say
 from steps.reports.artifact import artifact_checksum, sha256
 from steps.reports.train import TrainReport, WeightsCoverage
 
 # Where checkpoints keep their tensors, the averaged ones last: they are never taken for the others unasked.
 INSIDE = ("state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema", "model_ema")
+DEEPEST = 4  # checkpoints keep a state dict one or two such names down
 # What DataParallel, torch.compile, Lightning and self-supervised training put before each name, in any order.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 AVERAGED = "n_averaged"  # how many networks torch's AveragedModel has averaged
@@ -32,15 +35,17 @@ def load_weights(network: nn.Module, path: Path, min_coverage: float) -> Weights
     Coverage is the share of the network's tensors that the file fills; `used` is the share of the file's tensors
     that the network has a place for. A last layer of another shape, or one that the file does not have, keeps its
     fresh weights, is left out of the count and is said. A vision transformer's position embedding is interpolated
-    to the network's input size. Raises Refused when a weight is not finite, or when either share is under
-    `min_coverage`; the network is then unchanged.
+    to the network's input size. Raises BadInput for tensors that are no plain numbers, and Refused when a weight
+    is not finite, when either share is under `min_coverage`, or when what tells a transformer places does not
+    fit; the network is then unchanged.
     """
     read = _unwrapped(read_weights(path), network)
-    _check_finite(read, path)
+    refuse_odd_tensors(read, path)
     tensors, interpolated = fitted(network, read)
     coverage = cover(network, tensors).model_copy(update={"interpolated": interpolated})
     if min(coverage.coverage, coverage.used) < min_coverage:
         raise Refused(_too_little(network, path, coverage, min_coverage), TrainReport(weights=coverage))
+    _refuse_lost_places(network, path, coverage, tensors)
     left = {*coverage.missing, *coverage.unexpected, *coverage.other_shape}
     network.load_state_dict({key: value for key, value in tensors.items() if key not in left}, strict=False)
     say(f"train: {path} fills {coverage.coverage:.1%} of the network: {_said(coverage)}.")
@@ -96,8 +101,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_torch(path: Path, device: Literal["cpu", "meta"]) -> Any:
     """Return what a torch file holds, its tensors without their numbers on "meta", or raise BadInput."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # of kinds of tensors that are refused, by name, all the same
+            return torch.load(path, map_location=device, weights_only=True)
     except Exception as fault:  # torch raises pickle, zip, runtime and key errors here
+        if device == "meta":
+            return load_torch(path, "cpu")  # sparse and quantised tensors cannot be there
         said = ANSI.sub("", str(fault)).strip()
         reason = said.splitlines()[0] if said else type(fault).__name__
         raise BadInput(f"{path} is no file of plain weights ({reason[:200]}); save a state_dict in it.") from fault
@@ -119,12 +129,16 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     raise BadInput(f"{path} holds no state dict, nor one under {', '.join(INSIDE)}; it holds {found[:200]}.")
 
 
-def _candidates(content: Any) -> Iterator[Any]:
-    """Yield the content, and what lies in it under the known names, however deep."""
+def _candidates(content: Any, depth: int = 0) -> Iterator[Any]:
+    """Yield the content, and what lies in it under the known names, to a depth that nobody needs.
+
+    A pickle may hold itself.
+    """
     yield content
-    if isinstance(content, dict):
+    if isinstance(content, dict) and depth < DEEPEST:
         for key in INSIDE:
-            yield from _candidates(content.get(key))
+            if key in content:
+                yield from _candidates(content[key], depth + 1)
 
 
 def _unwrapped(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
@@ -138,12 +152,18 @@ def _unwrapped(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tens
     return bare
 
 
-def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
-    bad = [key for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-    if bad:
+def _refuse_lost_places(
+    network: nn.Module, path: Path, coverage: WeightsCoverage, tensors: Mapping[str, Tensor]
+) -> None:
+    """Refuse to let a transformer start without the places that it learnt: a share that no coverage shows."""
+    lost = [key for key in coverage.other_shape if are_positions(key)]
+    if lost:
+        theirs, ours = tuple(tensors[lost[0]].shape), tuple(network.state_dict()[lost[0]].shape)
         raise Refused(
-            f"{path} has numbers that are not finite in {len(bad)} of its tensors, the first {bad[0]}; "
-            "take the weights of an earlier epoch."
+            f"{path}: {lost[0]} tells {type(network).__name__} where its patches lie; it has the shape {theirs}, "
+            f"the network wants {ours}, and it cannot be interpolated ({len(lost)} such in all). Set "
+            "train.preprocess.side to the size of images that these weights were made with.",
+            TrainReport(weights=coverage),
         )
 
 

@@ -36,7 +36,7 @@ def create_torchvision(name: str, class_num: int, size: int) -> nn.Module:
     if name.startswith("vit_"):
         options = {"image_size": size}
     elif name in AUXILIARY:
-        options = {"aux_logits": False, "init_weights": True}
+        options = {"aux_logits": False, "init_weights": True, "transform_input": True}
     make = partial(torchvision.models.get_model, name, weights=None, num_classes=class_num, **options)
     return _made(name, size, make)
 

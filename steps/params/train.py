@@ -60,9 +60,9 @@ class AugmentParams(Section):
 class PreprocessParams(Section):
     """What the network sees: the short side resized to `resize`, the centre cropped to `side`, normalised.
 
-    A key that is null is the weights' own where they carry it, else 32 pixels, bilinear, ImageNet's mean and std;
-    `resize` follows from `side`. A key that states another value than the weights' own is refused, unless
-    `of_weights` is `override`.
+    A key that is null is the weights' own where they carry it or are published under their name, else 32 pixels,
+    bilinear, ImageNet's mean and std; `resize` follows from `side`. A key that states another value than the
+    weights' own is refused, unless `of_weights` is `override`.
     """
 
     side: Annotated[int, Field(ge=8)] | None = None  # not `size`: DVC's run-cache is blind to keys of that name

@@ -50,5 +50,5 @@ class TrainReport(Report):
     head_parameters_without_bottleneck: int = 0
     sites: tuple[SiteDecision, ...] = ()
     weights: WeightsCoverage | None = None
-    preprocessing_from: str | None = None  # the file of the weights whose preprocessing was adopted
+    preprocessing_from: str | None = None  # the file, or the library's weights, whose preprocessing was adopted
     warnings: tuple[str, ...] = ()  # what was said before training, and is worth a second look

@@ -1,9 +1,14 @@
 """A benchmark says so when it falls short: in its figures, and in its exit code."""
 
 import math
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from benchmarks import fold_sites, lite0, reparam_gain
 from benchmarks.bounds import Figure, report
 
 KEPT = [Figure("at its bound", 1.0, "at most", 1.0, "s"), Figure("above its bound", 0.99, "at least", 0.98)]
@@ -34,3 +39,37 @@ def _reported(figures: list[Figure]) -> int:
         report(figures)
     assert isinstance(ended.value.code, int)
     return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "sentence"),
+    [
+        (fold_sites, ["--sites", "0"], "fold_sites: --sites 0: "),
+        (lite0, ["--images", "none"], "lite0: --images none is no tar or folder of JPEG files: .*No such file"),
+        (lite0, ["--images", "empty"], "lite0: --images empty holds no photographs"),
+        (lite0, ["--images", "text"], "lite0: --images text is no tar or folder"),
+        (reparam_gain, ["--images", "none"], "reparam_gain: --images none is no folder or tar of .*No such file"),
+        (reparam_gain, ["--images", "empty"], "reparam_gain: --images empty holds 0 images"),
+        (reparam_gain, ["--images", "text"], "reparam_gain: --images text is no folder or tar"),
+        (reparam_gain, ["--images", "broken"], "reparam_gain: --images broken is no folder .*cannot identify"),
+    ],
+)
+def test_flags_that_no_figure_can_come_of_end_with_2_and_a_sentence(
+    script: ModuleType,
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("no tar")
+    (tmp_path / "broken/train/cat").mkdir(parents=True)
+    (tmp_path / "broken/train/cat/1.jpg").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmark", *words])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    said = capsys.readouterr().err.strip()
+    assert ended.value.code == 2 and "\n" not in said
+    assert re.match(sentence, said), said

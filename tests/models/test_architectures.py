@@ -1,8 +1,12 @@
 """A name makes the network, from whoever has it; a name that nobody has is an error that helps."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import timm
 import torch
+import torchvision
 from timm.utils.model import reparameterize_model
 from torch import nn
 
@@ -135,6 +139,83 @@ def test_networks_come_from_timm_torchvision_and_the_user(arch: str, head: str) 
 def test_a_wrong_name_is_an_error_that_says_what_would_be_right(arch: str, sentence: str) -> None:
     with pytest.raises(BadInput, match=sentence):
         create(arch, 5, 32)
+
+
+NETWORK = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv = nn.Conv2d(CHANNELS, 4, 3)
+        self.head = nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        return self.head(self.conv(x).FLAT)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "sentence"),
+    [
+        ("def net(num_classes:\n", r"cannot be imported .*SyntaxError.*\(their_nets\.py:1\)"),
+        ("import torch\nnm.Linear\n", r"cannot be imported .*NameError: name 'nm'.*\(their_nets\.py:2\)"),
+        ("import math\nmath.no_such\n", r"cannot be imported .*AttributeError.*no_such.*\(their_nets\.py:2\)"),
+        ("raise SystemExit(0)\n", r"cannot be imported .*SystemExit: 0 \(their_nets\.py:1\)"),
+        (
+            "def Net(num_classes):\n    raise ValueError('five is\\nnot enough')\n",
+            r"failed to make the network \(num_classes=5\): ValueError: five is \(their_nets\.py:2\)",
+        ),
+        (
+            NETWORK.replace("CHANNELS", "3").replace("FLAT", "flatten(1)"),
+            r"failed on one image of shape \(1, 3, 32, 32\).*RuntimeError: mat1 and mat2 .*\(their_nets\.py:12\)",
+        ),
+        (
+            NETWORK.replace("CHANNELS", "1").replace("FLAT", "mean((2, 3))"),
+            r"RuntimeError: .*to have 1 channels, but got 3 channels instead \(their_nets\.py:12\)",
+        ),
+        ("Net = None\n", "their_nets has no 'Net'"),
+    ],
+)
+def test_the_fault_of_ones_own_module_is_one_sentence_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, sentence: str
+) -> None:
+    (tmp_path / "their_nets.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "their_nets", raising=False)
+    with pytest.raises(BadInput, match=rf"^their_nets:Net.*{sentence}") as fault:
+        create("their_nets:Net", 5, 32)
+    monkeypatch.delitem(sys.modules, "their_nets", raising=False)
+    assert "\n" not in str(fault.value)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_a_network_whose_published_weights_want_its_input_transformed_transforms_it(name: str) -> None:
+    torch.manual_seed(0)
+    options = {"weights": None, "aux_logits": False, "init_weights": False}
+    theirs = torchvision.models.get_model(name, num_classes=5, transform_input=True, **options).eval()
+    calibrate(theirs)
+    ours = create(f"torchvision:{name}", 5, 96).eval()
+    ours.load_state_dict(theirs.state_dict())
+    image_NCHW = torch.randn(2, 3, 96, 96)
+    without = torchvision.models.get_model(name, num_classes=5, transform_input=False, **options).eval()
+    without.load_state_dict(theirs.state_dict())
+    with torch.no_grad():
+        logits, wanted, others = (network(image_NCHW) for network in (ours, theirs, without))
+    assert torch.equal(logits, wanted)
+    assert not torch.allclose(logits, others, rtol=1e-3), "the transformation has to show"
+
+
+def calibrate(network: nn.Module) -> None:
+    """Let each norm keep the statistics of what it gets, so that the input shows in the output."""
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None
+    network.train()
+    with torch.no_grad():
+        network(torch.randn(4, 3, 96, 96))
+    network.eval()
 
 
 def test_a_size_that_no_patches_fill_is_an_error_that_names_the_key() -> None:

@@ -48,6 +48,10 @@ SUMS: dict[str, tuple[nn.Module, Tensor, int]] = {
     # scores 5 x 5 (11 each), their scaling (1) and softmax (5), then 5 x 6 sums over 5 (9 each)
     "attention": (Call(attention_by_parts), tokens(), 25 * 11 + 25 * 6 + 30 * 9),
     "batch norm": (nn.BatchNorm2d(8), image(), 2 * 8 * PIXELS),
+    "batch norm without statistics": (nn.BatchNorm2d(8, track_running_stats=False), image(), 7 * 8 * PIXELS),
+    "instance norm": (nn.InstanceNorm2d(8), image(), 5 * 8 * PIXELS),
+    "instance norm with gamma": (nn.InstanceNorm2d(8, affine=True), image(), 7 * 8 * PIXELS),
+    "instance norm with statistics": (nn.InstanceNorm2d(8, track_running_stats=True), image(), 2 * 8 * PIXELS),
     "layer norm": (nn.LayerNorm(6), tokens(), 7 * 30),
     "layer norm without gamma": (nn.LayerNorm(6, elementwise_affine=False), tokens(), 5 * 30),
     "group norm": (nn.GroupNorm(2, 8), image(), 7 * 8 * PIXELS),

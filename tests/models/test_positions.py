@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from steps.errors import Refused
 from steps.models.architectures import create
-from steps.models.positions import NEEDS, fitted, little_data
+from steps.models.positions import NEEDS, are_positions, fitted, little_data
 from steps.models.weights import load_weights
+from steps.reports.train import TrainReport
 
 
 def ramp(side: int, prefix: int, width: int) -> Tensor:
@@ -50,6 +52,72 @@ def test_weights_of_another_input_size_load_whole(
     assert coverage.interpolated == (name,) and coverage.coverage == 1
     assert f"1 interpolated to this input size ({name})" in capsys.readouterr().err
     assert network.eval()(torch.zeros(1, 3, 48, 48)).isfinite().all()
+
+
+@pytest.mark.parametrize("arch", ["timm:cait_xxs24_224", "timm:pit_ti_224", "timm:volo_d1_224"])
+def test_grids_and_embeddings_without_the_prefix_that_timm_names_load_whole(tmp_path: Path, arch: str) -> None:
+    torch.save(create(arch, 3, 96).state_dict(), tmp_path / "vit.pt")
+    network = create(arch, 3, 64)
+    coverage = load_weights(network, tmp_path / "vit.pt", 1.0)
+    assert coverage.interpolated == ("pos_embed",) and coverage.coverage == 1
+    assert network.eval()(torch.zeros(1, 3, 64, 64)).isfinite().all()
+
+
+@pytest.mark.parametrize(("arch", "axis"), [("timm:pit_ti_224", 3), ("timm:volo_d1_224", 2)])
+def test_a_grid_keeps_its_places_at_another_size(arch: str, axis: int) -> None:
+    network = create(arch, 3, 160)
+    wanted, given = network.state_dict()["pos_embed"], create(arch, 3, 224).state_dict()["pos_embed"]
+    tensors, names = fitted(network, {"pos_embed": columns(given.shape, axis)})
+    assert names == ("pos_embed",)
+    inner = slice(2, wanted.shape[axis] - 2)  # cubics bend at the border
+    torch.testing.assert_close(
+        tensors["pos_embed"].movedim(axis, 0)[inner],
+        columns(wanted.shape, axis).movedim(axis, 0)[inner],
+        atol=0.02,
+        rtol=0,
+    )
+
+
+def columns(shape: torch.Size, axis: int) -> Tensor:
+    """Return what grows evenly along one axis of a grid."""
+    places = (torch.arange(shape[axis]) + 0.5) / shape[axis]
+    return places.reshape([-1 if dim == axis else 1 for dim in range(4)]).expand(shape)
+
+
+@pytest.mark.parametrize(
+    ("arch", "name"),
+    [("timm:nest_tiny", "levels.0.pos_embed"), ("timm:visformer_tiny", "pos_embed1")],
+)
+def test_places_that_cannot_be_interpolated_are_refused_and_change_nothing(
+    tmp_path: Path, arch: str, name: str
+) -> None:
+    torch.save(create(arch, 3, 224).state_dict(), tmp_path / "vit.pt")
+    network = create(arch, 3, 192)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(
+        Refused, match=rf"{name} tells .* where its patches lie.*train\.preprocess\.side"
+    ) as refusal:
+        load_weights(network, tmp_path / "vit.pt", 0.5)
+    report = refusal.value.report
+    assert isinstance(report, TrainReport) and report.weights is not None and name in report.weights.other_shape
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("pos_embed", True),
+        ("layers.0.blocks.0.attn.relative_position_bias_table", True),
+        ("stages.0.blocks.0.attn.rel_pos_h", True),
+        ("patch_pos", True),
+        ("stages.0.blocks.0.attn.attention_biases", True),
+        ("position.weight", False),
+        ("layer1.0.conv1.composed", False),
+        ("pose.weight", False),
+    ],
+)
+def test_what_tells_places_is_known_by_its_name(name: str, is_one: bool) -> None:
+    assert are_positions(name) == is_one
 
 
 def test_weights_of_the_same_size_are_not_touched() -> None:

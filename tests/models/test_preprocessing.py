@@ -26,6 +26,7 @@ TIMM = {
 THEIRS = Preprocessing(
     size=224, resize=256, interpolation="bicubic", mean=(0.498, 0.498, 0.498), std=(0.502, 0.502, 0.502)
 )
+ARCH = "repvgg_nano"  # nobody has published weights of it
 NUMBERS = {"x": torch.zeros(2)}
 
 
@@ -73,7 +74,7 @@ def test_it_is_adopted_from_wherever_weights_carry_it(
     tmp_path: Path, put: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = put(tmp_path, TIMM)
-    settled, source = settle(Wishes(), weights, "adopt")
+    settled, source = settle(Wishes(), weights, "adopt", ARCH)
     assert settled == THEIRS
     assert source is not None and Path(source).exists()
     said = capsys.readouterr().err
@@ -82,7 +83,7 @@ def test_it_is_adopted_from_wherever_weights_carry_it(
 
 def test_our_own_artifacts_card_is_adopted_too(tmp_path: Path) -> None:
     write_trained(tmp_path / "model", None)
-    assert settle(Wishes(), tmp_path / "model/model.safetensors", "adopt").preprocessing == HOW
+    assert settle(Wishes(), tmp_path / "model/model.safetensors", "adopt", ARCH).preprocessing == HOW
 
 
 @pytest.mark.parametrize(
@@ -103,8 +104,8 @@ def test_our_own_artifacts_card_is_adopted_too(tmp_path: Path) -> None:
 def test_another_value_is_refused_with_both_unless_it_is_meant(tmp_path: Path, stated: Wishes, both: str) -> None:
     weights = in_a_torch_file(tmp_path, TIMM)
     with pytest.raises(Refused, match=rf"train.preprocess.{both}.*of_weights: override"):
-        settle(stated, weights, "adopt")
-    settled = settle(stated, weights, "override").preprocessing
+        settle(stated, weights, "adopt", ARCH)
+    settled = settle(stated, weights, "override", ARCH).preprocessing
     meant = {name: value for name, value in vars(stated).items() if value is not None and name != "crop"}
     if "size" in meant:
         meant["resize"] = 219  # the crop keeps the share that the weights were made with: 192 / 0.875
@@ -114,7 +115,11 @@ def test_another_value_is_refused_with_both_unless_it_is_meant(tmp_path: Path, s
 def test_the_same_value_in_fewer_digits_is_no_other_value(tmp_path: Path) -> None:
     said = TIMM | {"mean": [0.49803921, 0.49803921, 0.49803921]}
     stated = Wishes(size=224, resize=256, interpolation="bicubic", mean=(0.498, 0.498, 0.498))
-    assert settle(stated, in_safetensors(tmp_path, said), "adopt").preprocessing.mean == (0.498, 0.498, 0.498)
+    assert settle(stated, in_safetensors(tmp_path, said), "adopt", ARCH).preprocessing.mean == (
+        0.498,
+        0.498,
+        0.498,
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,10 +139,10 @@ def test_what_cannot_be_done_here_is_refused_until_something_else_is_stated(
 ) -> None:
     weights = in_safetensors(tmp_path, TIMM | change)
     with pytest.raises(Refused, match=said):
-        settle(Wishes(), weights, "adopt")
+        settle(Wishes(), weights, "adopt", ARCH)
     with pytest.raises(Refused, match=said):
-        settle(Wishes(), weights, "override")
-    assert settle(meant, weights, "override").preprocessing.size == 224
+        settle(Wishes(), weights, "override", ARCH)
+    assert settle(meant, weights, "override", ARCH).preprocessing.size == 224
 
 
 def test_weights_that_carry_nothing_leave_it_to_params_and_say_so(
@@ -146,15 +151,15 @@ def test_weights_that_carry_nothing_leave_it_to_params_and_say_so(
     torch.save({"mean": torch.zeros(3), "std": torch.ones(3)}, tmp_path / "w.pt")  # tensors of these names
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": 3}))
     assert carried_by(tmp_path / "w.pt") is None
-    settled, source = settle(Wishes(size=64), tmp_path / "w.pt", "adopt")
+    settled, source = settle(Wishes(size=64), tmp_path / "w.pt", "adopt", ARCH)
     assert settled == DEFAULTS.model_copy(update={"size": 64, "resize": 64}) and source is None
     assert "w.pt carries none: short side to 64 (bilinear)" in capsys.readouterr().err
 
 
 def test_without_weights_params_and_defaults_decide_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert settle(Wishes(), None, "adopt") == (DEFAULTS, None)
+    assert settle(Wishes(), None, "adopt", ARCH) == (DEFAULTS, None)
     stated = Wishes(size=48, resize=56, interpolation="bicubic", mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 1.0))
-    settled = settle(stated, None, "adopt").preprocessing
+    settled = settle(stated, None, "adopt", ARCH).preprocessing
     assert settled.model_dump() == {name: value for name, value in vars(stated).items() if name != "crop"}
     assert capsys.readouterr().err == ""
 
@@ -171,7 +176,7 @@ def test_what_is_no_preprocessing_is_an_error_that_names_file_and_key(
     tmp_path: Path, said: dict[str, Any], fault: str
 ) -> None:
     with pytest.raises(BadInput, match=rf"w\.pdparams\.yaml: {fault}"):
-        settle(Wishes(), beside_under_its_own_name(tmp_path, said), "adopt")
+        settle(Wishes(), beside_under_its_own_name(tmp_path, said), "adopt", ARCH)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"{mean: ["])
@@ -184,6 +189,6 @@ def test_a_file_beside_that_cannot_be_read_is_named(tmp_path: Path, content: byt
 
 def test_weights_that_are_not_there_and_a_crop_of_nothing_are_errors(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"train.weights: .*nothing\.pt is not there"):
-        settle(Wishes(), tmp_path / "nothing.pt", "adopt")
+        settle(Wishes(), tmp_path / "nothing.pt", "adopt", ARCH)
     with pytest.raises(BadInput, match="resize 24 is less than side 32"):
-        settle(Wishes(resize=24), None, "adopt")
+        settle(Wishes(resize=24), None, "adopt", ARCH)

@@ -1,5 +1,6 @@
 """Weights from elsewhere: counted, said, and refused when they are of another network."""
 
+import json
 import pickle
 from collections import OrderedDict
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from steps.errors import BadInput, Refused
+from steps.models.preprocessing import Wishes, settle
 from steps.models.weights import load_weights, read_weights
 from steps.reports.train import TrainReport
 from tests.models.artifacts import Own
@@ -147,3 +149,58 @@ def test_what_holds_no_weights_is_an_error_that_says_what_it_holds(tmp_path: Pat
         read_weights(saved(tmp_path, {"epoch": 3, "note": "hello"}))
     with pytest.raises(BadInput, match="is not there"):
         read_weights(tmp_path / "nothing.pt")
+
+
+def no_numbers(kind: str, weight: Tensor) -> Tensor:
+    """Return what passes for the weight, and is no plain numbers."""
+    match kind:
+        case "quantised":
+            return torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)
+        case "sparse":
+            return weight.to_sparse()
+        case "meta":
+            return weight.to("meta")
+        case "expanded":
+            return torch.zeros(1).expand(1 << 40)  # four bytes in the file
+    return weight.to(torch.float8_e4m3fn)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")  # here, where the file is made
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("quantised", r"is quantised \(qint8\)"),
+        ("sparse", r"is no dense tensor \(sparse_coo\)"),
+        ("meta", "has a shape and no numbers"),
+        ("expanded", "claims 1,099,511,627,776 numbers, and the file has fewer"),
+        ("float8", "has the type float8_e4m3fn"),
+    ],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused_by_name(tmp_path: Path, kind: str, said: str) -> None:
+    tensors = state()
+    path = saved(tmp_path, tensors | {"conv.weight": no_numbers(kind, tensors["conv.weight"])})
+    settle(
+        Wishes(), path, "adopt", "tests.models.artifacts:Own"
+    )  # looks for a preprocessing in it, and finds none
+    network = Own(4)
+    before = network.norm.weight.clone()
+    with pytest.raises(BadInput, match=rf"weights\.pt: conv\.weight {said}"):
+        load_weights(network, path, 0.5)
+    assert torch.equal(network.norm.weight, before)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F4", "C64", "F6_E2M3"])
+def test_a_safetensors_file_of_other_numbers_is_refused_by_name(tmp_path: Path, dtype: str) -> None:
+    numbers = {"F8_E4M3": 4, "F4": 2, "C64": 32, "F6_E2M3": 3}[dtype]  # bytes of four numbers
+    header = json.dumps({"x": {"dtype": dtype, "shape": [4], "data_offsets": [0, numbers]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(numbers)
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(BadInput, match=r"weights\.safetensors"):
+        load_weights(Own(4), tmp_path / "weights.safetensors", 0.5)
+
+
+def test_a_checkpoint_that_holds_itself_is_searched_to_an_end(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"epoch": 3}
+    content["state_dict"] = content["model"] = content
+    with pytest.raises(BadInput, match="it holds epoch, state_dict, model"):
+        read_weights(saved(tmp_path, content))

@@ -1,9 +1,12 @@
 """tools.plan: the plan of an expansion is told before anything is trained, and nothing is changed for it."""
 
 import sys
+from typing import Any
 
 import pytest
 
+from steps.reparam.expand import plan_expansion
+from tools import plan as tool
 from tools.plan import main
 
 
@@ -29,6 +32,22 @@ def test_only_the_wanted_sites_are_planned(
     out, _ = said(monkeypatch, capsys, "repvgg_nano", "--where", "body.stage1.*", "--size", "32")
     assert "body.stem.0.conv: skipped, not in 'body.stage1.*'" in out
     assert "2 of 7 convolutions" in out
+
+
+def test_the_plan_is_tried_out_in_the_wanted_mode(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    modes = []
+
+    def planned(*arguments: Any) -> Any:
+        modes.append(arguments[4])
+        return plan_expansion(*arguments)
+
+    monkeypatch.setattr(tool, "plan_expansion", planned)
+    for words in ((), ("--mode", "online")):
+        out, _ = said(monkeypatch, capsys, "cifar_quick", "--block", "acb", "--size", "32", *words)
+        assert "convolutions train as 'acb' blocks" in out
+    assert modes == ["branch", "online"]
 
 
 @pytest.mark.parametrize(("size", "sentence"), [("0", "plan: --size 0: images have one pixel or more")])

@@ -1,0 +1,50 @@
+"""Whether what a file calls tensors are plain numbers, each of them in the file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from steps.errors import BadInput, Refused
+
+DTYPES = {
+    torch.float64, torch.float32, torch.float16, torch.bfloat16,
+    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+}  # fmt: skip
+
+
+def refuse_odd_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise BadInput for a tensor that is not numbers laid out in the file, Refused for numbers not finite."""
+    for key, tensor in tensors.items():
+        oddity = _oddity(tensor)
+        if oddity is not None:
+            raise BadInput(
+                f"{path}: {key} {oddity}; save every tensor as plain numbers, such as "
+                "{name: tensor.float().cpu().contiguous() for name, tensor in network.state_dict().items()}."
+            )
+    bad = [key for key, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise Refused(
+            f"{path} has numbers that are not finite in {len(bad)} of its tensors, the first {bad[0]}; "
+            "take the weights of an earlier epoch."
+        )
+
+
+def _oddity(tensor: Tensor) -> str | None:
+    """Return why these are no plain numbers, or None."""
+    if tensor.is_quantized:
+        return f"is quantised ({_name(tensor.dtype)})"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return f"is no dense tensor ({'nested' if tensor.is_nested else _name(tensor.layout)})"
+    if tensor.is_meta:
+        return "has a shape and no numbers (it was saved from the device meta)"
+    if tensor.dtype not in DTYPES:
+        return f"has the type {_name(tensor.dtype)}"
+    if tensor.nbytes > tensor.untyped_storage().nbytes():  # expanded: a few numbers that pass for very many
+        return f"claims {tensor.numel():,} numbers, and the file has fewer"
+    return None
+
+
+def _name(kind: torch.dtype | torch.layout) -> str:
+    return str(kind).removeprefix("torch.")
