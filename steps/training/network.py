@@ -21,6 +21,7 @@ from steps.reparam.expand import Init, Mode, expand
 from steps.reparam.library_blocks import library_form
 from steps.reports.card import Expansion, Preprocessing
 from steps.reports.train import SiteDecision, WeightsCoverage
+from steps.training.layout import lay_out
 
 LIBRARIES = ("timm", "torch", "torchvision")
 
@@ -80,8 +81,9 @@ def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
     sites: tuple[SiteDecision, ...] = ()
     if recipe.expansion is not None:
         sites = _expand(plain, recipe.expansion, recipe.init, size)
-    network = normalised(plain, recipe.preprocessing)
-    return Made(_channels_last(network.to(device)), sites, coverage, whole_head)
+    network = normalised(plain, recipe.preprocessing).to(device)
+    lay_out(network)
+    return Made(network, sites, coverage, whole_head)
 
 
 def say_cost(made: Made, size: int, class_num: int, unused_ids: int) -> None:
@@ -154,9 +156,3 @@ def _expand(plain: nn.Module, how: Expansion, init: Init, size: int) -> tuple[Si
         )
         for site in plan.sites
     )
-
-
-def _channels_last(network: Normalised) -> Normalised:
-    """Return the network with its kernels in the layout that convolutions are fastest in, on CPUs and GPUs."""
-    network.to(memory_format=torch.channels_last)
-    return network

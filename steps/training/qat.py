@@ -25,6 +25,7 @@ from steps.reparam.fold import absorb_norms, fold
 from steps.reports.card import Preprocessing
 from steps.training.checkpoint import load_best
 from steps.training.history import Place
+from steps.training.layout import lay_out
 from steps.training.loop import Plan, Training, fit
 from steps.training.optimizer import sgd
 
@@ -106,7 +107,8 @@ def folded_for_int8(
         )
     wide.float()
     folded: Normalised = normalised(plain.float(), preprocessing).to(device)
-    return folded.to(memory_format=torch.channels_last)
+    lay_out(folded)
+    return folded
 
 
 def fine_tune(training: Training, folded: Normalised, epochs: int, lr: float) -> tuple[Normalised, Place]:
