@@ -20,6 +20,7 @@ class GateParams(Section):
     max_top1_drop: Fraction = 0.01
     max_recall_drop: Fraction = 0.05  # of any one class
     min_agreement: Fraction = 0.99
+    min_class_agreement: Fraction = 0.95  # of any one class: where it holds, its recall drops by .05 at most
     max_score_difference: Fraction = 0.05  # of the softmax, in all but one of a hundred images
     # A tie that falls the other way moves the softmax by a half; from sure of one to sure of another is none.
     max_largest_score_difference: Fraction = 0.9  # in any image

@@ -74,7 +74,7 @@ def recall_drop(pair: Pair, bound: float) -> Finding:
     undecided_K = np.ones(classes, np.bool_)  # where there is no test image, nothing is known
     undecided_K[seen_K] = ~holds_K & ~broken_K
     worst = int(np.argmax(np.where(broken_K, drop_K + 2, drop_K)))
-    undecided = _names(pair, undecided_K)
+    undecided = pair.names(undecided_K)
     which = f"class '{pair.reference.card.class_names[seen_K[worst]]}' of {int(images_K[worst])} images"
     evidence = f" ({which}{some(undecided)})"
     if broken_K.any():
@@ -127,7 +127,7 @@ def lowest_recall(pair: Pair, bound: float) -> Finding:
         return Finding(value, "fail", "is below", evidence)
     undecided_K = np.ones(classes, np.bool_)
     undecided_K[seen_K] = least_share(right_K, of_K, pair.confidence) < bound
-    undecided = _names(pair, undecided_K)
+    undecided = pair.names(undecided_K)
     evidence = f" (class '{form.card.class_names[worst]}'{some(undecided)})"
     blocking_K = undecided_K if pair.classes == "strict" else recall_K < bound
     if not blocking_K.any():
@@ -159,15 +159,10 @@ def above_chance(pair: Pair, guess: Guessing) -> Finding:
     return Finding(accuracy, "inconclusive", "is not shown to beat chance,", advice=wanted(needed, images))
 
 
-def _names(pair: Pair, which_K: Bools) -> tuple[str, ...]:
-    names = pair.reference.card.class_names
-    return tuple(names[number] for number in np.flatnonzero(which_K))
-
-
 def _wanted_of_classes(pair: Pair, needed_K: Floats, open_K: Bools) -> str:
     """Return how many test images would decide the class that needs most, of those that are open."""
     images_K = np.bincount(pair.reference.labels_N, minlength=len(open_K))
-    without = _names(pair, open_K & (images_K == 0))
+    without = pair.names(open_K & (images_K == 0))
     if without:
         others = f" and {len(without) - 1} others have" if len(without) > 1 else " has"
         return f"; class '{without[0]}'{others} no test image"

@@ -12,8 +12,16 @@ import numpy as np
 
 from steps.metrics.agreement import same_class
 from steps.metrics.calibration import calibration_parts
-from steps.metrics.intervals import Floats, images_for_mean, images_for_share, largest_share, least_mean
-from steps.parity.pair import Bools, Finding, Pair, wanted
+from steps.metrics.intervals import (
+    Floats,
+    falls_short,
+    images_for_mean,
+    images_for_share,
+    images_to_judge,
+    largest_share,
+    least_mean,
+)
+from steps.parity.pair import Bools, Finding, Pair, some, wanted
 
 TAIL = 0.01  # of the images: the share that score_difference leaves out
 
@@ -30,6 +38,42 @@ def agreement(pair: Pair, bound: float) -> Finding:
     return Finding(
         value, "inconclusive", "is below, but not shown for other images to be below", "", wanted(needed, images)
     )
+
+
+def class_agreement(pair: Pair, bound: float) -> Finding:
+    """Judge, of the images that the reference puts into each class, the share that the form puts there too.
+
+    Two rare classes exchanged change few images of a large test set, and leave Tango's interval of each one's drop
+    open, as it allows for any number of gains. But of a form that agrees on .95 of a class, or more, none of three
+    images is surprise enough among 10 classes, none of five among 1,000. The chance is bounded for any number of
+    images (`falls_short`), so that a form which keeps the bound in each class fails with no more than this
+    criterion's share of the error, int8 as well: an answer that falls the other way is not one of a whole class.
+    A class that is below on these images, and not shown to be for others, is listed; where `classes` is strict, it
+    blocks.
+    """
+    said_N, classes = pair.reference.predicted_N, pair.reference.card.class_num
+    images_K = np.bincount(said_N, minlength=classes)
+    seen_K = np.flatnonzero(images_K)
+    of_K = images_K[seen_K]
+    same_K = np.bincount(said_N, said_N == pair.form.predicted_N, classes)[seen_K]
+    share_K = same_K / of_K
+    to_fail = pair.confidence_to_fail(len(seen_K))
+    short_K, undecided_K = falls_short(same_K, of_K, bound, to_fail), np.zeros(classes, np.bool_)
+    undecided_K[seen_K] = (share_K < bound) & ~short_K
+    worst = int(np.argmin(np.where(short_K, share_K - 2, share_K)))
+    value, undecided = float(share_K[worst]), pair.names(undecided_K)
+    which = f"class '{pair.reference.card.class_names[seen_K[worst]]}' of {int(of_K[worst])} images"
+    evidence = f" ({which}{some(undecided)})"
+    if short_K.any():
+        return Finding(value, "fail", "is below", evidence, undecided=undecided)
+    if not undecided:
+        return Finding(value, "pass", "reaches", evidence)
+    if pair.classes == "list":
+        return Finding(value, "pass", "is not shown to be below", evidence, undecided=undecided)
+    needed = int(images_to_judge(same_K[worst], of_K[worst], bound, to_fail))
+    advice = f"; about {needed} test images that {pair.reference.form} puts there (now {of_K[worst]}) would decide"
+    relation = "is below, but not shown for other images to be below"
+    return Finding(value, "inconclusive", relation, evidence, advice, undecided)
 
 
 def score_difference(pair: Pair, bound: float) -> Finding:

@@ -4,6 +4,7 @@ from steps.parity.accuracy import champion_drop, lowest_recall, recall_drop, top
 from steps.parity.closeness import (
     agreement,
     calibration_increase,
+    class_agreement,
     divergence,
     largest_score_difference,
     score_difference,
@@ -15,6 +16,7 @@ PAIRED: dict[str, Rule] = {
     "max_top1_drop": top1_drop,
     "max_recall_drop": recall_drop,
     "min_agreement": agreement,
+    "min_class_agreement": class_agreement,
     "max_score_difference": score_difference,
     "max_largest_score_difference": largest_score_difference,
     "max_divergence": divergence,
