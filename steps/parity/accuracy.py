@@ -12,10 +12,8 @@ from steps.metrics.intervals import (
     Floats,
     falls_short,
     images_for_drop,
-    images_for_share,
     images_to_judge,
     largest_drop,
-    largest_share,
     least_drop,
     least_share,
 )
@@ -100,10 +98,10 @@ def top1(pair: Pair, bound: float) -> Finding:
     evidence = f" (at least {at_least:.3g} at {percent(pair.confidence)})"
     if at_least >= bound or bound == 0:
         return Finding(right / images, "pass", "reaches", evidence if bound else "")
-    if largest_share(right, images, pair.confidence_to_fail()) < bound:
+    if falls_short(right, images, bound, pair.confidence_to_fail()):
         return Finding(right / images, "fail", "is below", evidence)
     level = pair.confidence_to_fail() if right / images < bound else pair.confidence
-    needed = float(images_for_share(right, images, bound, level))
+    needed = float(images_to_judge(right, images, bound, level))
     return Finding(right / images, "inconclusive", "is not shown to reach", evidence, wanted(needed, images))
 
 

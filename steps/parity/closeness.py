@@ -16,9 +16,7 @@ from steps.metrics.intervals import (
     Floats,
     falls_short,
     images_for_mean,
-    images_for_share,
     images_to_judge,
-    largest_share,
     least_mean,
 )
 from steps.parity.pair import Bools, Finding, Pair, some, wanted
@@ -32,9 +30,9 @@ def agreement(pair: Pair, bound: float) -> Finding:
     if value >= bound:
         return Finding(value, "pass", "reaches")
     same = round(value * images)
-    if largest_share(same, images, pair.confidence_to_fail()) < bound:
+    if falls_short(same, images, bound, pair.confidence_to_fail()):
         return Finding(value, "fail", "is below")
-    needed = float(images_for_share(same, images, bound, pair.confidence_to_fail()))
+    needed = float(images_to_judge(same, images, bound, pair.confidence_to_fail()))
     return Finding(
         value, "inconclusive", "is below, but not shown for other images to be below", "", wanted(needed, images)
     )
@@ -89,9 +87,9 @@ def score_difference(pair: Pair, bound: float) -> Finding:
     if at_least <= bound:
         return Finding(value, "inconclusive", "is not shown to stay within", evidence, _unkept(value), known=known)
     within, images = int((difference.least_N <= bound).sum()), len(difference.least_N)
-    if largest_share(within, images, pair.confidence_to_fail()) < 1 - TAIL:
+    if falls_short(within, images, 1 - TAIL, pair.confidence_to_fail()):
         return Finding(value, "fail", "exceeds", evidence, known=known)
-    needed = float(images_for_share(within, images, 1 - TAIL, pair.confidence_to_fail()))
+    needed = float(images_to_judge(within, images, 1 - TAIL, pair.confidence_to_fail()))
     relation = "exceeds, though not shown for other images,"
     return Finding(value, "inconclusive", relation, evidence, wanted(needed, images), known=known)
 
