@@ -27,8 +27,9 @@ AGAINST_CHAMPION: dict[str, Rule] = {"max_champion_drop": champion_drop}
 
 
 def comparisons(forms: int) -> int:
-    """Return how many comparisons share the error of failing.
+    """Return how many comparisons share the error of failing, where so many forms are made from the trained one.
 
-    Those are each criterion of each form, chance and the floors of the trained form, and the champion.
+    Those are each criterion of each form, chance and the floors of the trained form, and the champion with each
+    form that ships: all but the first, fuse.
     """
-    return forms * len(PAIRED | FLOORS) + 1 + len(FLOORS) + len(AGAINST_CHAMPION)
+    return forms * len(PAIRED | FLOORS) + 1 + len(FLOORS) + (forms - 1) * len(AGAINST_CHAMPION)
