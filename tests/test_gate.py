@@ -113,6 +113,15 @@ def test_without_a_usable_reference_nothing_is_compared(forms: Forms) -> None:
     assert {form.judgement for form in verdict.forms if form.form != "champion"} == {"fail"}
 
 
+def test_a_reference_that_was_not_run_is_what_the_refusal_names(forms: Forms) -> None:
+    forms.plant("train", deferred="there is no GPU", top1=None)
+    verdict = judged(forms)
+    assert verdict.judgement == "deferred"
+    assert verdict.refused is not None and verdict.refused.startswith(
+        "train: there is no GPU (also not passed: fuse"
+    )
+
+
 def test_a_class_of_five_images_that_loses_one_is_undecided_and_not_failed(forms: Forms) -> None:
     labels_N = np.where(np.arange(forms.images) < 5, 4, np.arange(forms.images) % 4)
     logits_NK = (np.eye(5)[labels_N] * 9 + np.random.default_rng(0).normal(0, 0.3, (forms.images, 5))).astype(

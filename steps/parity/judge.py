@@ -180,6 +180,8 @@ def _worst(criteria: Sequence[Criterion]) -> Criterion | None:
 def _conclude(judged: Sequence[Judged], reference: Opened, confidence: float) -> Verdict:
     """Return the verdict: it passes when every required form does, else it is refused for the worst of them."""
     blocking = [criterion for form, criteria in judged if form.required for criterion in criteria]
+    if not isinstance(reference, Evidence):
+        blocking = judged[0][1]  # that there is nothing to compare with is no fault of the others
     worst = _worst(blocking)
     return Verdict(
         refused=_refusal(worst, [form for form, _ in judged]) if worst else None,
