@@ -170,6 +170,12 @@ def test_the_form_that_every_release_holds_cannot_be_left_out() -> None:
         GateParams(required=("fuse",))
 
 
+def test_a_confidence_that_leaves_nothing_to_share_is_refused_and_the_highest_is_judged(forms: Forms) -> None:
+    with pytest.raises(ValueError, match=r"less than or equal to 0.999999"):
+        GateParams(confidence=0.9999999999999999)
+    assert judged(forms, confidence=0.999999, max_top1_drop=0.03).judgement == "pass"
+
+
 def test_the_same_evidence_gives_the_same_bytes(forms: Forms) -> None:
     def written() -> list[bytes]:
         judged(forms)

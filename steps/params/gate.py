@@ -35,7 +35,8 @@ class GateParams(Section):
     min_worst_recall: Fraction = 0.0
     champion: Literal["compare", "skip"] = "compare"  # with the release in production, where there is one
     max_champion_drop: Fraction = 0.01  # how much worse than that release
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    # What is left of it is shared among the classes of all comparisons: above, a float64 could not hold a share.
+    confidence: Annotated[float, Field(gt=0.5, le=0.999999)] = 0.95
 
     @field_validator("required")
     @classmethod
