@@ -36,8 +36,8 @@ def _one_class_constant(forms: Forms) -> None:
 
 def _overflow(forms: Forms) -> None:
     logits = forms.logits_NK.copy()
-    logits[7, 1] = 65504
-    forms.plant(ENGINE, logits_NK=logits, card={"precision": "fp16"})
+    logits[7, 1] = np.finfo(np.float32).max
+    forms.plant(ENGINE, logits_NK=logits)
 
 
 def _permuted(forms: Forms) -> None:
@@ -90,7 +90,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "one class constant": Fault(_one_class_constant, ENGINE, "constant", "the first 'cow'"),
     "NaN in one class": Fault(_nan_in_one_class, ENGINE, "not_finite", "20 of 1000 images"),
-    "fp16 overflow": Fault(_overflow, ENGINE, "saturated", "65504"),
+    "overflow": Fault(_overflow, ENGINE, "saturated", "3.40282e+38, the largest number in int8"),
     "class order permuted in the outputs": Fault(_permuted, ENGINE, "top1_drop", "gate.max_top1_drop"),
     "two rare classes exchanged in the outputs": Fault(
         _rare_exchanged, ENGINE, "class_agreement", "class 'dog' of 5 images"
@@ -125,6 +125,12 @@ FAULTS: dict[str, Fault] = {
     "engine of another model": Fault(
         lambda forms: forms.plant(ENGINE, card=dict(forms.cards["onnxruntime-fp32"])), ENGINE, "chain",
         "'onnxruntime-fp32'",
+    ),
+    "another precision in the card": Fault(
+        lambda forms: forms.plant(ENGINE, card={"precision": "fp32"}), ENGINE, "chain", "made for openvino-fp32"
+    ),
+    "another backend in the card": Fault(
+        lambda forms: forms.plant(ENGINE, card={"backend": "onnxruntime"}), ENGINE, "chain", "onnxruntime-int8"
     ),
     "fuse of another training": Fault(
         lambda forms: forms.plant("fuse", card={"made_from": "other"}), "fuse", "chain", "made from other"
