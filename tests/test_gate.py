@@ -69,6 +69,23 @@ def test_with_more_classes_than_are_kept_whole_the_same_checks_find_the_same_fau
     assert broken[0].metric == fault.check and verdict.refused is not None
 
 
+@pytest.mark.parametrize("whole", [4, 1000])
+def test_a_class_without_test_images_that_is_masked_makes_no_other_class_constant(
+    forms: Forms, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    monkeypatch.setattr(kept_scores, "WHOLE", whole)
+    monkeypatch.setattr(kept_scores, "HIGHEST", 3)
+    labels_N = labels_of(forms.images) % 4
+    masked = np.where(labels_of(forms.images)[:, None] == 4, forms.logits_NK[:, [4, 1, 2, 3, 0]], forms.logits_NK)
+    masked[:, 4] = -1e9
+    for form in forms.cards:
+        forms.plant(form, logits_NK=masked, labels_N=labels_N)
+    assert "constant" not in {row.metric for row in judged(forms).criteria}
+    masked[:, 2] = -8
+    forms.plant(ENGINE, logits_NK=masked, labels_N=labels_N)
+    assert "constant: scores are the same in all 1000 images (1 of 5 classes, the first 'cow')" in refusal(forms)
+
+
 def test_the_sentence_names_form_metric_value_bound_and_key(forms: Forms) -> None:
     forms.plant(ENGINE, logits_NK=forms.with_lost(34))
     assert refusal(forms, required=("export", ENGINE)) == (
