@@ -7,6 +7,7 @@ Letters: N test images.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def class_agreement(pair: Pair, bound: float) -> Finding:
 
     Two rare classes exchanged change few images of a large test set, and leave Tango's interval of each one's drop
     open, as it allows for any number of gains. But of a form that agrees on .95 of a class, or more, none of three
-    images is surprise enough among 10 classes, none of five among 1,000. The chance is bounded for any number of
+    images is surprise enough among 10 classes, none of five among 1,000: the chance is bounded for any number of
     images (`falls_short`), so that a form which keeps the bound in each class fails with no more than this
     criterion's share of the error, int8 as well: an answer that falls the other way is not one of a whole class.
     A class that is below on these images, and not shown to be for others, is listed; where `classes` is strict, it
@@ -68,8 +69,9 @@ def class_agreement(pair: Pair, bound: float) -> Finding:
         return Finding(value, "pass", "reaches", evidence)
     if pair.classes == "list":
         return Finding(value, "pass", "is not shown to be below", evidence, undecided=undecided)
-    needed = int(images_to_judge(same_K[worst], of_K[worst], bound, to_fail))
-    advice = f"; about {needed} test images that {pair.reference.form} puts there (now {of_K[worst]}) would decide"
+    needed = float(images_to_judge(same_K[worst], of_K[worst], bound, to_fail))
+    many = f"about {needed:.0f}" if np.isfinite(needed) else "no number of"
+    advice = f"; {many} test images that {pair.reference.form} puts there (now {of_K[worst]}) would decide"
     relation = "is below, but not shown for other images to be below"
     return Finding(value, "inconclusive", relation, evidence, advice, undecided)
 
@@ -110,12 +112,19 @@ def largest_score_difference(pair: Pair, bound: float) -> Finding:
 def divergence(pair: Pair, bound: float) -> Finding:
     """Judge the mean Kullback-Leibler divergence of the softmax from the reference's, in nats.
 
-    Where much of the softmax lies in scores that were not kept, as with very many classes and a network that is
-    nearly flat, the bound from above may say too little to pass (metrics.unkept). What the scores that were kept
-    show, with the rest taken as one class, is judged in any case.
+    Where much of the softmax lies in scores that were not kept, as with very many classes and labels that are
+    smoothed, the bound from above says too little: an equal form could not be told from others. There it is judged
+    by what it likely is (metrics.unkept), with the figure said as a bound, or blocks where `classes` is strict.
+    What the scores that were kept show, with the rest taken as one class, fails a form in any case.
     """
-    between = pair.closeness.divergence
-    return _mean(pair, between.least_N, between.most_N, bound)
+    between, likely = pair.closeness.divergence, float(pair.closeness.likely_N.mean())
+    finding = _mean(pair, between.least_N, between.most_N, bound)
+    if finding.judgement != "inconclusive" or between.least_N.mean() > bound:
+        return finding
+    evidence = f" (at least {between.least_N.mean():.3g}, likely {likely:.3g})"
+    if pair.classes == "strict" or likely > bound:
+        return replace(finding, evidence=evidence)
+    return Finding(finding.value, "pass", "is not shown to exceed", evidence, known=finding.known)
 
 
 def calibration_increase(pair: Pair, bound: float) -> Finding:

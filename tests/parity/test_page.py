@@ -46,6 +46,13 @@ def test_a_refused_page_begins_with_the_sentence(verdict: Verdict) -> None:
     assert "Refused: export: because" in page(refused).splitlines()
 
 
+def test_what_passes_without_being_shown_is_told() -> None:
+    said = "divergence at most 0.1 (at least 0, likely 0.001) is not shown to exceed 0.02 (gate.max_divergence)"
+    row = Criterion(form="export", metric="divergence", judgement="pass", sentence=said)
+    assert f"- export: {said}" in page(Verdict(criteria=(row,))).splitlines()
+    assert "not shown" not in page(Verdict(criteria=(row.model_copy(update={"sentence": "divergence 0 stays"}),)))
+
+
 def test_a_sentence_that_repeats_the_last_one_is_said_once() -> None:
     whys = ["no GPU here", "", "no GPU here", "no GPU here", "lost", "no GPU here"]
     forms = tuple(

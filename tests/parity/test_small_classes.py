@@ -147,3 +147,8 @@ def test_an_answer_of_a_small_class_that_falls_the_other_way_is_listed_and_block
     assert moved(tmp_path / "enough", times, 10 * times).judgement == "fail"
     assert moved(tmp_path / "fewer", times - 1, 10 * (times - 1)).judgement == "pass"
     assert moved(tmp_path / "none", 0, 10, "strict").judgement == "pass"
+
+
+def test_a_class_a_hair_below_is_decided_by_no_number_of_images(tmp_path: Path) -> None:
+    hair = finding_of(tmp_path, class_agreement, 0.8 + 1e-9, 4, 20, "strict")
+    assert "; no number of test images that train puts there (now 20) would decide" in hair.advice
