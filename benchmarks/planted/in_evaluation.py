@@ -170,7 +170,7 @@ WRITTEN: dict[str, Mutant] = {
         lambda scores: scores.with_columns(scores=_rolled(pl.col("scores"))), "top1_drop"
     ),
     "two rare classes exchanged in the scores": Mutant(
-        FORM, Place("folders"), _rare_exchanged, ("gate",), "class_agreement", "of 5 images"
+        FORM, Place("folders"), _rare_exchanged, ("gate",), "class_agreement", "class '3' of"
     ),
     "figures of another run": _said("evidence", "its figures say", top1=0.99),
     "another worst recall than the scores'": _said("evidence", "gives a worst_recall", worst_recall=0.99),
