@@ -29,7 +29,7 @@ from torch import nn
 from benchmarks.bounds import Figure, report
 from steps.backends.int8 import Int8Images, Int8Plan
 from steps.backends.precision import write_graph
-from steps.backends.table import Precision
+from steps.backends.table import ENGINES, Precision, parse_engine
 from steps.metrics.recall import predicted, summary
 from steps.models.normalised import normalised
 from steps.models.onnx_graph import to_onnx
@@ -220,9 +220,10 @@ def card_of(form: str, parent: str | None) -> Card:
     """Return the card of a form made from `parent`."""
     names = tuple(map(str, range(10)))
     made_from = f"{parent}-artifact" if parent else None
+    made: tuple[str, Precision] = parse_engine(form) if form in ENGINES else ("pytorch", "fp32")
     return Card(
         form=form, arch="small", class_num=10, class_names=names, preprocessing=HOW, files={},
-        artifact=f"{form}-artifact", made_from=made_from,
+        artifact=f"{form}-artifact", made_from=made_from, backend=made[0], precision=made[1],
     )  # fmt: skip
 
 

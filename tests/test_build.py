@@ -171,6 +171,7 @@ def test_from_the_command_line_a_refusal_is_exit_3_and_stands_in_the_report(root
         ([[1.0, np.inf], [1.0, 2.0]], "1 of 2 probes"),
         ([[1.0, -65504.0], [1.0, 2.0]], "saturated: fp16 ends at 65504"),
         ([[1.0, 2.0], [1.5, 2.0]], None),
+        ([[1.0, 2.0, -1e4], [1.005, 2.0, -1e4]], None),  # a class that is masked
     ],
 )
 def test_outputs_are_judged_by_what_no_working_engine_gives(logits: list[list[float]], fault: str | None) -> None:

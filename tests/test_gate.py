@@ -16,6 +16,8 @@ from tests.gated import judged, of, refusal
 from tests.parity.faults import ENGINE, FAULTS
 from tests.parity.forms import ENGINES, Forms, labels_of
 
+OF_A_CLASS = ("recall_drop", "class_agreement")  # faults of one class: all images together show them too
+
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +45,7 @@ def test_an_honest_line_passes(forms: Forms) -> None:
 def test_a_planted_fault_is_refused_by_the_check_that_is_for_it(forms: Forms, name: str) -> None:
     fault = FAULTS[name]
     fault.plant(forms)
-    limits: dict[str, Any] = {"max_top1_drop": 0.06} if name == "a class that is no longer found" else {}
+    limits: dict[str, Any] = {"max_top1_drop": 0.06} if fault.check in OF_A_CLASS else {}
     verdict = judged(forms, **limits)
     prefix = fault.form if fault.check == "run" else f"{fault.form}: {fault.check}"
     assert verdict.refused is not None and verdict.refused.startswith(prefix)
@@ -61,10 +63,27 @@ def test_with_more_classes_than_are_kept_whole_the_same_checks_find_the_same_fau
     forms, fault = Forms(tmp_path / "evaluate"), FAULTS[name]
     assert judged(forms).judgement == "pass"
     fault.plant(forms)
-    limits: dict[str, Any] = {"max_top1_drop": 0.06} if name == "a class that is no longer found" else {}
+    limits: dict[str, Any] = {"max_top1_drop": 0.06} if fault.check in OF_A_CLASS else {}
     verdict = judged(forms, **limits)
     broken = [row for row in verdict.criteria if row.form == fault.form and row.judgement != "pass"]
     assert broken[0].metric == fault.check and verdict.refused is not None
+
+
+@pytest.mark.parametrize("whole", [4, 1000])
+def test_a_class_without_test_images_that_is_masked_makes_no_other_class_constant(
+    forms: Forms, monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    monkeypatch.setattr(kept_scores, "WHOLE", whole)
+    monkeypatch.setattr(kept_scores, "HIGHEST", 3)
+    labels_N = labels_of(forms.images) % 4
+    masked = np.where(labels_of(forms.images)[:, None] == 4, forms.logits_NK[:, [4, 1, 2, 3, 0]], forms.logits_NK)
+    masked[:, 4] = -1e9
+    for form in forms.cards:
+        forms.plant(form, logits_NK=masked, labels_N=labels_N)
+    assert "constant" not in {row.metric for row in judged(forms).criteria}
+    masked[:, 2] = -8
+    forms.plant(ENGINE, logits_NK=masked, labels_N=labels_N)
+    assert "constant: scores are the same in all 1000 images (1 of 5 classes, the first 'cow')" in refusal(forms)
 
 
 def test_the_sentence_names_form_metric_value_bound_and_key(forms: Forms) -> None:
@@ -109,6 +128,15 @@ def test_without_a_usable_reference_nothing_is_compared(forms: Forms) -> None:
     verdict = judged(forms)
     assert verdict.refused is not None and verdict.refused.startswith("train: evidence")
     assert {form.judgement for form in verdict.forms if form.form != "champion"} == {"fail"}
+
+
+def test_a_reference_that_was_not_run_is_what_the_refusal_names(forms: Forms) -> None:
+    forms.plant("train", deferred="there is no GPU", top1=None)
+    verdict = judged(forms)
+    assert verdict.judgement == "deferred"
+    assert verdict.refused is not None and verdict.refused.startswith(
+        "train: there is no GPU (also not passed: fuse"
+    )
 
 
 def test_a_class_of_five_images_that_loses_one_is_undecided_and_not_failed(forms: Forms) -> None:
@@ -157,6 +185,12 @@ def test_a_required_name_that_is_no_form_is_an_error_with_the_nearest_one(forms:
 def test_the_form_that_every_release_holds_cannot_be_left_out() -> None:
     with pytest.raises(ValueError, match="must name 'export'"):
         GateParams(required=("fuse",))
+
+
+def test_a_confidence_that_leaves_nothing_to_share_is_refused_and_the_highest_is_judged(forms: Forms) -> None:
+    with pytest.raises(ValueError, match=r"less than or equal to 0.999999"):
+        GateParams(confidence=0.9999999999999999)
+    assert judged(forms, confidence=0.999999, max_top1_drop=0.03).judgement == "pass"
 
 
 def test_the_same_evidence_gives_the_same_bytes(forms: Forms) -> None:

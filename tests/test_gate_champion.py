@@ -30,6 +30,25 @@ def test_a_champion_that_is_better_is_not_replaced(forms: Forms) -> None:
     assert sentence.startswith("export: champion_drop") and "(gate.max_champion_drop)" in sentence
 
 
+@pytest.mark.parametrize(("required", "judgement"), [(True, "fail"), (False, "pass")])
+def test_an_engine_that_loses_a_little_of_a_little_does_not_replace_a_better_champion(
+    tmp_path: Path, required: bool, judgement: str
+) -> None:
+    """Export is 8 of 1,000 below the champion, within the bound, and the engine 9 below export: together not."""
+    forms = Forms(tmp_path / "evaluate", engines=("onnxruntime-fp32",), images=20_000)
+    forms.plant("champion", card={"form": "export"})
+    for form in ("train", "fuse", "export"):
+        forms.plant(form, logits_NK=forms.with_lost(160))
+    forms.plant("onnxruntime-fp32", logits_NK=forms.with_lost(340))
+    names = ("fuse", "export", *(("onnxruntime-fp32",) if required else ()))
+    verdict = judged(forms, names, min_class_agreement=0, max_largest_score_difference=1, max_divergence=1)
+    assert verdict.judgement == judgement
+    broken = [(row.form, row.metric) for row in verdict.criteria if row.judgement == "fail"]
+    assert broken == [("onnxruntime-fp32", "champion_drop")]
+    better = "better than the new one" if required else "not better than the new one by more than 0.01"
+    assert verdict.word(of(verdict, "champion")) == f"pass ({better})"
+
+
 def test_a_champion_that_is_as_good_is_replaced(forms: Forms) -> None:
     forms.plant("champion", card={"form": "export"})
     verdict = judged(forms)

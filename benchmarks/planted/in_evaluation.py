@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 from PIL import Image
 
-from benchmarks.planted.line import downstream
+from benchmarks.planted.line import Line, downstream
 from benchmarks.planted.mutant import Mutant
-from benchmarks.planted.places import Change, Place, images_of
+from benchmarks.planted.places import Change, Place, images_of, planted
 from steps.backends.contract import Images
 from steps.images.preprocess import preprocess
 from steps.reports.card import Card, Preprocessing
@@ -88,6 +88,21 @@ def _rolled(logits: pl.Expr) -> pl.Expr:
     return pl.concat_list(logits.list.slice(1), logits.list.slice(0, 1))
 
 
+def _rare_exchanged(line: Line) -> None:
+    """Leave five test images of classes 3 and 8 in the scores of all forms, and exchange the two in one form's."""
+    rare = pl.col("label").is_in([3, 8]) & (pl.int_range(pl.len()).over("label") >= 5)
+    places = [8 if k == 3 else 3 if k == 8 else k for k in range(10)]
+    exchanged = pl.concat_list(*(pl.col("scores").list.get(k) for k in places))
+    for form in (*line.forms, "champion"):
+        scores = exchanged if form == FORM else pl.col("scores")
+        with planted(line, Place("scores", form), _without(rare, scores)):
+            pass
+
+
+def _without(rows: pl.Expr, scores: pl.Expr) -> Change:
+    return lambda table: table.filter(~rows).with_columns(scores=scores)
+
+
 def _labels_of_another_list(scores: pl.DataFrame) -> pl.DataFrame:
     return scores.with_columns(label=(pl.col("label") + 1) % 10)
 
@@ -153,6 +168,9 @@ WRITTEN: dict[str, Mutant] = {
     "labels of another list in the scores": _told(_labels_of_another_list, "labels", "another label"),
     "classes rolled by one in the scores": _told(
         lambda scores: scores.with_columns(scores=_rolled(pl.col("scores"))), "top1_drop"
+    ),
+    "two rare classes exchanged in the scores": Mutant(
+        FORM, Place("folders"), _rare_exchanged, ("gate",), "class_agreement", "class '3' of"
     ),
     "figures of another run": _said("evidence", "its figures say", top1=0.99),
     "another worst recall than the scores'": _said("evidence", "gives a worst_recall", worst_recall=0.99),

@@ -14,7 +14,9 @@ LARGEST: dict[Precision, float] = {
     "bf16": 3.3895313892515355e38,
     "int8": float(np.finfo(np.float32).max),
 }
-CONSTANT = 1e-6  # of the largest output: below float32's noise over a network, far below any picture's effect
+# Of the largest winning score: below float32's noise over a network, far below any picture's effect. A class that
+# is masked with a large negative score wins nowhere, and says nothing of the others' noise.
+CONSTANT = 1e-6
 
 
 def random_probes(size: int, seed: int, count: int = 6) -> Images:
@@ -37,7 +39,7 @@ def fault_of(logits_NK: Logits, precision: Precision) -> str | None:
     if largest >= LARGEST[precision]:
         return f"its outputs reach {largest:g} and are saturated: {precision} ends at {LARGEST[precision]:g}"
     spread = float(np.ptp(logits_NK, axis=0).max())
-    if spread <= CONSTANT * largest:
+    if spread <= CONSTANT * float(np.abs(logits_NK.max(axis=1)).max()):
         return (
             f"its outputs are constant: over {count} different probes no score moves by more than {spread:g} "
             f"(the largest is {largest:g})"

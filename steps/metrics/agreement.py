@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from steps.metrics.unkept import Shares, largest_part, least_part
+from steps.metrics.unkept import Marks, Shares, largest_part, least_part, likely_part
 from steps.reports.scores import CHUNK, Floats, Logits, Scores
-
-Marks = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,12 @@ class Closeness:
     """Each image's largest difference of the softmax over its classes, and its Kullback-Leibler divergence (nats).
 
     The divergence is that of the form's softmax from the reference's: sum of p (log p - log q), p the reference's.
+    `likely_N` is what it likely is, between its bounds (metrics.unkept).
     """
 
     difference: Between
     divergence: Between
+    likely_N: Floats
 
 
 def log_softmax(logits_NK: Logits) -> Floats:
@@ -55,13 +55,15 @@ def closeness(reference: Scores, form: Scores) -> Closeness:
         for begin in range(0, len(reference.logits_NM), CHUNK)
         for some in [slice(begin, begin + CHUNK)]
     ]
-    difference_least, difference_most, divergence_least, divergence_most = map(
+    difference_least, difference_most, divergence_least, divergence_most, likely_N = map(
         np.concatenate, zip(*parts, strict=True)
     )
-    return Closeness(Between(difference_least, difference_most), Between(divergence_least, divergence_most))
+    difference = Between(difference_least, difference_most)
+    return Closeness(difference, Between(divergence_least, divergence_most), likely_N)
 
 
-Bounds = tuple[Floats, Floats, Floats, Floats]  # of the difference least_N, most_N, of the divergence the same
+# of the difference least_N and most_N, of the divergence the same and likely_N
+Bounds = tuple[Floats, Floats, Floats, Floats, Floats]
 
 
 def _whole(reference: Scores, form: Scores) -> Bounds:
@@ -70,7 +72,7 @@ def _whole(reference: Scores, form: Scores) -> Bounds:
     difference_N = np.abs(p - np.exp(log_q)).max(axis=1)
     # Rounding may leave a sum of nothing a hair below zero, which no divergence is.
     divergence_N = np.maximum((p * (log_p - log_q)).sum(axis=1), 0)
-    return difference_N, difference_N, divergence_N, divergence_N
+    return difference_N, difference_N, divergence_N, divergence_N, divergence_N
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ def _differences(met: _Met) -> tuple[Floats, Floats]:
     return least_N, most_N
 
 
-def _divergences(met: _Met, class_num: int) -> tuple[Floats, Floats]:
-    """Return the least, and the most: that takes for each share that one form did not keep the end of its range
-    that is worse, and of the classes that neither kept what `largest_part` derives.
+def _divergences(met: _Met, class_num: int) -> tuple[Floats, Floats, Floats]:
+    """Return the least, the most and the likely one. The most takes for each share that one form did not keep the
+    end of its range that is worse, and of the classes that neither kept what `largest_part` derives.
     """
     p, q, share_NM, only_p_NM, only_q_NM = met.p, met.q, np.exp(met.p.log_NM), ~met.both_NM, ~met.in_p_NM
     exact_N = np.where(met.both_NM, share_NM * (p.log_NM - met.log_q_NM), 0).sum(axis=1)
@@ -123,7 +125,9 @@ def _divergences(met: _Met, class_num: int) -> tuple[Floats, Floats]:
     most_N += np.where(only_q_NM, np.maximum(*ends), 0).sum(axis=1)
     most_N += largest_part(p, q, (only_p_N, only_q_N), class_num - share_NM.shape[1] - only_q_N)
     least_N = np.maximum(least_N, 0)
-    return least_N, np.maximum(most_N, least_N)
+    most_N = np.maximum(most_N, least_N)
+    rest_N = likely_part(p, q, met.log_q_NM, met.both_NM, class_num - share_NM.shape[1])
+    return least_N, most_N, np.minimum(least_N + rest_N, most_N)
 
 
 def _found(one: Scores, other: Scores) -> tuple[npt.NDArray[np.int64], Marks]:

@@ -12,6 +12,8 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
+from steps.metrics.student import t_quantile
+
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 HALVINGS = 60  # of an interval no longer than 2: below the resolution of a float64
@@ -75,11 +77,12 @@ def falls_short(successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, c
 
 
 def least_mean(values_N: Floats, confidence: float) -> float:
-    """Return the lower end of the one-sided interval of a mean, by the normal approximation."""
-    if len(values_N) < 2:
+    """Return the lower end of the one-sided interval of a mean, by Student's t."""
+    images = len(values_N)
+    if images < 2:
         return -math.inf
-    spread = float(values_N.std(ddof=1)) / math.sqrt(len(values_N))
-    return float(values_N.mean()) - NormalDist().inv_cdf(confidence) * spread
+    spread = float(values_N.std(ddof=1)) / math.sqrt(images)
+    return float(values_N.mean()) - t_quantile(confidence, images - 1) * spread
 
 
 def images_for_drop(
@@ -97,31 +100,24 @@ def images_for_drop(
     return _fewest(decided, n)
 
 
-def images_for_share(
-    successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, confidence: npt.ArrayLike
-) -> Floats:
-    """Return how many test images, alike in their share, would show on which side of `floor` it lies."""
-    s, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (successes, images)))
-
-    def decided(count: Floats) -> Bools:
-        counts = s / n * count, count, confidence
-        return (least_share(*counts) >= floor) | (largest_share(*counts) < floor)
-
-    return _fewest(decided, n)
-
-
 def images_for_mean(values_N: Floats, limit: float, confidence: float) -> float:
     """Return how many test images, spread alike, would show that their mean is beyond `limit`."""
     beyond = float(values_N.mean()) - limit
     if beyond <= 0 or len(values_N) < 2:
         return math.inf
-    return math.ceil((NormalDist().inv_cdf(confidence) * float(values_N.std(ddof=1)) / beyond) ** 2)
+    ratio = float(values_N.std(ddof=1)) / beyond
+    needed = max(math.ceil((NormalDist().inv_cdf(confidence) * ratio) ** 2), 2)
+    while needed < (t_quantile(confidence, needed - 1) * ratio) ** 2:
+        needed += 1
+    return needed
 
 
 def images_to_judge(
     successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, confidence: npt.ArrayLike
 ) -> Floats:
-    """Return the same where a share is below by `falls_short`."""
+    """Return how many test images, alike in their share, would show on which side of `floor` it lies: above by
+    Wilson's interval, below by `falls_short`.
+    """
     s, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (successes, images)))
 
     def decided(count: Floats) -> Bools:

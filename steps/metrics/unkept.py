@@ -11,7 +11,9 @@ import numpy.typing as npt
 from steps.reports.scores import Floats, Scores
 
 ROUNDING = 1e-12  # of a sum of shares in float64, with room
+ALIKE = (0.05, 0.25)  # of what was kept, the highest first
 Counts = npt.NDArray[np.int64]
+Marks = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,25 @@ def least_part(p: Shares, q: Shares, only_N: tuple[Counts, Counts], held_p_N: Fl
         _term(held_p_N, of_q_N) + _term(p.outside_N, rest_q_N - of_q_N),
         _term(of_p_N, held_q_N) + _term(rest_p_N - of_p_N, q.outside_N),
     )
+
+
+def likely_part(p: Shares, q: Shares, log_q_NM: Floats, both_NM: Marks, unkept: int) -> Floats:
+    """Return what the classes that p did not keep likely add to sum p (log p - log q), in nats: a guess, no bound.
+
+    They are taken to differ as those do that p kept below its highest few and well above its last (ALIKE), which a
+    form that is much the same keeps too: a share of them adds (log p - log q)^2 / 2, the second order of the
+    divergence. Where q did not keep such a class, it is taken to have there what the classes that q did not keep
+    have on average: a rest that has nothing to do with p's is like that.
+    """
+    kept = p.log_NM.shape[1]
+    alike = slice(int(ALIKE[0] * kept), max(int(ALIKE[1] * kept), 1))
+    typical_N = np.log((q.outside_N + ROUNDING) / unkept)
+    log_NM = p.log_NM[:, alike]
+    other_NM = np.where(both_NM[:, alike], log_q_NM[:, alike], typical_N[:, None])
+    share_NM = np.exp(log_NM)
+    square_N = (share_NM * (log_NM - other_NM) ** 2).sum(axis=1) / np.maximum(share_NM.sum(axis=1), ROUNDING)
+    part_N: Floats = p.outside_N * square_N / 2
+    return part_N
 
 
 def _share(part_N: Floats, whole_N: Floats) -> Floats:

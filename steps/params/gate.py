@@ -20,6 +20,7 @@ class GateParams(Section):
     max_top1_drop: Fraction = 0.01
     max_recall_drop: Fraction = 0.05  # of any one class
     min_agreement: Fraction = 0.99
+    min_class_agreement: Fraction = 0.95  # of any one class: where it holds, its recall drops by .05 at most
     max_score_difference: Fraction = 0.05  # of the softmax, in all but one of a hundred images
     # A tie that falls the other way moves the softmax by a half; from sure of one to sure of another is none.
     max_largest_score_difference: Fraction = 0.9  # in any image
@@ -34,7 +35,8 @@ class GateParams(Section):
     min_worst_recall: Fraction = 0.0
     champion: Literal["compare", "skip"] = "compare"  # with the release in production, where there is one
     max_champion_drop: Fraction = 0.01  # how much worse than that release
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    # What is left of it is shared among the classes of all comparisons: above, a float64 could not hold a share.
+    confidence: Annotated[float, Field(gt=0.5, le=0.999999)] = 0.95
 
     @field_validator("required")
     @classmethod

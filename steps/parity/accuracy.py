@@ -12,10 +12,8 @@ from steps.metrics.intervals import (
     Floats,
     falls_short,
     images_for_drop,
-    images_for_share,
     images_to_judge,
     largest_drop,
-    largest_share,
     least_drop,
     least_share,
 )
@@ -74,7 +72,7 @@ def recall_drop(pair: Pair, bound: float) -> Finding:
     undecided_K = np.ones(classes, np.bool_)  # where there is no test image, nothing is known
     undecided_K[seen_K] = ~holds_K & ~broken_K
     worst = int(np.argmax(np.where(broken_K, drop_K + 2, drop_K)))
-    undecided = _names(pair, undecided_K)
+    undecided = pair.names(undecided_K)
     which = f"class '{pair.reference.card.class_names[seen_K[worst]]}' of {int(images_K[worst])} images"
     evidence = f" ({which}{some(undecided)})"
     if broken_K.any():
@@ -100,10 +98,10 @@ def top1(pair: Pair, bound: float) -> Finding:
     evidence = f" (at least {at_least:.3g} at {percent(pair.confidence)})"
     if at_least >= bound or bound == 0:
         return Finding(right / images, "pass", "reaches", evidence if bound else "")
-    if largest_share(right, images, pair.confidence_to_fail()) < bound:
+    if falls_short(right, images, bound, pair.confidence_to_fail()):
         return Finding(right / images, "fail", "is below", evidence)
     level = pair.confidence_to_fail() if right / images < bound else pair.confidence
-    needed = float(images_for_share(right, images, bound, level))
+    needed = float(images_to_judge(right, images, bound, level))
     return Finding(right / images, "inconclusive", "is not shown to reach", evidence, wanted(needed, images))
 
 
@@ -127,7 +125,7 @@ def lowest_recall(pair: Pair, bound: float) -> Finding:
         return Finding(value, "fail", "is below", evidence)
     undecided_K = np.ones(classes, np.bool_)
     undecided_K[seen_K] = least_share(right_K, of_K, pair.confidence) < bound
-    undecided = _names(pair, undecided_K)
+    undecided = pair.names(undecided_K)
     evidence = f" (class '{form.card.class_names[worst]}'{some(undecided)})"
     blocking_K = undecided_K if pair.classes == "strict" else recall_K < bound
     if not blocking_K.any():
@@ -159,15 +157,10 @@ def above_chance(pair: Pair, guess: Guessing) -> Finding:
     return Finding(accuracy, "inconclusive", "is not shown to beat chance,", advice=wanted(needed, images))
 
 
-def _names(pair: Pair, which_K: Bools) -> tuple[str, ...]:
-    names = pair.reference.card.class_names
-    return tuple(names[number] for number in np.flatnonzero(which_K))
-
-
 def _wanted_of_classes(pair: Pair, needed_K: Floats, open_K: Bools) -> str:
     """Return how many test images would decide the class that needs most, of those that are open."""
     images_K = np.bincount(pair.reference.labels_N, minlength=len(open_K))
-    without = _names(pair, open_K & (images_K == 0))
+    without = pair.names(open_K & (images_K == 0))
     if without:
         others = f" and {len(without) - 1} others have" if len(without) > 1 else " has"
         return f"; class '{without[0]}'{others} no test image"

@@ -7,13 +7,20 @@ Letters: N test images.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from steps.metrics.agreement import same_class
 from steps.metrics.calibration import calibration_parts
-from steps.metrics.intervals import Floats, images_for_mean, images_for_share, largest_share, least_mean
-from steps.parity.pair import Bools, Finding, Pair, wanted
+from steps.metrics.intervals import (
+    Floats,
+    falls_short,
+    images_for_mean,
+    images_to_judge,
+    least_mean,
+)
+from steps.parity.pair import Bools, Finding, Pair, some, wanted
 
 TAIL = 0.01  # of the images: the share that score_difference leaves out
 
@@ -24,12 +31,49 @@ def agreement(pair: Pair, bound: float) -> Finding:
     if value >= bound:
         return Finding(value, "pass", "reaches")
     same = round(value * images)
-    if largest_share(same, images, pair.confidence_to_fail()) < bound:
+    if falls_short(same, images, bound, pair.confidence_to_fail()):
         return Finding(value, "fail", "is below")
-    needed = float(images_for_share(same, images, bound, pair.confidence_to_fail()))
+    needed = float(images_to_judge(same, images, bound, pair.confidence_to_fail()))
     return Finding(
         value, "inconclusive", "is below, but not shown for other images to be below", "", wanted(needed, images)
     )
+
+
+def class_agreement(pair: Pair, bound: float) -> Finding:
+    """Judge, of the images that the reference puts into each class, the share that the form puts there too.
+
+    Two rare classes exchanged change few images of a large test set, and leave Tango's interval of each one's drop
+    open, as it allows for any number of gains. But of a form that agrees on .95 of a class, or more, none of three
+    images is surprise enough among 10 classes, none of five among 1,000: the chance is bounded for any number of
+    images (`falls_short`), so that a form which keeps the bound in each class fails with no more than this
+    criterion's share of the error, int8 as well: an answer that falls the other way is not one of a whole class.
+    A class that is below on these images, and not shown to be for others, is listed; where `classes` is strict, it
+    blocks.
+    """
+    said_N, classes = pair.reference.predicted_N, pair.reference.card.class_num
+    images_K = np.bincount(said_N, minlength=classes)
+    seen_K = np.flatnonzero(images_K)
+    of_K = images_K[seen_K]
+    same_K = np.bincount(said_N, said_N == pair.form.predicted_N, classes)[seen_K]
+    share_K = same_K / of_K
+    to_fail = pair.confidence_to_fail(len(seen_K))
+    short_K, undecided_K = falls_short(same_K, of_K, bound, to_fail), np.zeros(classes, np.bool_)
+    undecided_K[seen_K] = (share_K < bound) & ~short_K
+    worst = int(np.argmin(np.where(short_K, share_K - 2, share_K)))
+    value, undecided = float(share_K[worst]), pair.names(undecided_K)
+    which = f"class '{pair.reference.card.class_names[seen_K[worst]]}' of {int(of_K[worst])} images"
+    evidence = f" ({which}{some(undecided)})"
+    if short_K.any():
+        return Finding(value, "fail", "is below", evidence, undecided=undecided)
+    if not undecided:
+        return Finding(value, "pass", "reaches", evidence)
+    if pair.classes == "list":
+        return Finding(value, "pass", "is not shown to be below", evidence, undecided=undecided)
+    needed = float(images_to_judge(same_K[worst], of_K[worst], bound, to_fail))
+    many = f"about {needed:.0f}" if np.isfinite(needed) else "no number of"
+    advice = f"; {many} test images that {pair.reference.form} puts there (now {of_K[worst]}) would decide"
+    relation = "is below, but not shown for other images to be below"
+    return Finding(value, "inconclusive", relation, evidence, advice, undecided)
 
 
 def score_difference(pair: Pair, bound: float) -> Finding:
@@ -45,9 +89,9 @@ def score_difference(pair: Pair, bound: float) -> Finding:
     if at_least <= bound:
         return Finding(value, "inconclusive", "is not shown to stay within", evidence, _unkept(value), known=known)
     within, images = int((difference.least_N <= bound).sum()), len(difference.least_N)
-    if largest_share(within, images, pair.confidence_to_fail()) < 1 - TAIL:
+    if falls_short(within, images, 1 - TAIL, pair.confidence_to_fail()):
         return Finding(value, "fail", "exceeds", evidence, known=known)
-    needed = float(images_for_share(within, images, 1 - TAIL, pair.confidence_to_fail()))
+    needed = float(images_to_judge(within, images, 1 - TAIL, pair.confidence_to_fail()))
     relation = "exceeds, though not shown for other images,"
     return Finding(value, "inconclusive", relation, evidence, wanted(needed, images), known=known)
 
@@ -68,12 +112,19 @@ def largest_score_difference(pair: Pair, bound: float) -> Finding:
 def divergence(pair: Pair, bound: float) -> Finding:
     """Judge the mean Kullback-Leibler divergence of the softmax from the reference's, in nats.
 
-    Where much of the softmax lies in scores that were not kept, as with very many classes and a network that is
-    nearly flat, the bound from above may say too little to pass (metrics.unkept). What the scores that were kept
-    show, with the rest taken as one class, is judged in any case.
+    Where much of the softmax lies in scores that were not kept, as with very many classes and labels that are
+    smoothed, the bound from above says too little: an equal form could not be told from others. There it is judged
+    by what it likely is (metrics.unkept), with the figure said as a bound, or blocks where `classes` is strict.
+    What the scores that were kept show, with the rest taken as one class, fails a form in any case.
     """
-    between = pair.closeness.divergence
-    return _mean(pair, between.least_N, between.most_N, bound)
+    between, likely = pair.closeness.divergence, float(pair.closeness.likely_N.mean())
+    finding = _mean(pair, between.least_N, between.most_N, bound)
+    if finding.judgement != "inconclusive" or between.least_N.mean() > bound:
+        return finding
+    evidence = f" (at least {between.least_N.mean():.3g}, likely {likely:.3g})"
+    if pair.classes == "strict" or likely > bound:
+        return replace(finding, evidence=evidence)
+    return Finding(finding.value, "pass", "is not shown to exceed", evidence, known=finding.known)
 
 
 def calibration_increase(pair: Pair, bound: float) -> Finding:

@@ -4,6 +4,7 @@ from steps.parity.accuracy import champion_drop, lowest_recall, recall_drop, top
 from steps.parity.closeness import (
     agreement,
     calibration_increase,
+    class_agreement,
     divergence,
     largest_score_difference,
     score_difference,
@@ -15,6 +16,7 @@ PAIRED: dict[str, Rule] = {
     "max_top1_drop": top1_drop,
     "max_recall_drop": recall_drop,
     "min_agreement": agreement,
+    "min_class_agreement": class_agreement,
     "max_score_difference": score_difference,
     "max_largest_score_difference": largest_score_difference,
     "max_divergence": divergence,
@@ -25,8 +27,9 @@ AGAINST_CHAMPION: dict[str, Rule] = {"max_champion_drop": champion_drop}
 
 
 def comparisons(forms: int) -> int:
-    """Return how many comparisons share the error of failing.
+    """Return how many comparisons share the error of failing, where so many forms are made from the trained one.
 
-    Those are each criterion of each form, chance and the floors of the trained form, and the champion.
+    Those are each criterion of each form, chance and the floors of the trained form, and the champion with each
+    form that ships: all but the first, fuse.
     """
-    return forms * len(PAIRED | FLOORS) + 1 + len(FLOORS) + len(AGAINST_CHAMPION)
+    return forms * len(PAIRED | FLOORS) + 1 + len(FLOORS) + (forms - 1) * len(AGAINST_CHAMPION)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from steps.parity.evidence import Evidence, Unusable
 from steps.reports.card import Card
+from steps.reports.verdict import LINE
 
 
 def check_same_images(form: Evidence, reference: Evidence) -> None:
@@ -45,6 +46,9 @@ def check_same_model(form: str, card: Card, parent: str, parent_card: Card | Non
         raise Unusable(
             "chain", f"its card says that it is '{card.form}': another model was evaluated in its place."
         )
+    made = f"{card.backend}-{card.precision}"
+    if form not in LINE and made != form:
+        raise Unusable("chain", f"its card says that it is made for {made}; build {form} again.")
     if parent_card is None:
         raise Unusable("chain", f"it is made from {parent}, of which there is no card; evaluate {parent} first.")
     if card.made_from != parent_card.artifact:

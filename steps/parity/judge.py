@@ -14,10 +14,18 @@ from steps.parity.evidence import Evidence, NotRun, Unusable, read_evidence, rea
 from steps.parity.identity import check_same_classes, check_same_images, check_same_model
 from steps.parity.pair import Classes, Finding, Pair, Rule
 from steps.parity.soundness import check_sound
-from steps.reports.verdict import CHAMPION, LINE, Criterion, FormVerdict, Judgement, Verdict, card_checksum
+from steps.reports.verdict import (
+    CHAMPION,
+    LINE,
+    WORST_FIRST,
+    Criterion,
+    FormVerdict,
+    Judgement,
+    Verdict,
+    card_checksum,
+)
 
-WORST_FIRST: tuple[Judgement, ...] = ("fail", "inconclusive", "deferred", "pass")
-REFERENCE, SHIPPED = LINE[0], LINE[-1]
+REFERENCE, NOT_SHIPPED, SHIPPED = LINE
 Opened = Evidence | NotRun | Unusable
 Judged = tuple[FormVerdict, list[Criterion]]
 
@@ -90,14 +98,14 @@ def _judge_reference(reference: Opened, terms: Terms) -> Judged:
 
 
 def _judge_form(form: str, opened: Opened, reference: Opened, champion: Opened, terms: Terms) -> Judged:
-    """Judge one form against the trained one, and the form that ships against the champion too."""
+    """Judge one form against the trained one, and each that can be in a release against the champion too."""
     required = form in terms.required
     if not isinstance(opened, Evidence):
         return _without_figures(form, opened, required)
     assert isinstance(reference, Evidence), "nothing is comparable with a reference that cannot be used"
     pair = terms.pair(reference, opened)
     criteria = _held(pair, FLOORS | PAIRED, terms.limits)
-    if form == SHIPPED and isinstance(champion, Evidence) and terms.champion == "compare":
+    if form != NOT_SHIPPED and isinstance(champion, Evidence) and terms.champion == "compare":
         criteria += _held(terms.pair(champion, opened), AGAINST_CHAMPION, terms.limits)
     return _with_figures(pair, criteria, required), criteria
 
@@ -172,6 +180,8 @@ def _worst(criteria: Sequence[Criterion]) -> Criterion | None:
 def _conclude(judged: Sequence[Judged], reference: Opened, confidence: float) -> Verdict:
     """Return the verdict: it passes when every required form does, else it is refused for the worst of them."""
     blocking = [criterion for form, criteria in judged if form.required for criterion in criteria]
+    if not isinstance(reference, Evidence):
+        blocking = judged[0][1]  # that there is nothing to compare with is no fault of the others
     worst = _worst(blocking)
     return Verdict(
         refused=_refusal(worst, [form for form, _ in judged]) if worst else None,

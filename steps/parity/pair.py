@@ -49,6 +49,11 @@ class Pair:
         """Return how far the scores of each image are apart."""
         return closeness(self.reference.scores, self.form.scores)
 
+    def names(self, which_K: Bools) -> tuple[str, ...]:
+        """Return the names of these classes."""
+        names = self.reference.card.class_names
+        return tuple(names[number] for number in np.flatnonzero(which_K))
+
     def confidence_to_fail(self, classes: int = 1) -> float:
         """Return the confidence of one comparison, of so many classes, so that an honest release fails seldom.
 

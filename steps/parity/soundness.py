@@ -70,7 +70,7 @@ def constant(form: Evidence) -> str | None:
 def _still(form: Evidence) -> npt.NDArray[np.bool_]:
     logits_NK = form.scores.logits_NM
     seen_K = np.bincount(form.labels_N, minlength=form.card.class_num) > 0
-    noise = CONSTANT * float(np.abs(logits_NK).max())
+    noise = CONSTANT * float(np.abs(logits_NK.max(axis=1)).max())
     still_K: npt.NDArray[np.bool_] = seen_K & np.asarray(np.ptp(logits_NK, axis=0) <= noise)
     return still_K
 

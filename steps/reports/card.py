@@ -1,8 +1,8 @@
 """card.json: what a model artifact says of itself, so that its consumer needs no other file."""
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, model_validator
 
 from steps.reports.base import JsonFile
 
@@ -43,7 +43,9 @@ class Device(JsonFile):
     instructions: tuple[str, ...] = ()  # of the CPU that compiled code was made for, such as AVX512
     runtime: str = ""
     batch: tuple[int, int, int] | None = None  # least, best and most images at once; null: any number
-    threads: int | None = None  # of the CPU, that it is to run on; null: as many as the runtime likes
+    threads: Annotated[int, Field(ge=1)] | None = (
+        None  # of the CPU, that it is to run on; null: as many as the runtime likes
+    )
 
 
 class Card(JsonFile):
@@ -68,3 +70,11 @@ class Card(JsonFile):
     made_from: str | None = None
     versions: dict[str, str] = {}
     device: Device = Device(kind="cpu")
+
+    @model_validator(mode="after")
+    def _hang_together(self) -> Self:
+        if len(self.class_names) != self.class_num:
+            raise ValueError(f"class_num is {self.class_num}, and there are {len(self.class_names)} class_names")
+        if self.takes == "any" and (self.max_side is None or self.max_side < 1):
+            raise ValueError("an engine that takes any size must say in max_side up to which")
+        return self

@@ -67,6 +67,7 @@ class Keeper:
         self._parts: list[Scores] = []
         self._least_K = np.full(class_num, np.inf, np.float32)
         self._most_K = np.full(class_num, -np.inf, np.float32)
+        self._winning = np.float32(0)
 
     def add(self, logits_NK: Logits) -> None:
         """Keep what is needed of a batch; the rest of it can be forgotten."""
@@ -74,6 +75,7 @@ class Keeper:
         with np.errstate(invalid="ignore"):  # a NaN stays one, and the class then moves
             self._least_K = np.minimum(self._least_K, logits_NK.min(axis=0))
             self._most_K = np.maximum(self._most_K, logits_NK.max(axis=0))
+            self._winning = np.maximum(self._winning, np.abs(logits_NK.max(axis=1)).max())
 
     @property
     def scores(self) -> Scores:
@@ -81,10 +83,9 @@ class Keeper:
         return joined(self._parts)
 
     def still(self, noise: float) -> npt.NDArray[np.bool_]:
-        """Return still_K: the classes whose score moved by no more than `noise` of the largest score."""
+        """Return still_K: the classes whose score moved by no more than `noise` of the largest that won."""
         with np.errstate(invalid="ignore"):
-            largest = np.maximum(np.abs(self._least_K), np.abs(self._most_K)).max()
-            still_K: npt.NDArray[np.bool_] = self._most_K - self._least_K <= noise * largest
+            still_K: npt.NDArray[np.bool_] = self._most_K - self._least_K <= noise * self._winning
         return still_K
 
 

@@ -8,6 +8,7 @@ from steps.reports.base import JsonFile, Report
 from steps.reports.card import Card
 
 Judgement = Literal["pass", "fail", "inconclusive", "deferred"]
+WORST_FIRST: tuple[Judgement, ...] = ("fail", "inconclusive", "deferred", "pass")
 LINE = ("train", "fuse", "export")  # the forms that every run has, each made from the one before
 CHAMPION = "champion"
 CHAMPION_BOUND = "gate.max_champion_drop"
@@ -69,8 +70,10 @@ class Verdict(Report):
         The champion is compared with, not judged: its own pass says that the comparison could be made.
         """
         if form.judgement == "pass" and form.form == CHAMPION:
-            against = [row for row in self.criteria if row.key == CHAMPION_BOUND]
-            return f"pass ({_compared(against[0]) if against else 'compared with no new one'})"
+            deciding = {one.form for one in self.forms if one.required}
+            rows = (row for row in self.criteria if row.key == CHAMPION_BOUND and row.form in deciding)
+            worst = min(rows, key=lambda row: WORST_FIRST.index(row.judgement), default=None)
+            return f"pass ({_compared(worst) if worst else 'compared with no new one'})"
         decides = form.required or form.form == CHAMPION
         return form.judgement if decides else f"{form.judgement} (candidate)"
 

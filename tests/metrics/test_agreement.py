@@ -98,6 +98,24 @@ def test_what_was_not_kept_leaves_bounds_around_the_true_figures(
         assert (exact.most_N <= between.most_N + 1e-9).all()
 
 
+@pytest.mark.parametrize("spread", [0.3, 1.0])
+@pytest.mark.parametrize("noise", [0, 1e-3, 0.05, 0.1, 0.2])
+def test_what_is_likely_of_scores_that_were_not_kept_is_about_the_truth(
+    monkeypatch: pytest.MonkeyPatch, noise: float, spread: float
+) -> None:
+    """Labels smoothed by .1, of 1,000 classes of which a tenth is kept; the sure bounds are .06 to .3 apart."""
+    one = (spread / 3 * drawn(60, 1000, 0)).astype(np.float32)
+    one[:, 0] = np.log(9 * np.exp(one[:, 1:]).sum(axis=1))
+    other = (one + noise / 3 * drawn(60, 1000, 1)).astype(np.float32)
+    true = compared(one, other).divergence.most_N.mean()
+    monkeypatch.setattr(kept_scores, "WHOLE", 999)
+    bounded = compared(one, other)
+    assert 0.8 * true <= bounded.likely_N.mean() <= 2.5 * true + 1e-12
+    assert (bounded.likely_N <= bounded.divergence.most_N).all()
+    assert (bounded.likely_N >= bounded.divergence.least_N).all()
+    assert bounded.divergence.most_N.mean() > 0.05
+
+
 def worst_of_all(p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]) -> float:
     """Return the largest sum p (log p - log q) over all ways to give the values of q to the classes."""
     return max(float((p * np.log(p / np.array(order))).sum()) for order in itertools.permutations(q))

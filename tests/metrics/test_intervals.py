@@ -138,14 +138,15 @@ def test_the_lower_bound_of_a_share_is_wilsons() -> None:
 
 @pytest.mark.parametrize("images", [1, 2, 3, 10, 50])
 @pytest.mark.parametrize("classes", [1, 100, 5000])
+@pytest.mark.parametrize("floor", [0.9, 0.95, 0.99])
 def test_a_share_at_its_floor_is_seldom_called_short_of_it_in_any_of_many_small_classes(
-    images: int, classes: int
+    images: int, classes: int, floor: float
 ) -> None:
     """The chances are summed exactly; of three images, Wilson's interval alone fails one of .9 in 1,000."""
     level = 0.05 / (40 * classes)
     right = np.arange(images + 1)
-    chance = np.array([math.comb(images, k) * 0.9**k * 0.1 ** (images - k) for k in right])
-    assert chance[falls_short(right, images, 0.9, 1 - level)].sum() <= level
+    chance = np.array([math.comb(images, k) * floor**k * (1 - floor) ** (images - k) for k in right])
+    assert chance[falls_short(right, images, floor, 1 - level)].sum() <= level
 
 
 def test_a_class_that_is_hardly_found_falls_short_where_its_images_are_enough() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar
 
-from steps.metrics.intervals import images_for_drop, images_for_share, largest_drop, least_drop, least_share
+from steps.metrics.intervals import images_for_drop, images_to_judge, largest_drop, least_drop, least_share
 
 FEW = [(b, c, n) for n in (1, 2, 3, 4) for b in range(n + 1) for c in range(n + 1 - b)]
 MORE = [
@@ -109,12 +109,19 @@ def test_test_sets_of_the_number_that_would_decide_do_so_half_the_time_and_large
     assert decided(needed // 4) < decided(needed)
 
 
-@pytest.mark.parametrize(("share", "floor", "level"), [(0.94, 0.9, 0.95), (0.85, 0.9, 0.9987), (1.0, 0.9, 0.95)])
-def test_the_number_for_a_share_is_the_score_tests(share: float, floor: float, level: float) -> None:
+@pytest.mark.parametrize(("share", "floor"), [(0.94, 0.9), (1.0, 0.9)])
+def test_the_number_for_a_share_above_its_floor_is_the_score_tests(share: float, floor: float) -> None:
     """Wilson's bound lies at the floor f where (share - f)^2 = z^2 f (1 - f) / n."""
-    exact = NormalDist().inv_cdf(level) ** 2 * floor * (1 - floor) / (share - floor) ** 2
-    needed = float(images_for_share(share * 10, 10, floor, level))
+    exact = NormalDist().inv_cdf(0.95) ** 2 * floor * (1 - floor) / (share - floor) ** 2
+    needed = float(images_to_judge(share * 10, 10, floor, 0.95))
     assert needed == pytest.approx(max(np.ceil(exact), 11), abs=1)
+
+
+@pytest.mark.parametrize(("share", "floor", "level"), [(0.85, 0.9, 0.9987), (0.5, 0.99, 0.999)])
+def test_the_number_for_a_share_below_its_floor_is_chernoffs(share: float, floor: float, level: float) -> None:
+    surprise = share * np.log(share / floor) + (1 - share) * np.log((1 - share) / (1 - floor))
+    needed = float(images_to_judge(share, 1, floor, level))
+    assert needed == np.ceil(-np.log(1 - level) / surprise)
 
 
 def test_each_entry_may_have_a_level_of_its_own() -> None:

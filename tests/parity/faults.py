@@ -36,12 +36,22 @@ def _one_class_constant(forms: Forms) -> None:
 
 def _overflow(forms: Forms) -> None:
     logits = forms.logits_NK.copy()
-    logits[7, 1] = 65504
-    forms.plant(ENGINE, logits_NK=logits, card={"precision": "fp16"})
+    logits[7, 1] = np.finfo(np.float32).max
+    forms.plant(ENGINE, logits_NK=logits)
 
 
 def _permuted(forms: Forms) -> None:
     forms.plant(ENGINE, logits_NK=forms.logits_NK[:, [1, 0, 2, 3, 4]])
+
+
+def _rare_exchanged(forms: Forms) -> None:
+    """Two classes of five images each, of a network that is never surer than .9, as labels smoothed by .1 make."""
+    labels_N = np.where(np.arange(forms.images) < 10, 3 + np.arange(forms.images) % 2, np.arange(forms.images) % 3)
+    logits_NK = np.random.default_rng(0).normal(0, 0.3, (forms.images, 5)).astype(np.float32)
+    logits_NK[np.arange(forms.images), labels_N] = np.log(9 * 4)
+    for form in forms.cards:
+        forms.plant(form, logits_NK=logits_NK, labels_N=labels_N)
+    forms.plant(ENGINE, logits_NK=logits_NK[:, [0, 1, 2, 4, 3]], labels_N=labels_N)
 
 
 def _softmax_twice(forms: Forms) -> None:
@@ -80,8 +90,11 @@ FAULTS: dict[str, Fault] = {
     ),
     "one class constant": Fault(_one_class_constant, ENGINE, "constant", "the first 'cow'"),
     "NaN in one class": Fault(_nan_in_one_class, ENGINE, "not_finite", "20 of 1000 images"),
-    "fp16 overflow": Fault(_overflow, ENGINE, "saturated", "65504"),
+    "overflow": Fault(_overflow, ENGINE, "saturated", "3.40282e+38, the largest number in int8"),
     "class order permuted in the outputs": Fault(_permuted, ENGINE, "top1_drop", "gate.max_top1_drop"),
+    "two rare classes exchanged in the outputs": Fault(
+        _rare_exchanged, ENGINE, "class_agreement", "class 'dog' of 5 images"
+    ),
     "class order permuted in the card": Fault(
         lambda forms: forms.plant(ENGINE, card={"class_names": SWAPPED}), ENGINE, "classes", "class 0 is 'bee'"
     ),
@@ -112,6 +125,12 @@ FAULTS: dict[str, Fault] = {
     "engine of another model": Fault(
         lambda forms: forms.plant(ENGINE, card=dict(forms.cards["onnxruntime-fp32"])), ENGINE, "chain",
         "'onnxruntime-fp32'",
+    ),
+    "another precision in the card": Fault(
+        lambda forms: forms.plant(ENGINE, card={"precision": "fp32"}), ENGINE, "chain", "made for openvino-fp32"
+    ),
+    "another backend in the card": Fault(
+        lambda forms: forms.plant(ENGINE, card={"backend": "onnxruntime"}), ENGINE, "chain", "onnxruntime-int8"
     ),
     "fuse of another training": Fault(
         lambda forms: forms.plant("fuse", card={"made_from": "other"}), "fuse", "chain", "made from other"

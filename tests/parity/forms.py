@@ -9,6 +9,8 @@ import numpy.typing as npt
 import polars as pl
 
 from steps.backends.sanity import CONSTANT
+from steps.backends.table import ENGINES as KNOWN
+from steps.backends.table import Precision, parse_engine
 from steps.metrics.recall import predicted, recall_per_class, summary, worst_recall
 from steps.params.gate import GateParams
 from steps.parity.judge import Terms
@@ -26,6 +28,7 @@ IMAGES = 1000
 
 def card_of(form: str, parent: str | None) -> Card:
     """Return the card of a form that was made from `parent`."""
+    made: tuple[str, Precision] = parse_engine(form) if form in KNOWN else ("pytorch", "fp32")
     return Card(
         form=form,
         arch="tiny",
@@ -35,6 +38,8 @@ def card_of(form: str, parent: str | None) -> Card:
         files={},
         artifact=f"{form}-artifact",
         made_from=f"{parent}-artifact" if parent else None,
+        backend=made[0],
+        precision=made[1],
     )
 
 

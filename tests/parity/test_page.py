@@ -46,6 +46,13 @@ def test_a_refused_page_begins_with_the_sentence(verdict: Verdict) -> None:
     assert "Refused: export: because" in page(refused).splitlines()
 
 
+def test_what_passes_without_being_shown_is_told() -> None:
+    said = "divergence at most 0.1 (at least 0, likely 0.001) is not shown to exceed 0.02 (gate.max_divergence)"
+    row = Criterion(form="export", metric="divergence", judgement="pass", sentence=said)
+    assert f"- export: {said}" in page(Verdict(criteria=(row,))).splitlines()
+    assert "not shown" not in page(Verdict(criteria=(row.model_copy(update={"sentence": "divergence 0 stays"}),)))
+
+
 def test_a_sentence_that_repeats_the_last_one_is_said_once() -> None:
     whys = ["no GPU here", "", "no GPU here", "no GPU here", "lost", "no GPU here"]
     forms = tuple(
@@ -92,7 +99,7 @@ def test_a_champion_that_the_images_do_not_tell_from_the_new_form_is_called_as_g
     for form in ("train", "fuse", "export"):
         forms.plant(form, logits_NK=changed_NK)
     found = judge(forms.folder, forms.terms(required=("export",)))
-    (row,) = [row for row in found.criteria if row.metric == "champion_drop"]
+    (row,) = [row for row in found.criteria if row.form == "export" and row.metric == "champion_drop"]
     assert (row.judgement, row.value) == ("inconclusive", (lost - gained) / 200)
     assert found.word(found.forms[-1]) == "pass (as good as the new one, as far as the images show)"
 

@@ -37,6 +37,7 @@ SAMPLE = (
     "classes of another data set",
     "an image twice in the scores",
     "rows of the scores sorted otherwise",
+    "two rare classes exchanged in the scores",
     "scores cut short",
     "one bit of a model turned",
     "class_num off by one in a card",

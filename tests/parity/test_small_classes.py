@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from steps.parity.accuracy import lowest_recall, recall_drop
+from steps.parity.closeness import class_agreement
 from steps.parity.evidence import read_evidence
 from steps.parity.pair import Classes, Finding, Pair, Rule
 from tests.parity.forms import NAMES, Forms, labels_of
@@ -107,3 +108,47 @@ def test_a_class_without_a_test_image_blocks_where_classes_are_strict(
     assert (finding.judgement, finding.undecided) == ("inconclusive", (NAMES[4],))
     assert finding.advice == "; class 'eel' has no test image"
     assert rule(Pair(trained, tested, 0.95), bound).judgement == "pass"
+
+
+def moved(folder: Path, count: int, of: int, classes: Classes = "list") -> Finding:
+    """Judge a form that puts so many of the `of` images elsewhere that the trained one puts into class 'cow'."""
+    return finding_of(folder, class_agreement, 0.95, count, of, classes)
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "judgement"),
+    [
+        (2, 2, "pass"),
+        (3, 3, "fail"),
+        (4, 5, "fail"),
+        (3, 5, "pass"),
+        (6, 10, "fail"),
+        (6, 60, "pass"),
+        (15, 60, "fail"),
+    ],
+)
+def test_a_class_that_goes_elsewhere_fails_from_a_few_images_on(
+    tmp_path: Path, count: int, of: int, judgement: str
+) -> None:
+    finding = moved(tmp_path, count, of)
+    assert finding.judgement == judgement and finding.value == pytest.approx(1 - count / of)
+    assert finding.undecided == (("cow",) if judgement == "pass" else ())
+
+
+def test_an_answer_of_a_small_class_that_falls_the_other_way_is_listed_and_blocks_where_strict(
+    tmp_path: Path,
+) -> None:
+    assert moved(tmp_path / "list", 1, 10).judgement == "pass"
+    strict = moved(tmp_path / "strict", 1, 10, "strict")
+    assert (strict.judgement, strict.undecided) == ("inconclusive", ("cow",))
+    found = re.search(r"about (\d+) test images that train puts there \(now 10\)", strict.advice)
+    assert found is not None
+    times = -(-int(found[1]) // 10)
+    assert moved(tmp_path / "enough", times, 10 * times).judgement == "fail"
+    assert moved(tmp_path / "fewer", times - 1, 10 * (times - 1)).judgement == "pass"
+    assert moved(tmp_path / "none", 0, 10, "strict").judgement == "pass"
+
+
+def test_a_class_a_hair_below_is_decided_by_no_number_of_images(tmp_path: Path) -> None:
+    hair = finding_of(tmp_path, class_agreement, 0.8 + 1e-9, 4, 20, "strict")
+    assert "; no number of test images that train puts there (now 20) would decide" in hair.advice
