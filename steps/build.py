@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from steps.backends.alone import check_batches, check_sizes
 from steps.backends.artifact import model_bytes, read_probes
 from steps.backends.contract import BatchRange, CannotBuild, CannotRunHere, MissingPackage, TooLarge, WrongFile
 from steps.backends.engine import Target, build_engine, card_of, check_answers
@@ -38,8 +39,9 @@ def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path
     """Write the engine's files, card.json and report.json; int8 is calibrated on training images.
 
     Refuses what this machine cannot build, a graph that is not its card's, an engine whose outputs are constant,
-    not finite or saturated, an int8 graph that gives another class than float32 on too many of the training images
-    that it was not calibrated on, and an engine that resizes images, but not as large ones as the test images.
+    not finite or saturated, or depend on an image's batch or on who resizes it, an int8 graph that gives another
+    class than float32 on too many of the training images that it was not calibrated on, and an engine that resizes
+    images, but not as large ones as the test images.
     An engine that this machine can build and not run is written; the report says why it was not run.
     """
     backend, precision = parse_engine(engine)
@@ -127,7 +129,11 @@ def _answers(out: Path, precision: Precision, card: Card, seed: int) -> str | No
     except CannotRunHere as reason:
         say(f"build: {card.form} is built and was not run: {reason}")
         return str(reason)
-    check_answers(run, precision, random_probes(card.preprocessing.size, seed), read_probes(out))
+    probes_NHWC_u8 = read_probes(out)
+    check_answers(run, precision, random_probes(card.preprocessing.size, seed), probes_NHWC_u8)
+    check_batches(run, card, probes_NHWC_u8)
+    if card.takes == "any":
+        check_sizes(run, card)
     return None
 
 

@@ -135,7 +135,7 @@ def test_every_engine_takes_the_graph_that_export_writes(root: Path, branches: s
         out = built(root, engine, model=root / "export/model")
         if BuildReport.read(out / "report.json").not_run is None:
             error = float(np.abs(open_runner(out)[0](images_NHWC_u8) - wanted_NK).max())
-            assert error <= {"fp32": 1e-4, "fp16": 2e-2, "bf16": 0.1, "int8": 0.2}[precision] * spread, engine
+            assert error <= {"fp32": 1e-4, "fp16": 2e-2, "bf16": 0.1, "int8": 0.3}[precision] * spread, engine
 
 
 def test_an_unknown_engine_is_wrong_params_and_no_refusal(root: Path) -> None:

@@ -27,6 +27,8 @@ SENTENCES: dict[str, str] = {
     "strict loading": r"does not fit the .* of its card",
     "range of float16": r"the tensor .* reaches .* beyond float16's end",
     "answers of build": r"the engine was built, but .*; it must not be used",
+    "batches of build": r"in batches of \d+ it answers otherwise",
+    "sizes of build": r"it scores an image of .* otherwise than what the reference makes of it",
     "class names of the images": r"in the images and .* in the model|the images have \d+ classes and the model",
     "class names of the graph": r"the graph and the card are not of one model",
     "shape of the scores": r"gave \(.*\) scores for \d+ images",

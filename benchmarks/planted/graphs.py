@@ -134,6 +134,26 @@ def of_batch_one(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def negated_in_batches(comparison: str, count: int) -> Change:
+    """Return the change after which batches are answered with minus their scores, where `N comparison count`."""
+
+    def change(model: onnx.ModelProto) -> onnx.ModelProto:
+        (last,) = [node for node in model.graph.node if LOGITS in node.output]
+        last.output[list(last.output).index(LOGITS)] = "planted_right"
+        number = _constant(model, "planted_count", np.array([count]))
+        model.graph.node.extend(
+            [
+                helper.make_node("Shape", [model.graph.input[0].name], ["planted_batch"], end=1),
+                helper.make_node(comparison, ["planted_batch", number], ["planted_is_so"]),
+                helper.make_node("Neg", ["planted_right"], ["planted_wrong"]),
+                helper.make_node("Where", ["planted_is_so", "planted_wrong", "planted_right"], [LOGITS]),
+            ]
+        )
+        return model
+
+    return change
+
+
 def declared_for_one(model: onnx.ModelProto) -> onnx.ModelProto:
     """Declare the batch as 1, so that nothing larger is taken."""
     for value in (*model.graph.input, *model.graph.output):

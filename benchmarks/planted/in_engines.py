@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.planted import graphs
+from benchmarks.planted import graphs, resizes
 from benchmarks.planted.line import BY_ITS_STEPS, Line, downstream
 from benchmarks.planted.mutant import Mutant, Terms
 from benchmarks.planted.places import Change, Place, logits_of
@@ -15,6 +15,7 @@ from steps.models.files import load_model, load_probes, save_model
 
 ORT, HALF, QUANTIZED, VINO = "onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8", "openvino-fp32"
 OF_INT8: Terms = (*BY_ITS_STEPS.items(), ("gate.required", ("export", QUANTIZED)))
+OF_GRAPH: Terms = (("build.preprocess", "graph"),)
 NOTHING = graphs.number(0)
 
 
@@ -143,7 +144,16 @@ ENGINES: dict[str, Mutant] = {
     ),
     "softmax applied twice": _built(graphs.on_logits(("Softmax", [])), "score_difference"),
     "scores of another temperature": _built(graphs.on_logits(("Mul", [graphs.number(0.5)])), "score_difference"),
-    "every image answered as the first of its batch": _built(graphs.of_batch_one, "agreement"),
+    "every image answered as the first of its batch": _built(graphs.of_batch_one, "batches of build"),
+    "wrong in batches of one alone": _built(
+        graphs.negated_in_batches("Equal", 1), "batches of build", "in batches of 1 it answers"
+    ),
+    "wrong in batches of more than 64": _built(
+        graphs.negated_in_batches("Greater", 64), "batches of build", "in batches of 65 it answers", VINO
+    ),
+    "antialias dropped where no test image shrinks": _built(resizes.no_wider_filter, "sizes of build")._replace(
+        terms=OF_GRAPH
+    ),
     "a dead class": _answered(logits_of(_dead_class), "constant", "1 of 10 classes, the first '4'"),
     "NaN in one class, on a few images": _answered(
         logits_of(_not_a_number_for_some), "not_finite", "the first '7'"

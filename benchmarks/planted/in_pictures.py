@@ -8,17 +8,17 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.planted import graphs, resizes
+from benchmarks.planted.in_engines import OF_GRAPH
 from benchmarks.planted.line import BY_ITS_STEPS, downstream
 from benchmarks.planted.mutant import Mutant, Terms
 from benchmarks.planted.places import Change, Place
 from steps.reports.card import Card
 
 RESIZING, NATIVE, BRAIN = "onnxruntime-fp32", "aotinductor-fp32", "aotinductor-bf16"
-OF_GRAPH: Terms = (("build.preprocess", "graph"),)
 OF_BRAIN: Terms = (*BY_ITS_STEPS.items(), ("gate.required", ("export", BRAIN)))
 
 
-def _resized(change: Change, check: str = "score_difference") -> Mutant:
+def _resized(change: Change, check: str = "sizes of build") -> Mutant:
     """Return a fault in the graph of an engine that resizes and crops."""
     stages = (f"build@{RESIZING}", *downstream(RESIZING))
     return Mutant(RESIZING, Place("build", "onnxruntime"), change, stages, check, "", OF_GRAPH)
@@ -28,7 +28,7 @@ def _told(**other: Any) -> Mutant:
     """Return an engine that was given another preprocessing than the card's to hold."""
     stages = (f"build@{RESIZING}", *downstream(RESIZING))
     change = lambda how: how.model_copy(update=other)  # noqa: E731
-    return Mutant(RESIZING, Place("resize"), change, stages, "score_difference", "", OF_GRAPH)
+    return Mutant(RESIZING, Place("resize"), change, stages, "sizes of build", "", OF_GRAPH)
 
 
 def _compiled(change: Change, check: str, words: str = "", form: str = NATIVE) -> Mutant:
@@ -89,13 +89,16 @@ def _one_bit(content: bytes) -> bytes:
 
 ANY_SIZE: dict[str, Mutant] = {
     "any size: antialias dropped": _resized(resizes.no_wider_filter),
+    "any size: all of an image that is longer than 50 : 1": _resized(resizes.no_middle),
     "any size: another filter": _told(interpolation="bilinear"),
     "any size: crop one pixel off": _resized(resizes.crop_moved(1, 0)),
     "any size: short side one pixel longer": _told(resize=21),
     "any size: height and width exchanged": _resized(resizes.sides_exchanged, "top1_drop"),
     "any size: bytes that come round between passes": _resized(resizes.levels_in_bytes),
     "any size: normalised before it resizes": _resized(resizes.normalised_before_it_resizes),
-    "any size: mean folded into a padded convolution": _resized(resizes.mean_in_a_padded_convolution),
+    "any size: mean folded into a padded convolution": _resized(
+        resizes.mean_in_a_padded_convolution, "score_difference"
+    ),
 }
 
 COMPILED: dict[str, Mutant] = {

@@ -154,9 +154,9 @@ def prepend_preprocessing(path: Path, how: Preprocessing, max_side: int) -> None
 
     Whatever read images_NHWC_u8 reads levels_NHWC: the same numbers, already float32, at the network's size.
     """
-    if max_side < how.size or 2 * max_side * (MAX_ASPECT * how.resize + 1) > LARGEST:
+    if max_side < how.resize or 2 * max_side * (MAX_ASPECT * how.resize + 1) > LARGEST:
         most = LARGEST // (2 * (MAX_ASPECT * how.resize + 1))
-        raise CannotBuild(f"build.max_side is {max_side}, and with this model it may be {how.size} to {most}")
+        raise CannotBuild(f"build.max_side is {max_side}, and with this model it may be {how.resize} to {most}")
     model = onnx.load(path)
     graph, add = model.graph, Nodes()
     (source,) = graph.input

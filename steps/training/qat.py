@@ -2,11 +2,12 @@
 
 What is fine-tuned is what ships: the branches are folded first, so that the kernels that learn are the kernels
 that are rounded, and fuse finds nothing left to fold. The roundings are those of backends/int8.py: weights per
-output channel, what a layer reads and a convolution writes per tensor, all symmetric in 127 steps to the largest
-absolute value; biases and logits stay in float32. (Not rounded is what no layer and no average reads, such as sums
-of a residual network. The first layer's input is rounded as the normalised image: the graph folds 1 / std, and the
-mean where it can, into the kernel, and rounds pixels.) The range of a tensor is that of its batch, so there is no
-state beside the weights; gradients pass a rounding as if it were not there (Jacob et al., CVPR 2018, section 3).
+output channel in 64 steps to the largest absolute value, what a layer reads and a convolution writes per tensor
+in 127, all symmetric; biases and logits stay in float32. (Not rounded is what no layer and no average reads,
+such as sums of a residual network. The first layer's input is rounded as the normalised image: the graph folds 1
+/ std, and the mean where it can, into the kernel, and rounds pixels.) The range of a tensor is that of its
+batch, so there is no state beside the weights; gradients pass a rounding as if it were not there (Jacob et al.,
+CVPR 2018, section 3).
 Letters: N images, H and W pixels, C channels, O output channels, K classes.
 """
 
@@ -29,7 +30,7 @@ from steps.training.layout import lay_out
 from steps.training.loop import Plan, Training, fit
 from steps.training.optimizer import sgd
 
-STEPS = 127  # to either side of zero
+STEPS, WEIGHT_STEPS = 127, 64  # to either side of zero
 SMALLEST = torch.finfo(torch.float32).tiny  # a range of nothing but zeros would divide by zero
 MAX_FOLD_ERROR: dict[Precision, float] = {"fp64": 1e-9}  # of the largest output; fuse has nothing left to prove
 LAYERS = (nn.Conv2d, nn.Linear)
@@ -73,9 +74,10 @@ def rounded_activation(values: Tensor) -> Tensor:
 
 def rounded_kernel(weight_OIKK: Tensor) -> Tensor:
     """Return the weights as int8 holds them: a range for each output channel."""
-    scale_O = (weight_OIKK.detach().flatten(1).abs().amax(1) / STEPS).clamp(min=SMALLEST)
+    most = WEIGHT_STEPS
+    scale_O = (weight_OIKK.detach().flatten(1).abs().amax(1) / most).clamp(min=SMALLEST)
     zeros_O = torch.zeros_like(scale_O, dtype=torch.int32)
-    rounded: Tensor = torch.fake_quantize_per_channel_affine(weight_OIKK, scale_O, zeros_O, 0, -STEPS, STEPS)
+    rounded: Tensor = torch.fake_quantize_per_channel_affine(weight_OIKK, scale_O, zeros_O, 0, -most, most)
     return rounded
 
 

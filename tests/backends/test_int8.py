@@ -2,12 +2,16 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+from onnx import numpy_helper
 
-from steps.backends.contract import CannotBuild
+from steps.backends import int8
+from steps.backends.contract import CannotBuild, Images, Logits
 from steps.backends.int8 import Int8Images, Int8Outcome, Int8Plan, write_int8
 from steps.backends.sensitivity import fewest_left, worst_first
 from steps.build import build
@@ -146,3 +150,55 @@ def test_no_image_is_both_calibrated_on_and_judged_on(tmp_path: Path, monkeypatc
 def made(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+def loud(seed: int) -> Weights:
+    """Return weights at the ends of their ranges, which neighbours reach together: the worst for sums of pairs."""
+    by = weights(seed)
+    for name in ("w1", "w2"):
+        by[name] = (np.sign(by[name] + 0.1) * 0.3).astype(np.float32)
+    return by
+
+
+def answered(graph: Path, level: onnxruntime.GraphOptimizationLevel) -> Logits:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    logits_NK: Logits = session.run(None, {"images_NHWC_u8": IMAGES})[0]
+    return logits_NK
+
+
+@pytest.mark.parametrize("by", [weights(), loud(0), loud(1)], ids=["random", "loud", "louder"])
+def test_the_fused_kernels_of_this_cpu_compute_what_the_graph_says(tmp_path: Path, by: Weights) -> None:
+    """With 127 steps a weight this fails on a CPU with AVX2 alone; where VNNI sums in 32 bits it cannot fail."""
+    graph, _ = written(tmp_path, by, Int8Plan(DRAWN))
+    weights_u8 = [
+        numpy_helper.to_array(t) for t in onnx.load(graph).graph.initializer if t.data_type == 3 and t.dims
+    ]
+    assert max(int(np.abs(each.astype(int)).max()) for each in weights_u8) == 64
+    levels = onnxruntime.GraphOptimizationLevel
+    fused_NK, plain_NK = answered(graph, levels.ORT_ENABLE_ALL), answered(graph, levels.ORT_DISABLE_ALL)
+    apart_N = np.abs(fused_NK - plain_NK).max(1)
+    best_NK = np.sort(plain_NK, axis=1)
+    sure_N = best_NK[:, -1] - best_NK[:, -2] > 2e-2 * np.ptp(plain_NK, axis=0).max()  # else one step decides
+    assert apart_N.max() < 2e-2 * np.ptp(plain_NK, axis=0).max()
+    assert sure_N.sum() > len(IMAGES) / 2
+    np.testing.assert_array_equal(fused_NK.argmax(1)[sure_N], plain_NK.argmax(1)[sure_N])
+
+
+def test_kernels_that_saturate_are_named_and_the_network_is_not_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = int8._logits
+
+    def saturating(model: onnx.ModelProto, images_NHWC_u8: Images, level: Any = int8.FUSED) -> Logits:
+        logits_NK = right(model, images_NHWC_u8, level)
+        quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+        return np.minimum(logits_NK, np.median(logits_NK)) if quantized and level == int8.FUSED else logits_NK
+
+    monkeypatch.setattr(int8, "_logits", saturating)
+    with pytest.raises(
+        CannotBuild, match=r"int8 kernels of this CPU do not compute .* the network is not to blame"
+    ):
+        written(tmp_path, weights(), Int8Plan(DRAWN))
+    assert not (tmp_path / "int8.onnx").exists()

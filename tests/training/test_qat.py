@@ -60,13 +60,14 @@ def test_its_roundings_go_the_way_of_the_int8_graph_s(tmp_path: Path) -> None:
     assert np.corrcoef(of_int8, of_training)[0, 1] > 0.6  # roundings of another place or size would have none
 
 
-def test_a_rounded_tensor_has_255_values_and_each_kernel_a_range_of_its_own() -> None:
+def test_a_rounded_tensor_has_255_values_a_kernel_129_and_each_kernel_a_range_of_its_own() -> None:
     values = torch.linspace(-3, 1, 10_001)
     rounded = rounded_activation(values)
     assert float((rounded - values).abs().max()) == pytest.approx(3 / 127 / 2, rel=1e-3)
     weight_OIKK = torch.randn(4, 3, 3, 3) * torch.tensor([1e-3, 1, 10, 0]).reshape(4, 1, 1, 1)
     error_O = (rounded_kernel(weight_OIKK) - weight_OIKK).abs().flatten(1).amax(1)
-    assert bool((error_O <= weight_OIKK.abs().flatten(1).amax(1) / 127 / 2 * 1.001).all())
+    assert bool((error_O <= weight_OIKK.abs().flatten(1).amax(1) / 64 / 2 * 1.001).all())
+    assert len(set(rounded_kernel(torch.linspace(-1, 1, 10_001)[None])[0].tolist())) == 129
 
 
 def test_gradients_pass_the_roundings() -> None:
