@@ -218,11 +218,10 @@ def in_onnxruntime(graph: Path, images_NHWC_u8: Images) -> Logits:
 
 def card_of(form: str, parent: str | None) -> Card:
     """Return the card of a form made from `parent`."""
-    names = tuple(map(str, range(10)))
     made_from = f"{parent}-artifact" if parent else None
     made: tuple[str, Precision] = parse_engine(form) if form in ENGINES else ("pytorch", "fp32")
     return Card(
-        form=form, arch="small", class_num=10, class_names=names, preprocessing=HOW, files={},
+        form=form, arch="small", class_num=10, class_names=tuple(map(str, range(10))), preprocessing=HOW, files={},
         artifact=f"{form}-artifact", made_from=made_from, backend=made[0], precision=made[1],
     )  # fmt: skip
 
