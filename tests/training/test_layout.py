@@ -40,20 +40,18 @@ def test_a_step_writes_nowhere_but_in_its_own_memory(arch: str, block: str) -> N
 
 
 def test_only_a_strided_point_on_few_channels_is_handed_channels_first() -> None:
-    network = nn.ModuleDict(
-        {
-            "spoilt": nn.Conv2d(3, 16, 1, stride=2),
-            "wide": nn.Conv2d(3, 16, 3, stride=2),
-            "at rest": nn.Conv2d(3, 16, 1),
-            "deep": nn.Conv2d(8, 16, 1, stride=2),
-        }
-    )
-    lay_out(network)
+    convs = {
+        "spoilt": nn.Conv2d(3, 16, 1, stride=2),
+        "wide": nn.Conv2d(3, 16, 3, stride=2),
+        "at rest": nn.Conv2d(3, 16, 1),
+        "deep": nn.Conv2d(8, 16, 1, stride=2),
+    }
+    lay_out(nn.ModuleDict(convs))
     given: dict[str, Tensor] = {}
-    for name, conv in network.items():
+    for name, conv in convs.items():
         conv.register_forward_pre_hook(lambda _, inputs, name=name: given.update({name: inputs[0]}))
         channels = conv.weight.shape[1]
         conv(torch.randn(2, channels, 4, 4).to(memory_format=torch.channels_last)).sum().backward()
     last = {name: image.is_contiguous(memory_format=torch.channels_last) for name, image in given.items()}
     assert last == {"spoilt": False, "wide": True, "at rest": True, "deep": True}
-    assert network["spoilt"].weight.stride() == (3, 1, 1, 1)
+    assert convs["spoilt"].weight.stride() == (3, 1, 1, 1)
