@@ -2,27 +2,32 @@
 
 `python -m tools.localise onnxruntime-fp16` compares that engine with `export` on the test images whose scores
 differ most, and writes `.foldline/localise/onnxruntime-fp16.html`. Forms are `fuse`, `export` and the engines
-that were built. Of an engine that cannot be looked into here, the graph that it was built from is compared. Exit
-code 0: compared; 2: something is missing, and a sentence on stderr says what; where that is the engine's package,
-the sentence tells of the graph too, and the page is written.
+that were built. Of an engine that cannot be looked into here, the graph that it was built from is compared; one
+that resizes is given pixels that it need not resize. Exit code 0: compared; 2: something is missing, and a
+sentence on stderr says what; where that is the engine's package, it tells of the graph too, and the page is there.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 
+from steps.backends.alone import unresized
 from steps.backends.contract import Deferred, Images, MissingPackage
 from steps.backends.onnx_of import tensors_of_graph
-from steps.backends.runner import backend_module
+from steps.backends.runner import backend_module, open_runner
 from steps.backends.tensors import CannotRead, Intermediate, read_tensors
 from steps.errors import BadInput, StepError
 from steps.images.dataset import image_root, load_all
 from steps.images.manifest import read_manifest
+from steps.metrics.agreement import log_softmax
 from steps.models.files import load_model
-from steps.parity.localise import drifts, first_drift, pair_by_layer, pair_by_name
+from steps.parity.localise import LOGITS, Drift, drifts, first_drift, pair_by_layer, pair_by_name
 from steps.parity.localise_page import Localised, page
 from steps.parity.meanings import GRAPH_IS_RIGHT, NOTHING_DIFFERS, NOTHING_DRIFTS, Place, meaning
 from steps.parity.worst import WorstImage, worst_images
@@ -35,6 +40,16 @@ from steps.reports.card import Card
 PARENTS = {"fuse": "train", "export": "fuse"}
 SAME_SCORE = 0.01  # of the softmax
 OUT = Path(".foldline/localise")
+FUSED_DIFFERS = (
+    "But as it runs, the engine scores these pixels otherwise than its own graph does (by {apart:.2g} of the "
+    "softmax): the runtime's fused kernels compute something else, such as int8 sums that saturate on this CPU. "
+    "Within the graph drift grows most at '{name}' (to {error:.2g}). Run it on another CPU, or build another "
+    "precision."
+)
+RESIZE_LEFT = (
+    "On pixels that it need not resize the engine computes the same. If evaluate's scores differ, its resize and "
+    "crop do, or another preprocessing or order of images was evaluated, or the scores are of another run."
+)
 
 
 def main() -> None:
@@ -78,7 +93,7 @@ def localise(form: str, data: Path, count: int) -> Localised:
     test = read_manifest(data / "split/manifest.parquet", split="test")
     worst = worst_images(data / "evaluate", form, parent, test["name"].to_list(), count)
     images_NHWC_u8 = _images(worst, test, data, card)
-    of_form, note = _tensors(form, folder, data, images_NHWC_u8)
+    of_form, note = _tensors(folder, data, images_NHWC_u8)
     reference = read_tensors(_folder(parent, data), images_NHWC_u8)
     compared = drifts(_paired(form, _folder(parent, data), reference, of_form))
     if not compared:
@@ -86,12 +101,39 @@ def localise(form: str, data: Path, count: int) -> Localised:
             f"{form} and {parent} have no tensor that is called alike; their graphs cannot be compared."
         )
     first = first_drift(compared, card.precision)
-    means = (
-        meaning(Place(first, compared, form, card.precision))
-        if first
-        else _of_scores(worst, NOTHING_DRIFTS if not note else GRAPH_IS_RIGHT)
-    )
+    if first:
+        means = meaning(Place(first, compared, form, card.precision))
+    elif note:
+        means = _of_scores(worst, GRAPH_IS_RIGHT)
+    else:
+        means = _as_it_runs(folder, card, images_NHWC_u8, of_form, compared) or _of_scores(
+            worst, RESIZE_LEFT if card.takes == "any" else NOTHING_DRIFTS
+        )
     return Localised(form, parent, card, compared, first, means, worst, images_NHWC_u8, note)
+
+
+def _as_it_runs(
+    folder: Path, card: Card, images_NHWC_u8: Images, shown: list[Intermediate], compared: Sequence[Drift]
+) -> str | None:
+    """Return what it means that the form scores the same pixels otherwise when none of its tensors is asked for.
+
+    To show a tensor, a runtime leaves the layers around it unfused: other kernels than those that answer.
+    """
+    written_NK = next((tensor.values_N for tensor in shown if tensor.name == LOGITS), None)
+    if card.form in PARENTS or written_NK is None:
+        return None
+    answered_NK = open_runner(folder)[0](unresized(images_NHWC_u8, card))
+    apart = float(np.abs(np.exp(log_softmax(answered_NK)) - np.exp(log_softmax(written_NK))).max())
+    if apart < SAME_SCORE:
+        return None
+    steepest = max(pairwise([None, *compared]), key=_growth)[1]
+    assert steepest is not None
+    return FUSED_DIFFERS.format(apart=apart, name=steepest.name, error=steepest.error)
+
+
+def _growth(neighbours: tuple[Drift | None, Drift | None]) -> float:
+    before, here = (0.0 if drift is None else drift.error for drift in neighbours)
+    return here - before
 
 
 def _of_scores(worst: list[WorstImage], where_they_differ: str) -> str:
@@ -118,27 +160,24 @@ def _images(worst: list[WorstImage], test: pl.DataFrame, data: Path, card: Card)
     return load_all(rows, image_root(data / "ingest"), card.preprocessing)
 
 
-def _tensors(form: str, folder: Path, data: Path, images_NHWC_u8: Images) -> tuple[list[Intermediate], str]:
-    """Return the form's tensors; of an engine that does not show them, those of the graph it was built from."""
-    takes_any = Card.read(folder / CARD).takes == "any"
+def _tensors(folder: Path, data: Path, images_NHWC_u8: Images) -> tuple[list[Intermediate], str]:
+    """Return the form's tensors; of an engine that does not show them, those of the graph it was built from.
+
+    An engine that resizes is given images that it leaves as they are.
+    """
+    card = Card.read(folder / CARD)
     try:
-        tensors = read_tensors(folder, images_NHWC_u8)
+        return read_tensors(folder, unresized(images_NHWC_u8, card)), ""
     except (CannotRead, Deferred, MissingPackage) as reason:
         try:
             tensors = tensors_of_graph(folder, _folder("export", data), images_NHWC_u8)
         except BadInput as fault:
             if isinstance(reason, MissingPackage):  # the first thing to mend
-                raise BadInput(f"{form}: {reason} Without it: {fault}") from fault
+                raise BadInput(f"{card.form}: {reason} Without it: {fault}") from fault
             raise
-        without = ", without its resize and crop" if takes_any else ""
+        without = ", without its resize and crop" if card.takes == "any" else ""
         said = f"so the graph that it was built from was compared{without}"
-        return tensors, f"({form}: {str(reason).rstrip('.')}; {said}.)"
-    if takes_any:
-        raise BadInput(
-            f"{form} resizes images itself, and localise compares forms that take images at the network's size; "
-            "build it with build.preprocess: host."
-        )
-    return tensors, ""
+        return tensors, f"({card.form}: {str(reason).rstrip('.')}; {said}.)"
 
 
 def _paired(

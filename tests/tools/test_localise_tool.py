@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 from onnx import numpy_helper
 
+import tools.localise
 from benchmarks.planted import graphs
 from benchmarks.planted.places import Change
-from steps.backends.contract import BatchRange
+from steps.backends.contract import BatchRange, Runner
 from steps.backends.engine import Target, build_engine
+from steps.backends.runner import open_runner
 from steps.errors import BadInput
 from steps.export import export
 from steps.fuse import fuse
@@ -80,6 +82,24 @@ def test_forms_that_compute_the_same_are_said_to(root: Path) -> None:
     found = localise(ENGINE, root / "data", 4)
     assert found.first is None
     assert "not the network" in found.meaning and "none of 11 tensors" in found.sentence
+
+
+def test_an_engine_that_runs_otherwise_than_its_graph_is_not_acquitted(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tensors are right, because asking for them leaves its layers unfused."""
+    build(root, lambda model: model)
+    opened = open_runner
+
+    def saturating(folder: Path) -> tuple[Runner, Card]:
+        run, card = opened(folder)
+        return lambda images_NHWC_u8: np.minimum(run(images_NHWC_u8), 0.1), card
+
+    monkeypatch.setattr(tools.localise, "open_runner", saturating)
+    found = localise(ENGINE, root / "data", 4)
+    assert found.first is None and "not the network" not in found.sentence
+    assert "the runtime's fused kernels compute something else" in found.meaning
+    assert f"grows most at '{max(found.compared, key=lambda drift: drift.error).name}'" in found.meaning
 
 
 def test_an_openvino_engine_shows_its_tensors_too(root: Path) -> None:
