@@ -33,6 +33,7 @@ from tools.triton_config import config_text
 
 VERSION = "1"
 MOST_IMAGES = 64  # at once, for an engine that takes any number
+MOST = 2**31 - 1  # what Triton's configuration holds its numbers in
 QUEUE_MICROSECONDS = 200  # how long an image may wait for company
 Graph = tuple[str, str]  # the names of its input and its output
 
@@ -185,9 +186,10 @@ def _leave_alone_what_is_not_ours(target: Path) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
-    return int(text)
+    digits = text.lstrip("0")
+    if not (text.isdecimal() and digits and len(digits) <= len(str(MOST)) and int(digits) <= MOST):
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 to {MOST}")
+    return int(digits)
 
 
 def _parse() -> argparse.Namespace:

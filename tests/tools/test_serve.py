@@ -184,6 +184,22 @@ def test_what_cannot_be_served_ends_in_one_sentence_and_exit_2(
     assert len(said.splitlines()) == 1 and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("count", ["0", "999999999999", "9" * 5000, "x"])
+def test_a_count_that_no_configuration_holds_is_refused_by_its_flag(
+    released: Released,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    count: str,
+) -> None:
+    flags = ["--release", str(released.folder), "--out", str(tmp_path / "models"), "--max-batch", count]
+    monkeypatch.setattr(sys, "argv", ["serve", *flags])
+    with pytest.raises(SystemExit) as ended:
+        tool.main()
+    assert ended.value.code == 2 and list(tmp_path.iterdir()) == []
+    assert f"--max-batch: '{count}' is no whole number from 1 to 2147483647" in capsys.readouterr().err
+
+
 def test_a_release_that_was_changed_is_not_served(copy: Path, tmp_path: Path) -> None:
     (copy / "labels.txt").write_text("other\n")
     with pytest.raises(BadInput, match=r"labels\.txt is not the file"):
