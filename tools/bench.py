@@ -10,6 +10,7 @@ settings are printed as the keys of params.yaml that adopt them: `build` writes 
 import argparse
 import csv
 import io
+import math
 import os
 import platform
 import sys
@@ -180,9 +181,11 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("forms", nargs="*", metavar="FORM", help="all that are there, unless some are named")
     parser.add_argument("--release", type=Path, metavar="DIR", help="of a release (or the champion) instead")
-    parser.add_argument("--threads", type=_numbers, default=tuple(range(1, cpus + 1)), metavar="1,2,...")
+    parser.add_argument("--threads", type=_threads, default=tuple(range(1, cpus + 1)), metavar="1,2,...")
     parser.add_argument("--batches", type=_numbers, default=(1, 2, 4, 8, 16, 32), metavar="1,8,...")
-    parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="of each form under each setting")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=1.0, metavar="S", help="of each form under each setting"
+    )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     return parser.parse_args()
 
@@ -192,6 +195,25 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() and int(part) for part in parts):
         raise argparse.ArgumentTypeError(f"'{text}' is no list of whole numbers from 1 on, such as 1,8,32")
     return tuple(sorted({int(part) for part in parts}))
+
+
+def _threads(text: str) -> tuple[int, ...]:
+    numbers, cpus = _numbers(text), len(os.sched_getaffinity(0))
+    if numbers[-1] > cpus:
+        raise argparse.ArgumentTypeError(
+            f"{numbers[-1]} threads are more than the {cpus} CPUs that may be used here"
+        )
+    return numbers
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds above 0")
+    return seconds
 
 
 def main() -> None:

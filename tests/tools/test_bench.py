@@ -213,6 +213,10 @@ def test_the_command_prints_the_table_and_writes_its_files(
         ("nowhere either", "nowhere, either are not there in data/"),
         ("--batches 0,1", "no list of whole numbers"),
         ("--release no", "no is no release"),
+        ("--seconds nan", "'nan' is no number of seconds above 0"),
+        ("--seconds inf", "'inf' is no number of seconds above 0"),
+        ("--seconds=-1", "'-1' is no number of seconds above 0"),
+        ("--threads 1,99999", "99999 threads are more than the "),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
