@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import latency
 from benchmarks.latency import _figures, _ratio, peak_loop
 from steps.backends.turns import Call
+from steps.reports.artifact import CARD
 
 
 def calls(*milliseconds: float) -> list[Call]:
@@ -37,3 +39,24 @@ def test_the_peak_is_counted_in_whole_vectors_of_multiply_adds(tmp_path: Path) -
     run, operations = peak_loop(tmp_path)
     assert operations > 1e6 and run() == operations
     assert operations % (2 * 4 * 20) == 0
+
+
+def test_two_threads_are_asked_of_every_engine_that_was_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for engine in ("openvino-fp32", "aotinductor-fp32"):
+        (tmp_path / engine).mkdir()
+        (tmp_path / engine / CARD).touch()
+    (tmp_path / "onnxruntime-fp32").mkdir()  # whose build was refused
+    fastest = {
+        ("openvino-fp32", 1): 6,
+        ("openvino-fp32", 2): 4,
+        ("aotinductor-fp32", 1): 5,
+        ("aotinductor-fp32", 2): 2,
+    }
+    monkeypatch.setattr(latency, "_engine", lambda engine, _, threads: (engine, threads))
+    monkeypatch.setattr(
+        latency, "take_turns", lambda runs, _: {key: calls(fastest[run]) for key, run in runs.items()}
+    )
+    found = latency._two_threads("a", tmp_path, rounds=1)
+    assert "aotinductor-fp32" in found.name and found.value == 2.5
