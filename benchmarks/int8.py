@@ -13,60 +13,29 @@ CPU time of one image on one thread, the engines in turns. `--full` trains on al
 """
 
 import argparse
-import contextlib
-import io
 import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-import onnx
 import onnxruntime
-import torch
-from torch import nn
 
 from benchmarks.bounds import Figure, report
+from benchmarks.int8_networks import SIZE, Budget, fashion, trained
 from steps.backends.contract import Images, Logits
 from steps.backends.int8 import Fallback, Int8Images, Int8Plan, write_int8
-from steps.images.cache import CachedImages
-from steps.images.sources.samples import fashion_mnist
-from steps.models.normalised import Normalised
-from steps.models.onnx_graph import simplified, to_onnx
-from steps.models.repvgg_plain import RepVggPlain, Stage
 from steps.progress import say
-from steps.reparam.fold import absorb_branch_norms, absorb_norms, fold
-from steps.reports.card import Card, Expansion, Preprocessing
-from steps.training.feed import Feed
-from steps.training.loop import Plan, Training, fit, make_deterministic
-from steps.training.losses import LOSSES
-from steps.training.network import Recipe, make_network
-from steps.training.optimizer import sgd
-from steps.training.qat import fine_tune, folded_for_int8
-from steps.training.samplers import SAMPLERS, Labels
-from steps.training.validation import Validation
 
-CLASSES, SIZE, CALIBRATION, HELD_OUT = 10, 28, 256, 512
-HALF = (0.5, 0.5, 0.5)
-HOW = Preprocessing(size=SIZE, resize=SIZE, interpolation="bilinear", mean=HALF, std=HALF)
+CALIBRATION, HELD_OUT = 256, 512
 WITHIN = 1.0  # point of top-1
 AS_FAST = 1.1  # times the CPU time of plain int8
 ENOUGH = 0.98  # agreement that the fallback shall reach
-SPREAD, EVERY, PLANTED = 1.5, 6, "fused RepVGG, spread"
-
-
-class Budget(NamedTuple):
-    """How much is trained and judged."""
-
-    train: int
-    epochs: int
-    qat_epochs: int
-    test: int
+PLANTED = "fused RepVGG, spread"
 
 
 SMALL = Budget(train=10_000, epochs=8, qat_epochs=2, test=10_000)
@@ -83,11 +52,6 @@ class Row(NamedTuple):
     of_top1: float
     agreement: float
     left: int
-
-
-def body(class_num: int) -> nn.Module:
-    """Return a plain body as deep as RepVGG-A0, and narrow."""
-    return RepVggPlain(class_num, (Stage(16, 1), Stage(16, 4), Stage(32, 8), Stage(64, 6)))
 
 
 def main() -> None:
@@ -139,85 +103,6 @@ def main() -> None:
 def lost(row: Row) -> float:
     """Return the points of top-1 between a network in float32 and in int8."""
     return 100 * (row.of_top1 - row.top1)
-
-
-def trained(folder: Path, block: str, budget: Budget) -> None:
-    """Train a network of these blocks and write its float32 graphs: folded, with branches, fine-tuned."""
-    make_deterministic()
-    torch.set_num_threads(1)
-    images_NHWC_u8, labels_N, of_train = fashion()
-    train_N = np.random.default_rng(0).permutation(of_train)[: budget.train]
-    training = _training(block, CachedImages(images_NHWC_u8), labels_N, train_N, budget, folder / block)
-    with contextlib.redirect_stderr(io.StringIO()):
-        place = fit(training)
-    say(f"{block}: trained, loss {place.history[-1].train_loss:.3f}")
-    wide = training.network.eval()
-    assert isinstance(wide, Normalised)
-    some_NHWC_u8 = torch.from_numpy(images_NHWC_u8[:8])
-    _write(folder / f"{block}-folded.onnx", absorb_norms(fold(wide.network.double())).float())
-    wide.float()
-    if block == "repvgg":
-        _write(folder / "repvgg-spread.onnx", spread(folded_for_int8(wide, HOW, some_NHWC_u8, 0)).network)
-        _write(folder / "repvgg-kept.onnx", absorb_branch_norms(wide.network.double()).float())
-        wide.float()
-        with contextlib.redirect_stderr(io.StringIO()):
-            tuned, _ = fine_tune(
-                training,
-                folded_for_int8(wide, HOW, some_NHWC_u8, 0),
-                budget.qat_epochs,
-                lr=1e-3,
-            )
-        _write(folder / "repvgg-tuned.onnx", tuned.network)
-
-
-@torch.no_grad()
-def spread(folded: Normalised) -> Normalised:
-    """Return the network with its channels' ranges spread, in place: in float32 it computes the same."""
-    generator = torch.Generator().manual_seed(0)
-    convs = [module for module in folded.modules() if isinstance(module, nn.Conv2d)]
-    for conv, following in list(pairwise(convs))[EVERY // 2 :: EVERY]:
-        factor_O = (SPREAD * torch.randn(conv.out_channels, generator=generator)).exp()
-        assert conv.bias is not None
-        conv.weight *= factor_O.reshape(-1, 1, 1, 1)
-        conv.bias *= factor_O
-        following.weight /= factor_O.reshape(1, -1, 1, 1)
-    return folded
-
-
-def _training(
-    block: str, reader: CachedImages, labels_N: Labels, train_N: Labels, budget: Budget, checkpoints: Path
-) -> Training:
-    recipe = Recipe(
-        arch="benchmarks.int8:body",
-        class_num=CLASSES,
-        preprocessing=HOW,
-        weights=None,
-        min_weights_coverage=0.0,
-        bottleneck=None,
-        expansion=Expansion(block=block, where="all", mode="branch"),
-        init="standard",
-    )
-    with contextlib.redirect_stderr(io.StringIO()):
-        network = make_network(recipe, 0, torch.device("cpu")).network
-    loss, sampler = LOSSES["cross_entropy"](0.0, 0.0), SAMPLERS["shuffle"](labels_N[train_N], CLASSES, 1.0)
-    few_N = train_N[:256]  # the loop looks at val after each epoch; here the last epoch is taken
-    return Training(
-        network=network,
-        optimizer=sgd(network, momentum=0.9, weight_decay=5e-4),
-        feed=Feed(reader, train_N, labels_N[train_N], sampler, batch_size=64, seed=0, shift=2, flip=0.5),
-        loss=loss,
-        validate=Validation(reader, few_N, labels_N[few_N], CLASSES, loss),
-        plan=Plan(budget.epochs, lr=0.1, warmup_epochs=0.5, best_by="top1"),
-        checkpoints=checkpoints,
-    )
-
-
-def _write(path: Path, network: nn.Module) -> None:
-    names = tuple(map(str, range(CLASSES)))
-    card = Card(
-        form="fuse", arch="body", class_num=CLASSES, class_names=names, preprocessing=HOW, files={}, artifact=""
-    )
-    onnx.save(simplified(to_onnx(network.eval(), card, opset=20)), path)
 
 
 def judged(folder: Path, budget: Budget) -> list[Row]:
@@ -272,15 +157,6 @@ def _session(graph: Path) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def fashion() -> tuple[Images, Labels, int]:
-    """Return images_NHWC_u8, labels_N, and how many of the first are for training."""
-    listing = fashion_mnist()
-    assert listing.pixels is not None
-    images_NHW_u8 = np.stack(listing.pixels)
-    labels_N = listing.rows["label"].to_numpy().astype(np.int64)
-    return np.repeat(images_NHW_u8[..., None], 3, axis=3), labels_N, int((listing.rows["split"] == "train").sum())
 
 
 if __name__ == "__main__":
