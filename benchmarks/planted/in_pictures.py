@@ -108,7 +108,7 @@ COMPILED: dict[str, Mutant] = {
     "bf16: a weight rounded up to infinity": _compiled(
         _brain_weight("head.bias", _above_the_largest), "answers of build", "not finite", BRAIN
     ),
-    "bf16: wrong tensor cast": _compiled(_whole_numbers, "agreement", form=BRAIN),
+    "bf16: wrong tensor cast": _compiled(_whole_numbers, "divergence", form=BRAIN),
     "AOTInductor: package of another model": _compiled(graphs.of_another_training, "top1_drop"),
     "AOTInductor: two constants exchanged": _compiled(_two_constants_exchanged, "score_difference"),
     "AOTInductor: compiled for a batch of one": _compiled(

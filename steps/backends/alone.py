@@ -25,7 +25,7 @@ SAME = 1e-3  # of the spread, for the same pixels in the same batch
 def check_batches(run: Runner, card: Card, probes_NHWC_u8: Images) -> None:
     """Raise CannotBuild where the scores of an image depend on its batch, or on its place in it."""
     pictures_NHWC_u8 = np.concatenate([probes_NHWC_u8, _pictures(EVALUATED, card)])[:EVALUATED]
-    images_NHWC_u8 = _unresized(pictures_NHWC_u8, card)
+    images_NHWC_u8 = unresized(pictures_NHWC_u8, card)
     wanted_NK = _scores(run, images_NHWC_u8)
     allowed = ROUNDING[card.precision] * _spread(wanted_NK)
     for count in sorted({*BATCHES, *(card.device.batch or ())}):
@@ -52,7 +52,7 @@ def check_sizes(run: Runner, card: Card) -> None:
     moved_NHWC_u8 = (sized_NHWC_u8 + level_NHWC).astype(np.uint8)
     found_NK, wanted_NK, moved_NK = (
         np.concatenate([_scores(run, image_HWC_u8[None]) for image_HWC_u8 in images])  # by the same kernels
-        for images in (pictures, _unresized(sized_NHWC_u8, card), _unresized(moved_NHWC_u8, card))
+        for images in (pictures, unresized(sized_NHWC_u8, card), unresized(moved_NHWC_u8, card))
     )
     allowed = _rms(moved_NK - wanted_NK).max() + SAME * _spread(wanted_NK)
     for picture, apart in zip(pictures, _rms(found_NK - wanted_NK), strict=True):
@@ -79,7 +79,7 @@ def _sides(card: Card) -> list[tuple[int, int]]:
     return [(min(width, most), min(height, most)) for width, height in wanted]
 
 
-def _unresized(images_NHWC_u8: Images, card: Card) -> Images:
+def unresized(images_NHWC_u8: Images, card: Card) -> Images:
     """Return images at the network's size as what an engine takes and leaves as it is, but for its crop.
 
     What the crop cuts off is their negative: a crop beside the right one shows.

@@ -26,6 +26,8 @@ SAMPLE = (
     "zeros in fp16",
     "NaN in an engine",
     "softmax applied twice",
+    "wrong in batches of one alone",
+    "antialias dropped where no test image shrinks",
     "a dead class",
     "NaN in one class, on a few images",
     "surest answers at the end of float16",
@@ -46,6 +48,7 @@ SAMPLE = (
 )
 ON_PICTURES = (
     "any size: antialias dropped",
+    "any size: all of an image that is longer than 50 : 1",
     "any size: another filter",
     "any size: crop one pixel off",
     "any size: height and width exchanged",
