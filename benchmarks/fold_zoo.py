@@ -11,6 +11,8 @@ with our blocks alone is WRONG. One whose outputs move by 1e-10 when the last pl
 told from a wrong one at 1e-9 (torchvision's efficientnet_b6 with DBB: norms of 32 numbers each, 2.5e-9): it is
 judged once more, with the statistics of 32 images instead of 8. Each has a process of its own. Results are kept
 in `.foldline/fold_zoo/`, for this code and these versions: the same command again goes on with what is missing.
+`benchmarks/zoo_results/` holds what was tried so far, a network a line; it counts where code and versions are those
+of its name, so that a long run can go on in another clone.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from benchmarks.zoo_way import BOUND, Result, apart
 
 LEAST_FOLDED = 0.99  # of the networks in which a convolution gives its output to a batch norm
 KEPT = Path(".foldline/fold_zoo")
+TRIED = Path(__file__).with_name("zoo_results")
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
     torch.set_num_threads(1)  # images are small: a second thread waits longer than it works; use shards instead
     kept = KEPT / f"{fingerprint()}.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    known = {result.name: result for result in _read(kept)}
+    known = {result.name: result for result in [*_read(TRIED / kept.name), *_read(kept)]}
     names = arguments.only or list(in_shard(by_family(), arguments.shard))
     end = time.monotonic() + (float("inf") if arguments.full or arguments.only else 60 * arguments.minutes)
     for name in names:

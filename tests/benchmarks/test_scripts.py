@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-SHARED = ("__init__", "bounds", "gain_training", "image_sets", "random_sites", "zoo_networks", "zoo_way")
+SHARED = (
+    "__init__",
+    "bounds",
+    "gain_training",
+    "image_sets",
+    "int8_networks",
+    "random_sites",
+    "zoo_networks",
+    "zoo_way",
+)
 SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in SHARED)
 
 
