@@ -11,8 +11,8 @@ with our blocks alone is WRONG. One whose outputs move by 1e-10 when the last pl
 told from a wrong one at 1e-9 (torchvision's efficientnet_b6 with DBB: norms of 32 numbers each, 2.5e-9): it is
 judged once more, with the statistics of 32 images instead of 8. Each has a process of its own. Results are kept
 in `.foldline/fold_zoo/`, for this code and these versions: the same command again goes on with what is missing.
-`benchmarks/zoo_results/` holds what was tried so far, a network a line; it counts where code and versions are those
-of its name, so that a long run can go on in another clone.
+`benchmarks/zoo_results/` holds what was tried so far, a network a line; it counts where code and versions are
+those of its name, so that a long run can go on in another clone.
 """
 
 import argparse
