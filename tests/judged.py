@@ -17,7 +17,7 @@ from steps.reports.release import INDEX, ReleaseCard
 from tests.backends.tiny import onnx_model, probe_images, reference, weights, write_exported
 from tests.backends.tiny import write_images as write_data
 
-ENGINES = ("onnxruntime-fp32", "openvino-fp32", "openvino-int8")
+ENGINES = ("onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8")  # by name: all hold one float32 graph
 WITHHELD = ENGINES[-1]
 IMAGES = 100
 LENIENT = GateParams(required=("export",), max_top1_drop=0.5, max_recall_drop=1)  # for twenty test images
@@ -58,7 +58,9 @@ def _label_as_the_network_says(root: Path) -> None:
 def _write_form(folder: Path, form: str, made_from: str | None) -> Card:
     card = write_exported(folder, onnx_model(weights(seed=1 if form == WITHHELD else 0)))
     (folder / "report.json").write_text("{}")  # as build leaves one beside an engine
-    return write_card(folder, card.model_copy(update={"form": form, "made_from": made_from}))
+    precision = form.partition("-")[2] or card.precision
+    said = {"form": form, "made_from": made_from, "precision": precision}
+    return write_card(folder, card.model_copy(update=said))
 
 
 def released(out: Path = Path("data/release")) -> ReleaseCard:
