@@ -26,7 +26,8 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.bounds import Figure, report
-from benchmarks.int8_networks import SIZE, Budget, fashion, trained
+from benchmarks.image_sets import fashion
+from benchmarks.int8_networks import SIZE, Budget, trained
 from steps.backends.contract import Images, Logits
 from steps.backends.int8 import Fallback, Int8Images, Int8Plan, write_int8
 from steps.progress import say

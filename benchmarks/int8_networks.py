@@ -14,9 +14,8 @@ import onnx
 import torch
 from torch import nn
 
-from steps.backends.contract import Images
+from benchmarks.image_sets import fashion
 from steps.images.cache import CachedImages
-from steps.images.sources.samples import fashion_mnist
 from steps.models.normalised import Normalised
 from steps.models.onnx_graph import simplified, to_onnx
 from steps.models.repvgg_plain import RepVggPlain, Stage
@@ -129,12 +128,3 @@ def _write(path: Path, network: nn.Module) -> None:
         form="fuse", arch="body", class_num=CLASSES, class_names=names, preprocessing=HOW, files={}, artifact=""
     )
     onnx.save(simplified(to_onnx(network.eval(), card, opset=20)), path)
-
-
-def fashion() -> tuple[Images, Labels, int]:
-    """Return images_NHWC_u8, labels_N, and how many of the first are for training."""
-    listing = fashion_mnist()
-    assert listing.pixels is not None
-    images_NHW_u8 = np.stack(listing.pixels)
-    labels_N = listing.rows["label"].to_numpy().astype(np.int64)
-    return np.repeat(images_NHW_u8[..., None], 3, axis=3), labels_N, int((listing.rows["split"] == "train").sum())

@@ -91,8 +91,9 @@ def write_int8(source: Path, target: Path, plan: Int8Plan) -> Int8Outcome:
             return _agreement(wanted_NK, _logits(quantizer.quantized(left), held_out_NHWC_u8))
 
         left: tuple[str, ...] = ()
-        _check_kernels(quantizer.quantized(left), wanted_NK[:RANKED_ON], held_out_NHWC_u8[:RANKED_ON])
-        reached = agreement(left)
+        whole = quantizer.quantized(left)
+        _check_kernels(whole, wanted_NK[:RANKED_ON], held_out_NHWC_u8[:RANKED_ON])
+        reached = _agreement(wanted_NK, _logits(whole, held_out_NHWC_u8))
         if plan.fallback == "sensitivity" and reached < plan.min_agreement:
             few = slice(0, RANKED_ON)
             ranked = worst_first(
@@ -108,7 +109,7 @@ def write_int8(source: Path, target: Path, plan: Int8Plan) -> Int8Outcome:
                     f"only with all of its {len(layers)} layers in float32 would the int8 graph agree with "
                     f"float32 on {plan.min_agreement:.1%} of the images; build fp32 instead"
                 )
-        onnx.save(quantizer.quantized(left), target)
+        onnx.save(quantizer.quantized(left) if left else whole, target)
     in_order = tuple(name for name in layers if name in left)
     return Int8Outcome(reached, len(held_out_NHWC_u8), len(layers), in_order)
 

@@ -29,6 +29,11 @@ def random_probes(size: int, seed: int, count: int = 6) -> Images:
     return np.concatenate([noise, np.stack(flat)])
 
 
+def noise_of(logits_NK: Logits) -> float:
+    """Return how far a score may move over the images and pass for constant."""
+    return CONSTANT * float(np.abs(logits_NK.max(axis=1)).max())
+
+
 def fault_of(logits_NK: Logits, precision: Precision) -> str | None:
     """Return what is wrong with the outputs for different images, with the figures, or None."""
     count = len(logits_NK)
@@ -39,7 +44,7 @@ def fault_of(logits_NK: Logits, precision: Precision) -> str | None:
     if largest >= LARGEST[precision]:
         return f"its outputs reach {largest:g} and are saturated: {precision} ends at {LARGEST[precision]:g}"
     spread = float(np.ptp(logits_NK, axis=0).max())
-    if spread <= CONSTANT * float(np.abs(logits_NK.max(axis=1)).max()):
+    if spread <= noise_of(logits_NK):
         return (
             f"its outputs are constant: over {count} different probes no score moves by more than {spread:g} "
             f"(the largest is {largest:g})"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from steps.backends.sanity import CONSTANT, LARGEST
+from steps.backends.sanity import LARGEST, noise_of
 from steps.parity.evidence import Evidence, Unusable
 
 Fault = Callable[[Evidence], str | None]
@@ -70,8 +70,7 @@ def constant(form: Evidence) -> str | None:
 def _still(form: Evidence) -> npt.NDArray[np.bool_]:
     logits_NK = form.scores.logits_NM
     seen_K = np.bincount(form.labels_N, minlength=form.card.class_num) > 0
-    noise = CONSTANT * float(np.abs(logits_NK.max(axis=1)).max())
-    still_K: npt.NDArray[np.bool_] = seen_K & np.asarray(np.ptp(logits_NK, axis=0) <= noise)
+    still_K: npt.NDArray[np.bool_] = seen_K & np.asarray(np.ptp(logits_NK, axis=0) <= noise_of(logits_NK))
     return still_K
 
 
