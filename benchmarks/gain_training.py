@@ -10,18 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.small_training import small_training
 from steps.images.cache import CachedImages
 from steps.models.normalised import Normalised
 from steps.models.repvgg_plain import RepVggPlain, Stage
 from steps.reparam.certify import relative_error
 from steps.reparam.fold import fold
 from steps.reports.card import Expansion, Preprocessing
-from steps.training.feed import Feed
-from steps.training.loop import Plan, Training, fit, make_deterministic
+from steps.training.loop import fit, make_deterministic
 from steps.training.losses import LOSSES
 from steps.training.network import Made, Recipe, make_network
-from steps.training.optimizer import sgd
-from steps.training.samplers import SAMPLERS, Labels
+from steps.training.samplers import Labels
 from steps.training.validation import Validation
 
 FORMS: dict[str, tuple[str, str] | None] = {  # block and mode; the plain network comes first
@@ -70,7 +69,18 @@ def train(images: Path, budget: Budget, form: str, seed: int, device: str = "cpu
     test_N = train + draw.permutation(test)[: budget.test]
     made = make(budget.arch, form, int(labels_N.max()) + 1, reader.images_NHWC_u8.shape[1], seed, device)
     with contextlib.redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory() as checkpoints:
-        fit(_training(made, reader, labels_N, train_N, budget.epochs, seed, Path(checkpoints)))
+        fit(
+            small_training(
+                made.network,
+                reader,
+                labels_N,
+                train_N,
+                budget.epochs,
+                Path(checkpoints),
+                seed=seed,
+                label_smoothing=0.1,
+            )
+        )
     return _judged(form, made.network.eval(), reader, labels_N, test_N)
 
 
@@ -89,23 +99,6 @@ def make(arch: str, form: str, class_num: int, size: int, seed: int, device: str
     )
     with contextlib.redirect_stderr(io.StringIO()):
         return make_network(recipe, seed, torch.device(device))
-
-
-def _training(
-    made: Made, reader: CachedImages, labels_N: Labels, train_N: Labels, epochs: int, seed: int, folder: Path
-) -> Training:
-    loss, classes = LOSSES["cross_entropy"](0.0, 0.1), int(labels_N.max()) + 1
-    sampler = SAMPLERS["shuffle"](labels_N[train_N], classes, 1.0)
-    few_N = train_N[:CHECKED]  # the loop looks at val after each epoch; here nobody asks
-    return Training(
-        network=made.network,
-        optimizer=sgd(made.network, momentum=0.9, weight_decay=5e-4),
-        feed=Feed(reader, train_N, labels_N[train_N], sampler, batch_size=64, seed=seed, shift=2, flip=0.5),
-        loss=loss,
-        validate=Validation(reader, few_N, labels_N[few_N], classes, loss),
-        plan=Plan(epochs, lr=0.1, warmup_epochs=0.5, best_by="top1"),
-        checkpoints=folder,
-    )
 
 
 @torch.no_grad()

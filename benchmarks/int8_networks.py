@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from benchmarks.image_sets import fashion
+from benchmarks.small_training import small_training
 from steps.images.cache import CachedImages
 from steps.models.normalised import Normalised
 from steps.models.onnx_graph import simplified, to_onnx
@@ -22,14 +23,9 @@ from steps.models.repvgg_plain import RepVggPlain, Stage
 from steps.progress import say
 from steps.reparam.fold import absorb_branch_norms, absorb_norms, fold
 from steps.reports.card import Card, Expansion, Preprocessing
-from steps.training.feed import Feed
-from steps.training.loop import Plan, Training, fit, make_deterministic
-from steps.training.losses import LOSSES
+from steps.training.loop import fit, make_deterministic
 from steps.training.network import Recipe, make_network
-from steps.training.optimizer import sgd
 from steps.training.qat import fine_tune, folded_for_int8
-from steps.training.samplers import SAMPLERS, Labels
-from steps.training.validation import Validation
 
 CLASSES, SIZE = 10, 28
 HALF = (0.5, 0.5, 0.5)
@@ -57,7 +53,8 @@ def trained(folder: Path, block: str, budget: Budget) -> None:
     torch.set_num_threads(1)
     images_NHWC_u8, labels_N, of_train = fashion()
     train_N = np.random.default_rng(0).permutation(of_train)[: budget.train]
-    training = _training(block, CachedImages(images_NHWC_u8), labels_N, train_N, budget, folder / block)
+    reader = CachedImages(images_NHWC_u8)
+    training = small_training(_made(block), reader, labels_N, train_N, budget.epochs, folder / block)
     with contextlib.redirect_stderr(io.StringIO()):
         place = fit(training)
     say(f"{block}: trained, loss {place.history[-1].train_loss:.3f}")
@@ -94,9 +91,8 @@ def spread(folded: Normalised) -> Normalised:
     return folded
 
 
-def _training(
-    block: str, reader: CachedImages, labels_N: Labels, train_N: Labels, budget: Budget, checkpoints: Path
-) -> Training:
+def _made(block: str) -> Normalised:
+    """Return a fresh network of these blocks."""
     recipe = Recipe(
         arch="benchmarks.int8_networks:body",
         class_num=CLASSES,
@@ -108,18 +104,7 @@ def _training(
         init="standard",
     )
     with contextlib.redirect_stderr(io.StringIO()):
-        network = make_network(recipe, 0, torch.device("cpu")).network
-    loss, sampler = LOSSES["cross_entropy"](0.0, 0.0), SAMPLERS["shuffle"](labels_N[train_N], CLASSES, 1.0)
-    few_N = train_N[:256]  # the loop looks at val after each epoch; here the last epoch is taken
-    return Training(
-        network=network,
-        optimizer=sgd(network, momentum=0.9, weight_decay=5e-4),
-        feed=Feed(reader, train_N, labels_N[train_N], sampler, batch_size=64, seed=0, shift=2, flip=0.5),
-        loss=loss,
-        validate=Validation(reader, few_N, labels_N[few_N], CLASSES, loss),
-        plan=Plan(budget.epochs, lr=0.1, warmup_epochs=0.5, best_by="top1"),
-        checkpoints=checkpoints,
-    )
+        return make_network(recipe, 0, torch.device("cpu")).network
 
 
 def _write(path: Path, network: nn.Module) -> None:

@@ -153,7 +153,8 @@ def _train_all(images: Path, budget: Budget, device: str, workers: int | None) -
 def fingerprint(images: Path, budget: Budget, device: str) -> str:
     """Return a name for all that an outcome depends on but the seed and the form."""
     code = [path for room in ROOMS for path in sorted(Path("steps", room).glob("*.py"))]
-    files = [*code, Path(__file__).with_name("gain_training.py"), images / "images.npy", images / "labels.npy"]
+    code += [Path(__file__).with_name(name) for name in ("gain_training.py", "small_training.py")]
+    files = [*code, images / "images.npy", images / "labels.npy"]
     said = [*map(str, budget), device, version("torch")]
     digest = hashlib.sha256("\0".join(said).encode())
     for path in files:

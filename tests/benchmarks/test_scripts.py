@@ -15,6 +15,7 @@ SHARED = (
     "image_sets",
     "int8_networks",
     "random_sites",
+    "small_training",
     "zoo_networks",
     "zoo_way",
 )
