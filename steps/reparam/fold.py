@@ -27,6 +27,7 @@ def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
     _refuse_training(model, "fold")
     plain = copied(model)
     for name, block, norm_name, tail in list(blocks_and_tails(plain)):
+        _refuse_hooks(name, block)
         conv, norm = folded_site(block, tail)
         plain.set_submodule(name, conv)
         plain.set_submodule(norm_name, norm)
@@ -125,6 +126,17 @@ def _absorb(model: nn.Module, conv_name: str, norm_name: str) -> None:
     conv.weight = nn.Parameter(weight_OIKK.to(dtype))
     conv.bias = nn.Parameter(bias_O.to(dtype))
     model.set_submodule(norm_name, NormTail(norm, SiteId(conv_name)).eval())
+
+
+def _refuse_hooks(site: str, block: nn.Module) -> None:
+    """Raise BadInput where something else than its own forward decides what a block computes."""
+    for inner, module in block.named_modules():
+        if module._forward_hooks or module._forward_pre_hooks:
+            where = f"{site}.{inner}" if inner else site
+            raise BadInput(
+                f"fold: forward hooks are registered on {where}, and no kernel can hold what they do; remove them"
+                " first (torch.nn.utils.remove_weight_norm, torch.nn.utils.prune.remove)."
+            )
 
 
 def _refuse_training(model: nn.Module, who: str) -> None:

@@ -1,7 +1,7 @@
 """The shape of one convolution, and where a smaller kernel inside its window finds its input."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +40,6 @@ def geometry_of(conv: nn.Conv2d, zeros_seen: Margins | None = None) -> Geometry:
 
     `zeros_seen` are the margins of zeros that a convolution with a padding of its own was seen to add.
     """
-    left, right, top, bottom = zeros_seen or conv._reversed_padding_repeated_twice
     return Geometry(
         in_channels=conv.in_channels,
         out_channels=conv.out_channels,
@@ -48,9 +47,26 @@ def geometry_of(conv: nn.Conv2d, zeros_seen: Margins | None = None) -> Geometry:
         stride=_pair(conv.stride),
         dilation=_pair(conv.dilation),
         groups=conv.groups,
-        pads=(left, right, top, bottom),
+        pads=zeros_seen or _pads(conv),
         pad_mode="zeros" if zeros_seen else conv.padding_mode,
     )
+
+
+def _pads(conv: nn.Conv2d) -> Margins:
+    """Return the margins that torch's own forward takes, also where they were set after the layer was made."""
+    if conv.padding_mode != "zeros":
+        left, right, top, bottom = conv._reversed_padding_repeated_twice
+        return left, right, top, bottom
+    if conv.padding == "valid":
+        return 0, 0, 0, 0
+    if conv.padding != "same":
+        rows, columns = _pair(conv.padding)
+        return columns, columns, rows, rows
+    rows, columns = (
+        dilation * (kernel - 1)
+        for kernel, dilation in zip(_pair(conv.kernel_size), _pair(conv.dilation), strict=True)
+    )
+    return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
 
 
 def same_margins(conv: nn.Conv2d, input_NCHW: Tensor, output_NCHW: Tensor) -> Margins | None:
@@ -115,6 +131,7 @@ def apply_margins(input_NCHW: Tensor, margins: Margins) -> Tensor:
     return F.pad(cropped, added) if any(added) else cropped
 
 
-def _pair(value: tuple[int, ...]) -> tuple[int, int]:
-    rows, columns = value
+def _pair(value: Any) -> tuple[int, int]:
+    """Return (rows, columns); what is set on a layer after it was made may be one number."""
+    rows, columns = (value, value) if isinstance(value, int) else value
     return rows, columns

@@ -18,10 +18,10 @@ from torch.utils._pytree import tree_map
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
+from steps.reparam.example import example_image
 from steps.reparam.geometry import geometry_of
 from steps.reparam.library_blocks import ends, folds_itself, let_it_fold_itself, library_blocks, library_form
 from steps.reparam.outputs import tensors_of
-from steps.reparam.pairing import example_image
 from steps.reparam.probe import Block, largest_error, probe, probe_linear
 from steps.reparam.trace import Call, Trace, traced
 

@@ -12,26 +12,33 @@ from steps.reparam.own_classes import is_norm_and_tail
 from steps.reparam.watch import Seen
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+NUMBER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 NO_NORM = "no batch norm takes its output"
 # What torch's own layers keep. A subclass that keeps more computes with it, and its place would not know it.
 CONV_KEEPS = ("weight", "bias")
 NORM_KEEPS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked", *TAIL)
-Shared = Mapping[str, str]  # a layer -> why it cannot be taken away
+Held = Mapping[str, str]  # a layer -> why it cannot be taken away
 
 
-def shared_layers(model: nn.Module) -> Shared:
-    """Return which layers stand at several places of a network, or share their numbers: name -> the sentence."""
+def held_layers(model: nn.Module) -> Held:
+    """Return which layers stand at several places of a network, share their numbers, or have hooks on them."""
     places: defaultdict[int, int] = defaultdict(int)
+    memory: defaultdict[int, set[int]] = defaultdict(set)  # tensors of their own may be one set of numbers still
     for module in model.modules():  # each once, whatever its names
-        for held in (*module._modules.values(), *module._parameters.values(), *module._buffers.values()):
-            places[id(held)] += 1
-    shared = {}
+        for part in (*module._modules.values(), *module._parameters.values(), *module._buffers.values()):
+            places[id(part)] += 1
+        for number in numbers_of(module):
+            memory[number.data_ptr()].add(id(number))
+    memory.pop(0, None)  # what has no numbers shares none
+    held = {}
     for name, layer in model.named_modules():
         if places[id(layer)] > 1:
-            shared[name] = f"shared: it stands at {places[id(layer)]} places of the network"
-        elif any(places[id(number)] > 1 for number in numbers_of(layer)):
-            shared[name] = "shared: its numbers belong to another layer too"
-    return shared
+            held[name] = f"shared: it stands at {places[id(layer)]} places of the network"
+        elif any(places[id(number)] > 1 or len(memory[number.data_ptr()]) > 1 for number in numbers_of(layer)):
+            held[name] = "shared: its numbers belong to another layer too"
+        elif any(getattr(number, hooks, None) for number in numbers_of(layer) for hooks in NUMBER_HOOKS):
+            held[name] = "hooks are registered on its numbers"  # which no copy has
+    return held
 
 
 def numbers_of(layer: nn.Module) -> tuple[Tensor, ...]:
@@ -39,10 +46,10 @@ def numbers_of(layer: nn.Module) -> tuple[Tensor, ...]:
     return (*layer.parameters(recurse=False), *layer.buffers(recurse=False))
 
 
-def norm_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> str | None:
+def norm_obstacle(model: nn.Module, name: str, seen: Seen, held: Held) -> str | None:
     """Return why this norm is in no pair, or None."""
     norm = model.get_submodule(name)
-    if reason := _layer_obstacle(model, name, seen, shared):
+    if reason := _layer_obstacle(model, name, seen, held):
         return reason
     if getattr(norm, "running_mean", None) is None:
         return "it keeps no running statistics"
@@ -55,12 +62,12 @@ def norm_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> st
     return None
 
 
-def conv_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> str | None:
+def conv_obstacle(model: nn.Module, name: str, seen: Seen, held: Held) -> str | None:
     """Return why this convolution is in no pair, or None."""
     conv = model.get_submodule(name)
     if not isinstance(conv, nn.Conv2d):
         return f"unsupported kernel: {type(conv).__name__} is no convolution of images"
-    if reason := _layer_obstacle(model, name, seen, shared):
+    if reason := _layer_obstacle(model, name, seen, held):
         return reason
     if name not in seen.norm_of:
         return NO_NORM
@@ -72,6 +79,8 @@ def conv_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> st
 def training_obstacle(eval_norm: str, model: nn.Module, name: str, seen: Seen) -> str | None:
     """Return why a pair of eval mode is none in training, where the pass showed `seen`; or None."""
     norm = model.get_submodule(eval_norm)
+    if not norm.training:
+        return "in training its norm stays in eval mode"
     if name not in seen.calls and eval_norm not in seen.calls:
         return None  # left out by chance, as some networks train
     if seen.calls.get(name) != 1 or seen.calls.get(eval_norm) != 1:
@@ -90,7 +99,7 @@ def training_obstacle(eval_norm: str, model: nn.Module, name: str, seen: Seen) -
     return None
 
 
-def _layer_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> str | None:
+def _layer_obstacle(model: nn.Module, name: str, seen: Seen, held: Held) -> str | None:
     """Return what stands against taking this layer, convolution or norm, away."""
     layer = model.get_submodule(name)
     if is_parametrized(layer):
@@ -99,8 +108,8 @@ def _layer_obstacle(model: nn.Module, name: str, seen: Seen, shared: Shared) -> 
         return "the forward pass does not reach it"
     if seen.calls[name] > 1:
         return f"shared: it is applied {seen.calls[name]} times in one pass"
-    if name in shared:
-        return shared[name]
+    if name in held:
+        return held[name]
     if any(getattr(layer, hooks, None) for hooks in HOOKS):
         return "hooks are registered on it"
     if "forward" in vars(layer):

@@ -5,6 +5,7 @@ from typing import Literal, NewType
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from steps.reparam.copies import copied
 from steps.reparam.geometry import Margins, same_margins
@@ -15,22 +16,32 @@ ENOUGH = 8  # rows and columns
 Reason = NewType("Reason", str)  # why a layer is left as it is
 
 
-def draw_norms(model: nn.Module) -> None:
-    """Give every batch norm, in place, numbers as after training, the same ones in each call."""
+@torch.no_grad()
+def draw_numbers(model: nn.Module) -> None:
+    """Give every convolution and batch norm, in place, numbers as after training, the same ones in each call."""
     generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for module in model.modules():
-            if not isinstance(module, _BatchNorm):
-                continue
-            width = module.num_features
-            if module.running_mean is not None and module.running_var is not None:
-                module.running_mean.copy_(0.3 * torch.randn(width, generator=generator))
-                module.running_var.copy_(0.5 + torch.rand(width, generator=generator))
-            if module.weight is not None:
-                signs = torch.randn(width, generator=generator).sign()
-                module.weight.copy_(signs * (0.5 + torch.rand(width, generator=generator)))
-            if module.bias is not None:
-                module.bias.copy_(0.3 * torch.randn(width, generator=generator))
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            _draw_norm(module, generator)
+        elif isinstance(module, _ConvNd) and (weight := module._parameters.get("weight")) is not None:
+            drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
+            weight.copy_(drawn / max(1, weight[0].numel()) ** 0.5)
+
+
+def _draw_norm(norm: _BatchNorm, generator: torch.Generator) -> None:
+    def normal(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator, dtype=torch.float32)
+
+    def even(like: Tensor) -> Tensor:
+        return 0.5 + torch.rand(like.shape, generator=generator, dtype=torch.float32)
+
+    if norm.running_mean is not None and norm.running_var is not None:
+        norm.running_mean.copy_(0.3 * normal(norm.running_mean))
+        norm.running_var.copy_(even(norm.running_var))
+    if norm.weight is not None:
+        norm.weight.copy_(normal(norm.weight).sign() * even(norm.weight))
+    if norm.bias is not None:
+        norm.bias.copy_(0.3 * normal(norm.bias))
 
 
 @torch.no_grad()
@@ -42,8 +53,8 @@ def is_norm_and_tail(norm: nn.Module, shape: torch.Size) -> bool:
     small = (*shape[:2], *(min(side, ENOUGH) for side in shape[2:]))  # a norm knows no neighbours
     probe_NCHW = torch.randn(small, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
     itself, reference = copied(norm), copied(norm)
-    draw_norms(itself)
-    draw_norms(reference)
+    draw_numbers(itself)
+    draw_numbers(reference)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)

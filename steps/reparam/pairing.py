@@ -1,7 +1,5 @@
 """Which batch norm belongs to which convolution: seen by watching forward passes, never by order of names."""
 
-import inspect
-import itertools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,18 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.parameter import is_lazy
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
+from steps.reparam.example import example_image, refuse_compiled, refuse_what_cannot_run, said
 from steps.reparam.geometry import Margins
-from steps.reparam.obstacles import NO_NORM, conv_obstacle, norm_obstacle, shared_layers, training_obstacle
-from steps.reparam.own_classes import draw_norms, own_rules
+from steps.reparam.obstacles import NO_NORM, conv_obstacle, held_layers, norm_obstacle, training_obstacle
+from steps.reparam.own_classes import draw_numbers, own_rules
 from steps.reparam.rivals import rivals
 from steps.reparam.watch import Watched, watched_pass
 
-SIZES = (32, 64, 128, 224, 299, 384, 512)
-VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 DRAWS = 3  # passes of training mode: what a network leaves to chance may go another way in each
 
 
@@ -46,23 +42,23 @@ class Pairing:
 def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> Pairing:
     """Return the pairs of convolution and batch norm in eval mode, by data flow, and why the others are alone.
 
-    The example gives a shape and nothing else: a random image goes through a copy of the network, whose norms have
-    drawn numbers; so the same structure gives the same pairs, whatever its weights are. Raises BadInput where the
-    network takes no image of that shape, has no numbers yet, or was compiled.
+    The example gives a shape and nothing else: a random image goes through a copy of the network, whose
+    convolutions and norms have drawn numbers; so the same structure gives the same pairs, whatever its weights
+    are. Raises BadInput where the network takes no image of that shape, has no numbers yet, or was compiled.
     """
     convs, norms = _named(model, _ConvNd), _named(model, _BatchNorm)
     if not convs:
-        _refuse_compiled(model)
+        refuse_compiled(model)
         return Pairing({}, {}, {**dict.fromkeys(norms, "no convolution in the network"), **_foreign_norms(model)})
     watched = _watch(model, example_NCHW)
-    network, seen, shared = watched.network, watched.seen, shared_layers(model)
-    lone_norms = {name: why for name in norms if (why := norm_obstacle(network, name, seen, shared))}
+    network, seen, held = watched.network, watched.seen, held_layers(model)
+    lone_norms = {name: why for name in norms if (why := norm_obstacle(network, name, seen, held))}
     taken: dict[str, str] = {}
     lone_convs: dict[str, str] = {}
     zeros_of: dict[str, Margins] = {}
     for name in convs:
         conv, norm = network.get_submodule(name), seen.norm_of.get(name)
-        reason = conv_obstacle(network, name, seen, shared)
+        reason = conv_obstacle(network, name, seen, held)
         if reason in (None, NO_NORM) and isinstance(conv, nn.Conv2d) and type(conv) is not nn.Conv2d:
             rules = own_rules(conv, seen.shapes[name])
             if isinstance(rules, tuple):
@@ -159,74 +155,24 @@ def _generators() -> tuple[object, bytes]:
     return random.getstate(), torch.get_rng_state().numpy().tobytes()
 
 
-def example_image(model: nn.Module) -> Tensor:
-    """Return the smallest random image that the network takes, in eval mode and float32."""
-    _refuse_what_cannot_run(model)
-    first = next((module.in_channels for module in model.modules() if isinstance(module, nn.Conv2d)), 3)
-    generator = torch.Generator().manual_seed(0)
-    tried = copied(model).float().cpu().eval()
-    faults = []
-    for channels, size in itertools.product(dict.fromkeys((first, 3)), SIZES):  # the first need not be run first
-        image_NCHW = torch.rand(1, channels, size, size, generator=generator, dtype=torch.float32)
-        try:
-            with torch.no_grad():
-                tried(image_NCHW)
-        except Exception as fault:  # whatever a network raises on a size it does not take
-            faults.append(f"{channels} channels at {size}: {_said(fault)}")
-        else:
-            return image_NCHW
-    raise BadInput(
-        f"{type(model).__name__}: no forward pass on one image of {first} or 3 channels at "
-        f"{', '.join(map(str, SIZES))} pixels; give an example input. Last fault with {faults[-1]}"
-    )
-
-
 def _watch(model: nn.Module, example_NCHW: Tensor | None) -> Watched:
     """Return what one random image, of the example's shape, shows in eval mode."""
-    _refuse_what_cannot_run(model)
+    refuse_what_cannot_run(model)
     shape = (example_image(model) if example_NCHW is None else example_NCHW).shape
     image_NCHW = _noise((1, *shape[1:]), seed=0)
     network = copied(model).float().cpu().eval()
-    draw_norms(network)
+    draw_numbers(network)
     try:
         with drawing_alike():
             return Watched(network, image_NCHW, watched_pass(network, image_NCHW))
     except Exception as fault:  # whatever a network raises on an image that it does not take
         size = "x".join(map(str, shape[1:]))
-        raise BadInput(f"{type(model).__name__} takes no image of {size}: {_said(fault)}") from fault
-
-
-def _refuse_compiled(model: nn.Module) -> None:
-    """Raise BadInput where a network's layers are no torch modules any more."""
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise BadInput(
-            f"{type(model).__name__} was compiled by torch.jit, and its layers cannot be seen; give the network "
-            "before torch.jit.script or torch.jit.trace."
-        )
+        raise BadInput(f"{type(model).__name__} takes no image of {size}: {said(fault)}") from fault
 
 
 def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
     """Return normal numbers in float32, whatever torch's default is."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
-
-
-def _refuse_what_cannot_run(model: nn.Module) -> None:
-    """Raise BadInput where a weight is yet to be made, or the network takes something else than one image."""
-    needed = [
-        parameter.name
-        for parameter in inspect.signature(model.forward).parameters.values()
-        if parameter.default is parameter.empty and parameter.kind not in VARIADIC
-    ]
-    if len(needed) > 1:
-        raise BadInput(
-            f"{type(model).__name__} must take one tensor of images, and its forward takes {', '.join(needed)}; "
-            "wrap it in a module that takes the images alone."
-        )
-    for name, number in itertools.chain(model.named_parameters(), model.named_buffers()):
-        if is_lazy(number):
-            raise BadInput(f"{name} has no shape yet; let one image through the network first.")
-        if number.is_meta:
-            raise BadInput(f"{name} has no numbers (it is on the meta device); make the network on a real one.")
 
 
 def _named(model: nn.Module, kind: type[nn.Module]) -> list[str]:
@@ -240,7 +186,3 @@ def _foreign_norms(model: nn.Module) -> dict[str, str]:
         for name, module in model.named_modules()
         if name and "running_var" in module._buffers and not isinstance(module, nn.modules.batchnorm._NormBase)
     }
-
-
-def _said(fault: Exception) -> str:
-    return " ".join(str(fault).split())[:160]

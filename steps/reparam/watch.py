@@ -36,7 +36,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Watched:
-    """A copy of a network in float32, its norms drawn; what went through it, in its mode; and what was seen."""
+    """A copy of a network in float32, its numbers drawn; what went through it, in its mode; and what was seen."""
 
     network: nn.Module
     images_NCHW: Tensor

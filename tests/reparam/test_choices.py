@@ -69,7 +69,7 @@ def test_a_network_of_two_inputs_is_told_what_would_be_right() -> None:
 
     for example in (None, torch.zeros(1, 3, 16, 16)):
         with pytest.raises(
-            BadInput, match="Two must take one tensor of images, and its forward takes image, mask"
+            BadInput, match="Two must take one tensor of images by place, and its forward takes image, mask"
         ):
             plan_expansion(Two(), "acb", example_NCHW=example)
 
