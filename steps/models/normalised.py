@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from steps.errors import BadInput
 from steps.reports.card import Preprocessing
 
 
@@ -19,9 +20,18 @@ class Normalised(nn.Module):
         self.register_buffer("scale_C", 255 * torch.tensor(std), persistent=False)
 
     def forward(self, images_NHWC_u8: Tensor) -> Tensor:
-        """Return the network's logits; cast first, so that no layout of bytes is moved twice."""
-        logits_NK: Tensor = self.network(self.normalise(images_NHWC_u8)).float()
-        return logits_NK
+        """Return the network's logits; cast first, so that no layout of bytes is moved twice.
+
+        Raises BadInput where the network returns something else than one tensor, as some do in training alone.
+        """
+        logits_NK = self.network(self.normalise(images_NHWC_u8))
+        if not isinstance(logits_NK, Tensor):
+            mode = "training" if self.network.training else "eval mode"
+            raise BadInput(
+                f"{type(self.network).__name__} returns a {type(logits_NK).__name__} in {mode}; it must return "
+                "its logits alone, in training as in eval mode (leave out auxiliary heads)."
+            )
+        return logits_NK.float()
 
     def normalise(self, images_NHWC_u8: Tensor) -> Tensor:
         """Return images_NCHW as the network itself takes them."""

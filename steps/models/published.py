@@ -1,4 +1,4 @@
-"""What timm and torchvision say of the preprocessing of their published weights, known by the name of the file.
+"""What timm, torchvision and PaddleClas say of the preprocessing of their weights, known by the name of the file.
 
 One network may have weights of several makers, each with its own mean: timm's inception_v3 has four. And one file
 may serve two networks: torchvision's Inception-v3 brings its input from ImageNet's mean and standard deviation to
@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 from steps.models.architectures import library_of
 
-HASH = re.compile(r"-[0-9a-f]{8}$")  # both libraries end a file's name with the beginning of its sha256
+VD = ("resnet50_vd", "resnet50d")  # PaddleClas's name of the network and timm's
+OF_VD = ("ResNet50_vd_pretrained", "ResNet50_vd_ssld_pretrained", "ResNet50_vd_ssld_v2_pretrained")
+HASH = re.compile(r"-[0-9a-f]{8}$")  # timm and torchvision end a file's name with the beginning of its sha256
+OF_PADDLE = {
+    "size": 224,
+    "resize": 256,
+    "interpolation": "bilinear",  # OpenCV's there, which does not smooth what it shrinks; Pillow's here does
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
 Colours = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -60,6 +69,9 @@ def _bare(stem: str) -> str:
 
 def _published(arch: str) -> Iterator[Published]:
     library, name = library_of(arch)
+    if name in VD:
+        for stem in OF_VD:
+            yield Published(f"PaddleClas:{stem}", (stem,), OF_PADDLE)
     if library == "timm":
         from timm.models import get_arch_pretrained_cfgs
 

@@ -45,6 +45,15 @@ def weights(folder: Path, name: str) -> Path:
             "torchvision:resnet50 IMAGENET1K_V2",
         ),
         ("resnet18", "resnet18-f37072fd.pth", (224, 256, "bilinear", *IMAGENET), "timm:resnet18.tv_in1k"),
+        *(
+            (
+                arch,
+                f"ResNet50_vd{kind}_pretrained.pdparams",
+                (224, 256, "bilinear", *IMAGENET),
+                f"PaddleClas:ResNet50_vd{kind}_pretrained",
+            )
+            for arch, kind in (("resnet50_vd", ""), ("resnet50_vd", "_ssld"), ("timm:resnet50d", "_ssld_v2"))
+        ),
     ],
 )
 def test_the_published_preprocessing_is_adopted(
@@ -81,6 +90,8 @@ def test_what_the_file_carries_goes_before_its_name(tmp_path: Path) -> None:
         ("repvgg_nano", TORCHVISIONS),
         ("tests.models.artifacts:Own", TORCHVISIONS),
         ("torchvision:vgg11_bn", TORCHVISIONS),
+        ("resnet50_vd", "vd.pdparams"),
+        ("resnet50", "ResNet50_vd_ssld_pretrained.pdparams"),
     ],
 )
 def test_what_cannot_be_known_is_not_guessed(tmp_path: Path, arch: str, file: str) -> None:

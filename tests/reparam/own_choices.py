@@ -79,6 +79,16 @@ class ReplacedForward(Own):
         self.norm.forward = types.MethodType(slightly_more, self.norm)  # type: ignore[method-assign]
 
 
+class FrozenNorm(Own):
+    """Its norm keeps the statistics of its weights, as where detectors are fine-tuned."""
+
+    def train(self, mode: bool = True) -> "FrozenNorm":
+        """Train all but the norm."""
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+
 OWN_CHOICES: dict[type[Own], str] = {
     OfTwoDomains: "part.other stands beside its norm",
     OfTwoKindsOfNorm: "part.other.0 stands beside its norm",
@@ -86,6 +96,7 @@ OWN_CHOICES: dict[type[Own], str] = {
     KeptAsAnAttribute: "the network, which keeps it",
     KeptInAList: "the network, which keeps it",
     ReplacedForward: "its forward was replaced",
+    FrozenNorm: "in training its norm stays in eval mode",
 }
 
 

@@ -86,6 +86,21 @@ class TiedStatistics(Own):
         self.spare.register_buffer("running_mean", self.norm.running_mean)
 
 
+class TiedMemory(Own):
+    """Two parameters, one memory: as after `b.weight = nn.Parameter(a.weight.data)`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Linear(72, 8)
+        self.spare.weight = nn.Parameter(self.conv.weight.data.flatten(1))
+
+
+class HookedWeight(Own):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv.weight.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
+
+
 OWN_NUMBERS: dict[type[Own], str] = {
     WithAGain: "NormWithAGain keeps numbers of its own: gain",
     OfLowRank: "LowRank keeps numbers of its own: down, up",
@@ -93,4 +108,6 @@ OWN_NUMBERS: dict[type[Own], str] = {
     ParametrizedNorm: "its weight is computed by a parametrization",
     TiedGamma: "its numbers belong to another layer",
     TiedStatistics: "its numbers belong to another layer",
+    TiedMemory: "its numbers belong to another layer",
+    HookedWeight: "hooks are registered on its numbers",
 }

@@ -1,6 +1,7 @@
 """What one pass does not show: norms chosen by an attribute, and what stands in a network for another pass."""
 
 import random
+import threading
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from steps.reparam.copies import copied
 from steps.reparam.expand import MODES, Mode, expand, plan_expansion
 from steps.reparam.fold import absorb_norms, fold
 from steps.reparam.pairing import drawing_alike
+from steps.reparam.plan import ExpansionPlan
 from tests.reparam.networks import SmallNet, randomise
 from tests.reparam.own_choices import (
     AnotherBranchInTraining,
@@ -51,6 +53,13 @@ def test_a_norm_that_can_be_no_other_ones_rival_costs_no_site(network: type[Own]
     assert "stem_norm.weight" not in absorbed.state_dict()
 
 
+def ring() -> list[object]:
+    """Return a list that holds itself."""
+    made: list[object] = []
+    made.append(made)
+    return made
+
+
 def test_what_python_draws_is_drawn_alike_and_its_generator_is_left_alone() -> None:
     before = random.getstate()
     drawn = []
@@ -67,11 +76,55 @@ def test_a_network_of_two_inputs_is_told_what_would_be_right() -> None:
         def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
             return super().forward(image * mask)
 
-    for example in (None, torch.zeros(1, 3, 16, 16)):
-        with pytest.raises(
-            BadInput, match="Two must take one tensor of images by place, and its forward takes image, mask"
-        ):
-            plan_expansion(Two(), "acb", example_NCHW=example)
+    class ByName(SmallNet):
+        def forward(self, *, image: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return super().forward(image)
+
+    for network, takes in ((Two(), "image, mask"), (ByName(), "image=")):
+        for example in (None, torch.zeros(1, 3, 16, 16)):
+            with pytest.raises(BadInput, match=f"one tensor of images by place, and its forward takes {takes};"):
+                plan_expansion(network, "acb", example_NCHW=example)
+
+
+def test_the_size_of_the_weights_changes_no_plan() -> None:
+    class Doubled(SmallNet):
+        """What stands between a convolution and its norm shows only while the numbers are finite."""
+
+        def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
+            features = self.conv_a(image_NCHW)
+            for _ in range(8):
+                features = self.alone(features)
+            doubled = features * 2 if isinstance(self.norm_b, nn.BatchNorm2d) else features
+            return self.head(self.norm_b(self.conv_b(doubled)).mean((2, 3)))  # type: ignore[no-any-return]
+
+    def plan(factor: float) -> ExpansionPlan:
+        torch.manual_seed(0)
+        network = Doubled()
+        del network.norm_a  # no pass reaches it
+        for conv in (network.conv_a, network.alone):
+            conv.weight.data *= factor
+        return plan_expansion(network, "acb")
+
+    assert plan(1e8) == plan(1)
+    assert "without it" in (plan(1).sites[1].skipped or "")
+
+
+@pytest.mark.parametrize("kept", [threading.Lock(), (number for number in range(3)), ring()], ids=type)
+def test_what_cannot_be_copied_is_one_sentence(kept: object) -> None:
+    network = SmallNet()
+    network.kept = kept  # type: ignore[assignment]
+    with pytest.raises(BadInput, match=r"SmallNet cannot be copied: \w+Error, .*must be copyable"):
+        plan_expansion(network, "acb")
+
+
+def test_the_network_inside_a_distributed_one_is_asked_for() -> None:
+    class Distributed(nn.parallel.DistributedDataParallel):
+        def __init__(self) -> None:  # a group of processes is not needed to be refused
+            nn.Module.__init__(self)
+            self.module = SmallNet()
+
+    with pytest.raises(BadInput, match=r"give the one inside, its \.module"):
+        plan_expansion(Distributed(), "acb")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -186,6 +186,25 @@ def test_a_where_that_matches_nothing_is_an_error() -> None:
         expand(SmallNet(), "repvgg", where="7x7")
 
 
+@pytest.mark.parametrize("padding", [2, (2, 2), "same"], ids=str)
+def test_a_layer_changed_after_it_was_made_is_taken_as_it_computes(padding: int | tuple[int, int] | str) -> None:
+    model = SmallNet()
+    model.conv_a.padding = padding  # type: ignore[assignment]
+    model.conv_a.dilation = (2, 2)
+    assert expand(model, "dbb", where="conv_a").expanded, "an expansion is verified before it is kept"
+
+
+def test_a_norm_of_fewer_channels_than_it_was_made_with_costs_its_site() -> None:
+    model = SmallNet()
+    for layer in (model.norm_a, model.conv_a):
+        layer.weight = nn.Parameter(layer.weight[:6])
+    model.norm_a.bias = nn.Parameter(model.norm_a.bias[:6])
+    for name in ("running_mean", "running_var"):
+        setattr(model.norm_a, name, getattr(model.norm_a, name)[:6])
+    pruned = nn.Sequential(model.conv_a, model.norm_a)
+    assert "cannot be taken apart" in (plan_expansion(pruned, "acb").sites[0].skipped or "")
+
+
 def test_unknown_names_are_errors_that_say_what_there_is() -> None:
     with pytest.raises(BadInput, match="Did you mean 'repvgg'"):
         expand(SmallNet(), "repvg")

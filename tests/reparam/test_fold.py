@@ -43,6 +43,16 @@ def test_public_networks_fold_back_into_the_unmodified_architecture(name: str, b
     assert norms_left(absorb_norms(folded)) == {}
 
 
+def test_hooks_that_change_what_a_branch_computes_are_refused() -> None:
+    model = SmallNet()
+    expand(model, "repvgg")
+    model.eval()
+    branch = next(module for name, module in model.named_modules() if name.startswith("conv_a.branches.full."))
+    branch.register_forward_hook(lambda *_: None)
+    with pytest.raises(BadInput, match=r"forward hooks are registered on conv_a\.branches\.full\."):
+        fold(model)
+
+
 def test_fold_leaves_the_given_network_as_it_is() -> None:
     model = SmallNet()
     expand(model, "repvgg")

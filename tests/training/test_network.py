@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from steps.errors import BadInput
+from steps.models.normalised import normalised
 from steps.models.preprocessing import DEFAULTS
 from steps.reports.card import Expansion
 from steps.training.network import Made, Recipe, make_network, say_cost, warnings_of
@@ -51,3 +53,18 @@ def test_weights_that_are_not_there_are_bad_input(tmp_path: Path) -> None:
     recipe = Recipe("repvgg_nano", 3, DEFAULTS, tmp_path / "none.pt", 0.95, None, None, "exact")
     with pytest.raises(BadInput, match=r"train\.weights: .*none\.pt is not there"):
         make_network(recipe, 0, torch.device("cpu"))
+
+
+def test_a_network_with_more_outputs_in_training_is_told_what_would_be_right() -> None:
+    class WithAnAuxiliaryHead(nn.Module):
+        def forward(self, images_NCHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+            logits_NK = images_NCHW.mean((2, 3))
+            return (logits_NK, logits_NK) if self.training else logits_NK
+
+    network = normalised(WithAnAuxiliaryHead(), DEFAULTS)
+    images_NHWC_u8 = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+    assert network.eval()(images_NHWC_u8).shape == (2, 3)
+    with pytest.raises(
+        BadInput, match="WithAnAuxiliaryHead returns a tuple in training; it must return its logits"
+    ):
+        network.train()(images_NHWC_u8)
