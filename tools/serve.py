@@ -26,12 +26,13 @@ from steps.progress import say
 from steps.reports.artifact import read_verified_card
 from steps.reports.base import write_whole
 from steps.reports.card import Card
-from steps.reports.release import INDEX, ReleaseCard
+from steps.reports.release import INDEX, SUMS, ReleaseCard
 from tools.releases import MODEL, engine_folder, verified_release
 from tools.serve_page import client_page
 from tools.triton_config import config_text
 
 VERSION = "1"
+CONFIG = "config.pbtxt"
 MOST_IMAGES = 64  # at once, for an engine that takes any number
 MOST = 2**31 - 1  # what Triton's configuration holds its numbers in
 QUEUE_MICROSECONDS = 200  # how long an image may wait for company
@@ -124,7 +125,7 @@ def serve(release: Path, out: Path, wanted: Wanted) -> Path:
         for file in ("labels.txt", "predict.py", INDEX):
             shutil.copyfile(release / file, written / file)
         write_whole(written / "README.md", client_page(name, card, config).encode())
-        write_whole(written / "config.pbtxt", config_text(config).encode())
+        write_whole(written / CONFIG, config_text(config).encode())
         replace_folder(written, target)
     return target
 
@@ -181,7 +182,9 @@ def _checked_name(name: str) -> str:
 def _leave_alone_what_is_not_ours(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise BadInput(f"{target} is no folder, and would be replaced; name another --out or --name.")
-    if target.is_dir() and any(target.iterdir()) and not (target / INDEX).is_file():
+    sealed = (target / SUMS).exists()  # a release, whose index this tool's folders hold too
+    ours = not sealed and all((target / name).is_file() for name in (INDEX, CONFIG))
+    if target.is_dir() and any(target.iterdir()) and not ours:
         raise BadInput(f"{target} was not written by this tool and will not be replaced; name another --name.")
 
 

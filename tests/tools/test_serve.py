@@ -1,5 +1,6 @@
 """tools.serve: a Triton model repository that says what the engine takes, written whole."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from steps.errors import BadInput
 from steps.reports.artifact import write_card
 from steps.reports.card import Card, Device
-from steps.reports.release import INDEX, ReleaseCard, write_sums
+from steps.reports.release import INDEX, ReleaseCard, check_sums, write_sums
 from tests.backends.tiny import NAMES
 from tests.released import Released
 from tests.tools.served import read_config
@@ -140,6 +141,20 @@ def test_other_models_are_left_alone_and_an_earlier_one_is_replaced(released: Re
     with pytest.raises(BadInput, match="was not written by this tool"):
         serve(released.folder, models, Wanted(name="other"))
     assert (models / "other/config.pbtxt").read_text() == "name: 'other'"
+
+
+def test_no_release_is_replaced_for_holding_the_same_index(copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "champion").mkdir()
+    for release in (copy, shutil.copytree(copy, tmp_path / "champion/release")):
+        (release / "config.pbtxt").touch()
+        write_sums(release)
+        with pytest.raises(BadInput, match="was not written by this tool"):
+            serve(copy, release.parent, Wanted(name="release"))
+        check_sums(release)
+    half = serve(copy, tmp_path / "models", Wanted())
+    (half / "config.pbtxt").unlink()
+    with pytest.raises(BadInput, match="was not written by this tool"):
+        serve(copy, tmp_path / "models", Wanted())
 
 
 def test_nothing_is_half_written(released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
