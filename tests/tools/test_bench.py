@@ -15,8 +15,8 @@ from steps.reports.bench import BenchForm, BenchReport, BenchRow
 from steps.reports.card import Device
 from steps.reports.champion import Champion
 from steps.reports.evaluate import FormReport
-from steps.reports.release import INDEX, ReleaseCard, write_sums
 from tests.backends.tiny import onnx_model, weights, write_exported
+from tests.released import seal_release
 from tools import bench
 from tools.bench import Setting, as_csv, find_forms, measure
 from tools.bench_page import NO_FRONT, adopted, draw, lines, page
@@ -106,8 +106,7 @@ def release(line: Path) -> Path:
     folder.mkdir()
     Path("data/export/model").rename(folder / "model")
     Path("data/build").rename(folder / "engines")
-    ReleaseCard(name="digits", engines=("onnxruntime-fp32",)).write(folder / INDEX)
-    write_sums(folder)
+    seal_release(folder, ("onnxruntime-fp32",))
     return folder
 
 
