@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from steps.backends.table import fault_of
 from steps.cli import run_step
 from steps.errors import BadInput, Refused
 from steps.params.release import ReleaseParams
@@ -20,6 +21,7 @@ CONSUMING = (
     *(f"cpp/{name}" for name in ("CMakeLists.txt", "classify.cpp", "image.hpp", "release.hpp")),
 )
 SHIPPED = LINE[-1]  # the form whose model every release holds
+EMBEDDED = "onnxruntime"  # the backend that predict.py and Triton run that model with
 
 
 def release(params: ReleaseParams, gate: Path, model: Path, build: Path, ledger: Path, out: Path) -> None:
@@ -77,6 +79,8 @@ def _check_judged(artifact: Path, judged: FormVerdict) -> Card:
         card = read_verified_card(artifact)
     except BadInput as fault:
         raise Refused(f"{judged.form}: the model on disk is not the one that was judged: {fault}") from fault
+    if missing := fault_of(EMBEDDED if judged.form == SHIPPED else card.backend, card.files):
+        raise Refused(f"{judged.form}: {artifact} {missing}")
     if card_checksum(card) != judged.card:
         raise Refused(
             f"{judged.form}: the model on disk is not the one that was judged: {artifact / CARD} is of another "

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steps.backends.table import BACKENDS
 from steps.cli import replace_folder
 from steps.errors import BadInput, StepError
 from steps.params.release import ReleaseParams
@@ -73,23 +74,18 @@ def _as_they_come(config: dict[str, Any], card: Card, asked: int | None) -> dict
 
 @dataclass(frozen=True)
 class Server:
-    """How Triton runs a backend's engines: keys that say so, files, where, how batches and threads are set."""
+    """How Triton runs a backend's engines: keys that say so, where, how batches and threads are set."""
 
     keys: dict[str, str]
-    files: tuple[str, ...]
     kind: str
     batches: Callable[[dict[str, Any], Card, int | None], dict[str, Any]]
     threads: str | None = None
 
 
 SERVERS: dict[str, Server] = {
-    "onnxruntime": Server(
-        {"platform": "onnxruntime_onnx"}, ("model.onnx",), "KIND_CPU", _gathered, "intra_op_thread_count"
-    ),
-    "openvino": Server(
-        {"backend": "openvino"}, ("model.xml", "model.bin"), "KIND_CPU", _as_they_come, "INFERENCE_NUM_THREADS"
-    ),
-    "tensorrt": Server({"platform": "tensorrt_plan"}, ("model.engine",), "KIND_GPU", _gathered),
+    "onnxruntime": Server({"platform": "onnxruntime_onnx"}, "KIND_CPU", _gathered, "intra_op_thread_count"),
+    "openvino": Server({"backend": "openvino"}, "KIND_CPU", _as_they_come, "INFERENCE_NUM_THREADS"),
+    "tensorrt": Server({"platform": "tensorrt_plan"}, "KIND_GPU", _gathered),
 }
 
 
@@ -120,7 +116,7 @@ def serve(release: Path, out: Path, wanted: Wanted) -> Path:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.absolute().parent) as scratch:
         written = Path(scratch) / name
         (written / VERSION).mkdir(parents=True)
-        for file in server.files:
+        for file in BACKENDS[card.backend].files:
             shutil.copyfile(folder / file, written / VERSION / file)
         for file in ("labels.txt", "predict.py", INDEX):
             shutil.copyfile(release / file, written / file)
@@ -138,7 +134,7 @@ def _config(name: str, card: Card, server: Server, wanted: Wanted, graph: Graph)
     config: dict[str, Any] = {
         "name": name,
         **server.keys,
-        "default_model_filename": server.files[0],
+        "default_model_filename": BACKENDS[card.backend].files[0],
         "input": [source],
         "output": [scores],
         "instance_group": [{"count": wanted.instances, "kind": server.kind}],

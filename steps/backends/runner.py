@@ -16,8 +16,7 @@ from steps.backends.contract import (
     WrongFile,
     WrongImages,
 )
-from steps.backends.table import BACKENDS
-from steps.errors import did_you_mean
+from steps.backends.table import BACKENDS, fault_of
 from steps.reports.artifact import read_verified_card
 from steps.reports.card import Card
 
@@ -35,11 +34,8 @@ def open_runner(folder: Path, threads: int | None = None) -> tuple[Runner, Card]
     Raises BadInput (WrongFile, MissingPackage), or CannotRunHere (no driver, other device, other version).
     """
     card = read_verified_card(folder)
-    if card.backend not in BACKENDS:
-        raise WrongFile(
-            f"{folder} wants the backend '{card.backend}', which is not one of {', '.join(BACKENDS)}."
-            f"{did_you_mean(card.backend, BACKENDS)}"
-        )
+    if fault := fault_of(card.backend, card.files):
+        raise WrongFile(f"{folder} {fault}")
     run = backend_module(card.backend).open_engine(folder, card, threads or card.device.threads)
     return _checked(run, card), card
 
