@@ -16,7 +16,7 @@ from steps.reports.base import read_refusal
 from steps.reports.champion import Champion
 from steps.reports.release import check_sums
 from steps.reports.verdict import Verdict
-from tools.releases import VERDICT, check_release
+from tools.releases import VERDICT, check_release, keep_out_of_releases
 
 
 def accept(release: Path, champion: Path) -> None:
@@ -24,6 +24,7 @@ def accept(release: Path, champion: Path) -> None:
 
     Raises BadInput for what is no release that passed its gate, or was changed since.
     """
+    keep_out_of_releases("--champion", champion)
     _check_passed(release)
     copy = champion / ".release.tmp"
     shutil.rmtree(copy, ignore_errors=True)

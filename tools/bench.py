@@ -31,7 +31,7 @@ from steps.reports.evaluate import FormReport
 from steps.reports.release import INDEX, ReleaseCard
 from tools.bench_forms import Child, opened_forms
 from tools.bench_page import adopted, lines, page
-from tools.releases import MODEL, engine_folder, verified_release
+from tools.releases import MODEL, engine_folder, keep_out_of_releases, verified_release
 
 LINE = {"train": Path("data/train/model"), "fuse": Path("data/fuse/model"), "export": Path("data/export/model")}
 BUILT, EVALUATED, OUT = Path("data/build"), Path("data/evaluate"), Path(".foldline/bench")
@@ -220,6 +220,7 @@ def main() -> None:
     """Run the tool; what a person can cause ends in one sentence and exit code 2."""
     flags = _parse()
     try:
+        keep_out_of_releases("--out", flags.out)
         report = measure(
             find_forms(flags.forms, flags.release), Setting(flags.threads, flags.batches, flags.seconds)
         )

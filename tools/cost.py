@@ -38,6 +38,7 @@ from steps.reports.cost import (
     mark_front,
 )
 from tools.cost_page import draw, lines, page
+from tools.releases import keep_out_of_releases
 
 PLOT = Path(".foldline/cost.html")  # where git does not see it
 WRITERS: dict[str, Callable[[CostReport], bytes]] = {".svg": draw, ".html": page}
@@ -172,9 +173,11 @@ def run(flags: argparse.Namespace) -> None:
     """Measure what the flags ask for, print the table and write the files."""
     if flags.plot is not None and flags.plot.suffix not in WRITERS:
         raise BadInput(f"--plot: {flags.plot} must end in {' or '.join(WRITERS)}.")
-    for path in (flags.plot, flags.json):
-        if path is not None and path.is_dir():
-            raise BadInput(f"{path} is a folder; name a file.")
+    for flag, path in (("--plot", flags.plot), ("--json", flags.json)):
+        if path is not None:
+            keep_out_of_releases(flag, path)
+            if path.is_dir():
+                raise BadInput(f"{path} is a folder; name a file.")
     accuracies = read_accuracies(flags.accuracy, flags.archs) if flags.accuracy else {}
     names = [field.name for field in fields(Setting)]
     report = compare(flags.archs, Setting(**{name: getattr(flags, name) for name in names}), accuracies)

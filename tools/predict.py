@@ -32,7 +32,7 @@ from steps.reports.card import Card
 from steps.reports.release import INDEX, ReleaseCard
 from tools.predict_images import Decoded, Unusable, alike, decoded, images_of
 from tools.predict_output import WRITERS, Prediction, opened_for_writing
-from tools.releases import MODEL, engine_folder, verified_release
+from tools.releases import MODEL, engine_folder, keep_out_of_releases, verified_release
 
 BATCH = 64
 
@@ -72,6 +72,8 @@ def _predicted(
 
 def _classify(flags: argparse.Namespace) -> int:
     """Do what the flags say; return the number of images that could not be used."""
+    if flags.out is not None:
+        keep_out_of_releases("--out", flags.out)
     run, card = open_release(flags.release, flags.engine, flags.threads)
     images: Iterator[Path | Unusable] = (image for named in flags.images for image in images_of(named))
     if flags.out is not None or not sys.stdout.isatty():  # on a terminal the lines themselves show how far it is

@@ -1,12 +1,13 @@
 """A release as tools open it: verified whole, by its own folder or by the champion's, and its engines by name."""
 
+import os
 from pathlib import Path
 
 from steps.errors import BadInput, did_you_mean
 from steps.reports.artifact import CARD
 from steps.reports.card import Card
 from steps.reports.champion import Champion
-from steps.reports.release import INDEX, ReleaseCard, check_sums
+from steps.reports.release import INDEX, SUMS, ReleaseCard, check_sums
 from steps.reports.verdict import LINE, Verdict, card_checksum
 
 MODEL = "model"  # what a flag calls the release's own model, which every release holds
@@ -55,6 +56,14 @@ def _check_listed(folder: Path, record: str, listed: dict[str, str], found: dict
         raise BadInput(
             f"{folder / path} is not what {record} lists: the release was changed and sealed anew; make it again."
         )
+
+
+def keep_out_of_releases(flag: str, path: Path) -> None:
+    """Raise BadInput where `path`, which is to be written, is a release or lies in one: its seal would break."""
+    place = path.resolve()
+    for folder in (place, *place.parents):
+        if all(os.access(folder / name, os.F_OK) for name in (SUMS, INDEX)):  # false too where none may look
+            raise BadInput(f"{flag} {path} lies in the release {folder}, whose seal it would break; name another.")
 
 
 def engine_folder(release: Path, index: ReleaseCard, engine: str) -> Path:

@@ -28,7 +28,7 @@ from steps.reports.artifact import read_verified_card
 from steps.reports.base import write_whole
 from steps.reports.card import Card
 from steps.reports.release import INDEX, SUMS, ReleaseCard
-from tools.releases import MODEL, engine_folder, verified_release
+from tools.releases import MODEL, engine_folder, keep_out_of_releases, verified_release
 from tools.serve_page import client_page
 from tools.triton_config import config_text
 
@@ -102,6 +102,7 @@ class Wanted:
 
 def serve(release: Path, out: Path, wanted: Wanted) -> Path:
     """Write the model's folder below `out`, whole or not at all, and return it. Raises BadInput."""
+    keep_out_of_releases("--out", out)
     release = verified_release(release)
     index = ReleaseCard.read(release / INDEX)
     name = _checked_name(wanted.name if wanted.name is not None else index.name)
