@@ -38,6 +38,7 @@ from steps.reports.cost import (
     mark_front,
 )
 from tools.cost_page import draw, lines, page
+from tools.flags import count, cpu_threads
 from tools.releases import keep_out_of_releases
 
 PLOT = Path(".foldline/cost.html")  # where git does not see it
@@ -142,13 +143,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("archs", nargs="+", metavar="ARCH")
     parser.add_argument("--block", metavar="NAME", help="train with these blocks, such as repvgg")
     parser.add_argument("--where", default=default.where, help="which convolutions get them, as in train.expand")
-    for flag, name in (
-        ("--size", "size"),
-        ("--classes", "class_num"),
-        ("--threads", "threads"),
-        ("--rounds", "rounds"),
+    for flag, name, kind in (
+        ("--size", "size", count),
+        ("--classes", "class_num", count),
+        ("--threads", "threads", cpu_threads),
+        ("--rounds", "rounds", count),
     ):
-        parser.add_argument(flag, dest=name, type=_count, default=getattr(default, name), metavar="N")
+        parser.add_argument(flag, dest=name, type=kind, default=getattr(default, name), metavar="N")
     parser.add_argument(
         "--runtime",
         choices=get_args(Runtime),
@@ -161,12 +162,6 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
-    return int(text)
 
 
 def run(flags: argparse.Namespace) -> None:

@@ -215,6 +215,7 @@ def test_the_command_prints_the_table_and_writes_its_files(
         ("--seconds nan", "'nan' is no number of seconds above 0"),
         ("--seconds inf", "'inf' is no number of seconds above 0"),
         ("--seconds=-1", "'-1' is no number of seconds above 0"),
+        ("--batches 1,1000000", "1000000 images at once; tools take at most 1024"),
         ("--threads 1,99999", "99999 threads are more than the "),
     ],
 )
