@@ -20,6 +20,7 @@ CONSUMING = (
     "predict.py",
     *(f"cpp/{name}" for name in ("CMakeLists.txt", "classify.cpp", "image.hpp", "release.hpp")),
 )
+ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})  # one a line, tabs between columns
 SHIPPED = LINE[-1]  # the form whose model every release holds
 EMBEDDED = "onnxruntime"  # the backend that predict.py and Triton run that model with
 
@@ -98,10 +99,8 @@ def _copy(files: Iterable[Path], out: Path) -> None:
 
 
 def _labels(card: Card) -> str:
-    """Return one class name a line, in the order of class ids; line breaks in a name are written as \\n."""
-    return "".join(
-        name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n" for name in card.class_names
-    )
+    """Return one class name a line, in the order of class ids, written as the consumers write it."""
+    return "".join(name.translate(ESCAPES) + "\n" for name in card.class_names)
 
 
 def _preprocessing(card: Card) -> str:
