@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from steps.backends.contract import Images
 from steps.backends.runner import backend_module
-from steps.backends.table import fault_of
+from steps.backends.table import BACKENDS
 from steps.errors import BadInput
 from steps.reports.artifact import read_verified_card
 from steps.reports.card import Card
@@ -44,8 +44,8 @@ class ReadsTensors(Protocol):
 def read_tensors(folder: Path, images_NHWC_u8: Images) -> list[Intermediate]:
     """Return the artifact's intermediate tensors, or raise CannotRead, or what opening it raises."""
     card = read_verified_card(folder)
-    if fault := fault_of(card.backend, card.files):
-        raise CannotRead(f"{folder} {fault}")
+    if card.backend not in BACKENDS:
+        raise CannotRead(f"{folder} wants the backend '{card.backend}', which nobody knows here.")
     module = backend_module(card.backend)
     if not hasattr(module, "read_tensors"):
         raise CannotRead(f"an engine of {card.backend} does not let its intermediate tensors be read.")
