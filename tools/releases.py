@@ -60,7 +60,7 @@ def _check_listed(folder: Path, record: str, listed: dict[str, str], found: dict
 
 def keep_out_of_releases(flag: str, path: Path) -> None:
     """Raise BadInput where `path`, which is to be written, is a release or lies in one: its seal would break."""
-    place = path.resolve()
+    place = Path(os.path.realpath(path))  # a link that leads round in a circle is no fault here
     for folder in (place, *place.parents):
         if all(os.access(folder / name, os.F_OK) for name in (SUMS, INDEX)):  # false too where none may look
             raise BadInput(f"{flag} {path} lies in the release {folder}, whose seal it would break; name another.")

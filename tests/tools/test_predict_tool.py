@@ -189,6 +189,13 @@ def test_out_is_written_whole_or_not_at_all(
     assert out.read_bytes() == before and list(out.parent.iterdir()) == [out]
 
 
+def test_out_may_take_the_place_of_a_link_that_leads_nowhere(released: Released, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "all.csv"
+    out.symlink_to(out)
+    assert run(released.images[0], "--release", released.folder, "--out", out)[0] == 0
+    assert out.is_file() and not out.is_symlink()
+
+
 def test_as_a_program_it_goes_through_a_pipe_with_names_of_any_bytes(released: Released, tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/\xff\xfe.png"
     shutil.copyfile(released.images[0], odd)
