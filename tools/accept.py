@@ -69,9 +69,9 @@ def main() -> None:
     flags = parser.parse_args()
     try:
         accept(flags.release, flags.champion)
-    except StepError as error:
+    except (StepError, OSError) as error:
         say(f"accept: {error}")
-        sys.exit(error.exit_code)
+        sys.exit(2)
     say(
         f"accept: {flags.release} is now the champion, in {flags.champion}. Commit it, so that others have it too."
     )

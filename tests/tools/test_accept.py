@@ -160,3 +160,18 @@ def test_the_command_says_what_it_did_or_why_not(release: Path, champion: Path) 
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and refused.stderr.startswith("accept: ")
     assert held(champion) == (True, "first")
+
+
+def test_a_champion_that_cannot_be_written_is_one_sentence(release: Path, champion: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "tools.accept",
+        "--release",
+        str(release),
+        "--champion",
+        f"{champion}/kept.txt",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("accept: ") and "Not a directory" in done.stderr
