@@ -34,7 +34,8 @@ from steps.progress import track
 from steps.release import CONSUMERS
 from steps.reports.artifact import write_card
 from steps.reports.card import Card, Preprocessing
-from steps.reports.release import INDEX, ReleaseCard, write_sums
+from steps.reports.release import INDEX, ReleaseCard, checksums, write_sums
+from steps.reports.verdict import FormVerdict, Verdict, card_checksum
 from tools.predict import open_release, predict
 
 ARCH, CLASSES, SIZE = "repvgg_a0_plain", 1000, 224
@@ -135,9 +136,11 @@ def _write_release(folder: Path) -> Path:
     """Write what a release holds as far as its consumers look."""
     exported(create(ARCH, CLASSES, SIZE), ARCH, CLASSES, SIZE, 1, folder / "model")
     card = Card.read(folder / "model/card.json")
-    write_card(folder / "model", card.model_copy(update={"preprocessing": HOW}))
+    card = write_card(folder / "model", card.model_copy(update={"preprocessing": HOW}))
     (folder / "predict.py").write_bytes((CONSUMERS / "predict.py").read_bytes())
-    ReleaseCard(name="served").write(folder / INDEX)
+    judged = FormVerdict(form="export", judgement="pass", required=True, card=card_checksum(card))
+    Verdict(judgement="pass", forms=(judged,)).write(folder / "verdict.json")
+    ReleaseCard(name="served", files=checksums(folder)).write(folder / INDEX)
     write_sums(folder)
     return folder
 

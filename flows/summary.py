@@ -11,6 +11,7 @@ from typing import Any
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from pydantic import BaseModel
 
+from steps.errors import BadInput
 from steps.reports.base import write_whole
 from steps.reports.evaluate import FormReport, Latency
 from steps.reports.verdict import FormVerdict, Verdict, plain
@@ -116,8 +117,10 @@ def _measured(report: FormReport) -> Row:
 
 
 def _latency(form: str) -> str | None:
-    path = LATENCIES / f"{form}.json"
-    return Latency.read(path).of_one_image() if path.is_file() else None
+    try:
+        return Latency.read(LATENCIES / f"{form}.json").of_one_image()
+    except BadInput:  # shown, not judged: what cannot be read is not shown
+        return None
 
 
 def _percent(share: float | None) -> str:

@@ -40,7 +40,10 @@ def merge_into_folder(written: Path, out: Path) -> None:
     """Move each file of `written` into the folder `out`, which other runs of the step write too; JSON last."""
     out.mkdir(parents=True, exist_ok=True)
     for file in sorted(written.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
-        file.replace(out / file.name)
+        try:
+            file.replace(out / file.name)
+        except OSError as fault:
+            raise BadInput(f"{out / file.name} cannot be replaced: {fault.strerror}; remove it.") from fault
     written.rmdir()
 
 

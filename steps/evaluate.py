@@ -22,7 +22,7 @@ from steps.images.dataset import batches_as_they_are, image_root, load_all
 from steps.images.kept import kept_batches
 from steps.images.manifest import read_manifest
 from steps.metrics.recall import recall_per_class, summary, worst_recall
-from steps.progress import track
+from steps.progress import say, track
 from steps.reports.artifact import CARD, read_verified_card
 from steps.reports.card import Card
 from steps.reports.champion import Champion
@@ -170,8 +170,12 @@ def _digest(test: pl.DataFrame) -> str:
 
 
 def _note_latency(form: str, artifact: Path, some_NHWC_u8: Images) -> None:
-    """Measure on a few images and leave the times where no stage looks."""
-    measure_latency(artifact, form, some_NHWC_u8).write(LATENCIES / f"{form}.json")
+    """Measure on a few images and leave the times where no stage looks, if that can be."""
+    latency, file = measure_latency(artifact, form, some_NHWC_u8), LATENCIES / f"{form}.json"
+    try:
+        latency.write(file)
+    except OSError as fault:
+        say(f"evaluate: {file} cannot be written ({fault.strerror}), so no new latency is shown.")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from steps.backends.table import fault_of
 from steps.cli import run_step
 from steps.errors import BadInput, Refused
 from steps.params.release import ReleaseParams
@@ -19,7 +20,9 @@ CONSUMING = (
     "predict.py",
     *(f"cpp/{name}" for name in ("CMakeLists.txt", "classify.cpp", "image.hpp", "release.hpp")),
 )
+ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})  # one a line, tabs between columns
 SHIPPED = LINE[-1]  # the form whose model every release holds
+EMBEDDED = "onnxruntime"  # the backend that predict.py and Triton run that model with
 
 
 def release(params: ReleaseParams, gate: Path, model: Path, build: Path, ledger: Path, out: Path) -> None:
@@ -77,6 +80,8 @@ def _check_judged(artifact: Path, judged: FormVerdict) -> Card:
         card = read_verified_card(artifact)
     except BadInput as fault:
         raise Refused(f"{judged.form}: the model on disk is not the one that was judged: {fault}") from fault
+    if missing := fault_of(EMBEDDED if judged.form == SHIPPED else card.backend, card.files):
+        raise Refused(f"{judged.form}: {artifact} {missing}")
     if card_checksum(card) != judged.card:
         raise Refused(
             f"{judged.form}: the model on disk is not the one that was judged: {artifact / CARD} is of another "
@@ -94,10 +99,8 @@ def _copy(files: Iterable[Path], out: Path) -> None:
 
 
 def _labels(card: Card) -> str:
-    """Return one class name a line, in the order of class ids; line breaks in a name are written as \\n."""
-    return "".join(
-        name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r") + "\n" for name in card.class_names
-    )
+    """Return one class name a line, in the order of class ids, written as the consumers write it."""
+    return "".join(name.translate(ESCAPES) + "\n" for name in card.class_names)
 
 
 def _preprocessing(card: Card) -> str:

@@ -23,7 +23,7 @@ from steps.reports.artifact import write_card
 from steps.reports.card import Card, Preprocessing
 from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
-from steps.reports.release import INDEX, ReleaseCard, write_sums
+from steps.reports.release import INDEX, SUMS, ReleaseCard, checksums, write_sums
 from steps.reports.verdict import FormVerdict, Verdict, card_checksum
 from tests.backends.tiny import HOW, NAMES, Weights, onnx_model, reference, weights, write_exported
 
@@ -66,11 +66,7 @@ def make_release(root: Path, interpolation: str = "bicubic", resize: int = 20) -
     for engine in list(folders)[1:]:
         cards[engine] = _build(engine, folders["export"], folders[engine], cards["export"])
     shares_NK = {form: _evaluated(root, form, folder) for form, folder in folders.items()}
-    forms = tuple(
-        FormVerdict(form=form, judgement="pass", required=True, card=card_checksum(card))
-        for form, card in cards.items()
-    )
-    Verdict(judgement="pass", forms=forms).write(root / "gate/verdict.json")
+    _passed({form: card_checksum(card) for form, card in cards.items()}).write(root / "gate/verdict.json")
     (root / "gate/verdict.md").write_text("pass\n")
     pl.DataFrame({"key": [1], "split": ["test"]}).write_parquet(root / "ledger.parquet")
     (root / "release").mkdir()
@@ -143,7 +139,21 @@ def add_engine(release: Path, target: Target, **changed: object) -> Path:
     card = Card.read(release / "model/card.json")
     update = {"form": "added", "backend": target.backend, "precision": target.precision, "device": made.device}
     write_card(folder, card.model_copy(update=update | changed))
-    index = ReleaseCard.read(release / INDEX)
-    index.model_copy(update={"engines": (*index.engines, "added")}).write(release / INDEX)
-    write_sums(release)
+    seal_release(release, (*ReleaseCard.read(release / INDEX).engines, "added"))
     return folder
+
+
+def seal_release(folder: Path, engines: tuple[str, ...]) -> None:
+    """Write verdict, index and seal of what lies in the folder, as of a run in which all of it passed."""
+    places = {"export": "model", **{engine: f"engines/{engine}" for engine in engines}}
+    cards = {form: card_checksum(Card.read(folder / place / "card.json")) for form, place in places.items()}
+    _passed(cards).write(folder / "verdict.json")
+    for name in (INDEX, SUMS):
+        (folder / name).unlink(missing_ok=True)
+    ReleaseCard(name="classifier", engines=engines, files=checksums(folder)).write(folder / INDEX)
+    write_sums(folder)
+
+
+def _passed(cards: dict[str, str]) -> Verdict:
+    forms = (FormVerdict(form=form, judgement="pass", required=True, card=card) for form, card in cards.items())
+    return Verdict(judgement="pass", forms=tuple(forms))

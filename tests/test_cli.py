@@ -148,6 +148,24 @@ def test_a_shared_folder_must_hold_the_report_of_one_of_the_runs(
     assert set(there) <= files(workspace / "data/shared")
 
 
+def test_a_folder_in_the_place_of_a_shared_file_is_named(workspace: Path) -> None:
+    write_step(workspace, "pass")
+    script = workspace / "step.py"
+    script.write_text(script.read_text().replace("run_step(fuse)", f"run_step(fuse{SHARED}"))
+    (workspace / "data/shared/whole").mkdir(parents=True)
+    (workspace / "data/shared/other.json").touch()
+    ran = subprocess.run(
+        [sys.executable, "step.py", "--model", "m", "--out", "data/shared"],
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    said = "fuse: data/shared/whole cannot be replaced: Is a directory; remove it.\n"
+    assert (ran.returncode, ran.stderr) == (2, said)
+
+
 def test_ctrl_c_is_one_line_and_exit_130(workspace: Path) -> None:
     process = start(workspace, "time.sleep(60)")
     wait_for(workspace / "data/.fuse.tmp/half")

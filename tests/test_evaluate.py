@@ -42,6 +42,14 @@ def test_every_test_image_has_its_scores_in_the_order_of_the_names(root: Path) -
     assert report.images == len(TEST)
 
 
+def test_a_latency_that_cannot_be_written_costs_no_evaluation(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / ".foldline/latency/export.json").mkdir(parents=True)
+    assert evaluated(root)[0].top1 is not None
+    assert "latency/export.json cannot be written (Is a directory), so" in capsys.readouterr().err
+
+
 def test_a_form_holds_the_kept_images_against_their_checksum_once_and_uses_none_that_changed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -209,6 +209,7 @@ def test_latencies_are_shown_and_change_no_output(forms: Forms, capsys: pytest.C
     text = '{"form": "fuse", "threads": 1, "milliseconds": {"1": {"p50": 1.25, "p90": 2, "p99": 3}}}'
     (latencies / "fuse.json").write_text(text)
     (latencies / "export.json").write_text("not a measurement")
+    (latencies / f"{ENGINES[0]}.json").mkdir()
     any_size = Latency(form="train", takes="any", threads=1, milliseconds={1: {"p50": 2.5}})
     any_size.write(latencies / "train.json")
     judged(forms)

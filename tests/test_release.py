@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from steps.errors import BadInput, Refused
-from steps.reports.artifact import write_card
+from steps.reports.artifact import artifact_checksum, write_card
 from steps.reports.base import read_refusal
 from steps.reports.card import Card
 from steps.reports.release import check_sums
-from steps.reports.verdict import Verdict
+from steps.reports.verdict import Verdict, card_checksum
 from tests.backends.tiny import NAMES, onnx_model, run_step_in, weights, write_exported
 from tests.judged import ENGINES, RELEASE, WITHHELD, released
 
@@ -121,6 +121,24 @@ CHANGES = {"trained anew": _other_weights, "other class names": _other_names, "o
 def test_a_model_that_is_not_the_one_that_was_judged_does_not_ship(change: str, form: str, folder: str) -> None:
     CHANGES[change](Path(folder))
     with pytest.raises(Refused, match=f"^{form}: the model on disk is not the one that was judged"):
+        released()
+
+
+@pytest.mark.usefixtures("line")
+@pytest.mark.parametrize(
+    ("form", "folder"), [("export", "data/export/model"), (ENGINES[0], f"data/build/{ENGINES[0]}")]
+)
+def test_no_model_ships_without_its_files_though_its_card_was_judged(form: str, folder: str) -> None:
+    card = Card.read(Path(folder) / "card.json")
+    files = {name: checksum for name, checksum in card.files.items() if name != "model.onnx"}
+    less = card.model_copy(update={"files": files, "artifact": artifact_checksum(files)})
+    less.write(Path(folder) / "card.json")
+    verdict = Verdict.read(Path("data/gate/verdict.json"))
+    forms = [
+        one.model_copy(update={"card": card_checksum(less)}) if one.form == form else one for one in verdict.forms
+    ]
+    verdict.model_copy(update={"forms": tuple(forms)}).write(Path("data/gate/verdict.json"))
+    with pytest.raises(Refused, match=rf"^{form}: {folder} has a card that lists no model\.onnx"):
         released()
 
 

@@ -1,10 +1,13 @@
 """A release's own predict.py, run where nothing of this repository can be imported."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,8 +53,9 @@ def test_predict_gives_the_classes_and_probabilities_of_evaluate(line: Path) -> 
     expected_NK = np.exp(log_softmax(logits_NK))
     found_NK = np.full(expected_NK.shape, np.nan)
     images = {str(line / "files" / name): number for number, name in enumerate(scores["id"])}
-    for path, name, share in rows:
-        found_NK[images[path], NAMES.index(name)] = float(share)
+    for path, number, name, share in rows:
+        assert name == NAMES[int(number)]
+        found_NK[images[path], int(number)] = float(share)
     assert np.abs(found_NK - expected_NK).max() <= 1e-3
     assert (found_NK.argmax(axis=1) == logits_NK.argmax(axis=1)).all()
 
@@ -119,6 +123,53 @@ def test_predict_says_when_its_runtime_cannot_run_the_model(line: Path) -> None:
     done = predict(folder, str(line / "files/000.png"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("predict: onnxruntime ") and "cannot run model/model.onnx" in done.stderr
+
+
+CARDS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "nothing": dict.clear,
+    "no names": lambda card: card.update(class_names=None),
+    "names that are none": lambda card: card.update(class_names=[1, 2, 3, 4]),
+    "another number of names": lambda card: card.update(class_names=["one"]),
+    "no preprocessing": lambda card: card.update(preprocessing=[]),
+    "another size": lambda card: card["preprocessing"].update(size=8),
+    "no size": lambda card: card["preprocessing"].update(size="16"),
+    "an unknown filter": lambda card: card["preprocessing"].update(interpolation=["lanczos"]),
+}
+
+
+@pytest.mark.parametrize("change", CARDS)
+def test_predict_uses_no_card_that_says_too_little_or_is_not_of_its_model(line: Path, change: str) -> None:
+    released()
+    file = line / "data/release/model/card.json"
+    card = json.loads(file.read_text())
+    CARDS[change](card)
+    file.write_text(json.dumps(card))
+    write_sums(line / "data/release")
+    done = predict(line / "data/release", str(line / "files/000.png"))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith(f"predict: {file} ") and "fetch the release again" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "sentence"),
+    [
+        ("--top", "0", "'0' is no whole number from 1 on"),
+        ("--threads", "-5", "'-5' is no whole number from 1 on"),
+        ("--threads", "99999999999", "99999999999 threads are more than the "),
+    ],
+)
+def test_predict_takes_no_number_for_another(line: Path, flag: str, value: str, sentence: str) -> None:
+    released()
+    done = predict(line / "data/release", str(line / "files/000.png"), flag, value)
+    assert (done.returncode, done.stdout) == (2, "") and f"argument {flag}: {sentence}" in done.stderr
+
+
+def test_predict_waits_for_no_pipe(line: Path) -> None:
+    released()
+    os.mkfifo(line / "pipe.png")
+    done = predict(line / "data/release", str(line / "pipe.png"), str(line / "files/000.png"))
+    assert (done.returncode, done.stderr) == (2, f"predict: {line}/pipe.png is no regular file.\n")
+    assert done.stdout.startswith(f"{line}/files/000.png\t")
 
 
 def test_predict_keeps_names_of_any_bytes(line: Path) -> None:

@@ -14,8 +14,9 @@ from steps.errors import BadInput, StepError
 from steps.progress import say
 from steps.reports.base import read_refusal
 from steps.reports.champion import Champion
-from steps.reports.release import INDEX, ReleaseCard, check_sums
+from steps.reports.release import check_sums
 from steps.reports.verdict import Verdict
+from tools.releases import VERDICT, check_release, keep_out_of_releases
 
 
 def accept(release: Path, champion: Path) -> None:
@@ -23,6 +24,7 @@ def accept(release: Path, champion: Path) -> None:
 
     Raises BadInput for what is no release that passed its gate, or was changed since.
     """
+    keep_out_of_releases("--champion", champion)
     _check_passed(release)
     copy = champion / ".release.tmp"
     shutil.rmtree(copy, ignore_errors=True)
@@ -39,17 +41,16 @@ def _check_passed(release: Path) -> None:
     refused = read_refusal(release / "report.json")
     if refused is not None:
         raise BadInput(f"{release} holds a refusal, not a release: {refused}")
-    check_sums(release)
-    ReleaseCard.read(release / INDEX)
-    if Verdict.read(release / "verdict.json").judgement != "pass":
-        raise BadInput(f"{release / 'verdict.json'} is no passing verdict; run the line again.")
+    check_release(release)
+    if Verdict.read(release / VERDICT).judgement != "pass":
+        raise BadInput(f"{release / VERDICT} is no passing verdict; run the line again.")
     _check_of_the_last_run(release)
 
 
 def _check_of_the_last_run(release: Path) -> None:
     """Raise BadInput where the gate beside the release has judged since: a refused run leaves the old release."""
-    last = release.parent / "gate" / "verdict.json"
-    if last.is_file() and last.read_bytes() != (release / "verdict.json").read_bytes():
+    last = release.parent / "gate" / VERDICT
+    if last.is_file() and last.read_bytes() != (release / VERDICT).read_bytes():
         verdict = Verdict.read(last)
         said = f": {verdict.refused.rstrip('.')}" if verdict.refused else ""
         raise BadInput(
@@ -68,9 +69,9 @@ def main() -> None:
     flags = parser.parse_args()
     try:
         accept(flags.release, flags.champion)
-    except StepError as error:
+    except (StepError, OSError) as error:
         say(f"accept: {error}")
-        sys.exit(error.exit_code)
+        sys.exit(2)
     say(
         f"accept: {flags.release} is now the champion, in {flags.champion}. Commit it, so that others have it too."
     )

@@ -31,7 +31,9 @@ from steps.reports.evaluate import FormReport
 from steps.reports.release import INDEX, ReleaseCard
 from tools.bench_forms import Child, opened_forms
 from tools.bench_page import adopted, lines, page
-from tools.releases import MODEL, engine_folder, verified_release
+from tools.flags import cpu_threads
+from tools.predict_images import MOST_AT_ONCE
+from tools.releases import MODEL, engine_folder, keep_out_of_releases, verified_release
 
 LINE = {"train": Path("data/train/model"), "fuse": Path("data/fuse/model"), "export": Path("data/export/model")}
 BUILT, EVALUATED, OUT = Path("data/build"), Path("data/evaluate"), Path(".foldline/bench")
@@ -182,7 +184,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("forms", nargs="*", metavar="FORM", help="all that are there, unless some are named")
     parser.add_argument("--release", type=Path, metavar="DIR", help="of a release (or the champion) instead")
     parser.add_argument("--threads", type=_threads, default=tuple(range(1, cpus + 1)), metavar="1,2,...")
-    parser.add_argument("--batches", type=_numbers, default=(1, 2, 4, 8, 16, 32), metavar="1,8,...")
+    parser.add_argument("--batches", type=_batches, default=(1, 2, 4, 8, 16, 32), metavar="1,8,...")
     parser.add_argument(
         "--seconds", type=_seconds, default=1.0, metavar="S", help="of each form under each setting"
     )
@@ -198,11 +200,15 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _threads(text: str) -> tuple[int, ...]:
-    numbers, cpus = _numbers(text), len(os.sched_getaffinity(0))
-    if numbers[-1] > cpus:
-        raise argparse.ArgumentTypeError(
-            f"{numbers[-1]} threads are more than the {cpus} CPUs that may be used here"
-        )
+    numbers = _numbers(text)
+    cpu_threads(str(numbers[-1]))
+    return numbers
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    numbers = _numbers(text)
+    if numbers[-1] > MOST_AT_ONCE:
+        raise argparse.ArgumentTypeError(f"{numbers[-1]} images at once; tools take at most {MOST_AT_ONCE}")
     return numbers
 
 
@@ -220,6 +226,7 @@ def main() -> None:
     """Run the tool; what a person can cause ends in one sentence and exit code 2."""
     flags = _parse()
     try:
+        keep_out_of_releases("--out", flags.out)
         report = measure(
             find_forms(flags.forms, flags.release), Setting(flags.threads, flags.batches, flags.seconds)
         )

@@ -38,6 +38,8 @@ from steps.reports.cost import (
     mark_front,
 )
 from tools.cost_page import draw, lines, page
+from tools.flags import count, cpu_threads
+from tools.releases import keep_out_of_releases
 
 PLOT = Path(".foldline/cost.html")  # where git does not see it
 WRITERS: dict[str, Callable[[CostReport], bytes]] = {".svg": draw, ".html": page}
@@ -141,13 +143,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("archs", nargs="+", metavar="ARCH")
     parser.add_argument("--block", metavar="NAME", help="train with these blocks, such as repvgg")
     parser.add_argument("--where", default=default.where, help="which convolutions get them, as in train.expand")
-    for flag, name in (
-        ("--size", "size"),
-        ("--classes", "class_num"),
-        ("--threads", "threads"),
-        ("--rounds", "rounds"),
+    for flag, name, kind in (
+        ("--size", "size", count),
+        ("--classes", "class_num", count),
+        ("--threads", "threads", cpu_threads),
+        ("--rounds", "rounds", count),
     ):
-        parser.add_argument(flag, dest=name, type=_count, default=getattr(default, name), metavar="N")
+        parser.add_argument(flag, dest=name, type=kind, default=getattr(default, name), metavar="N")
     parser.add_argument(
         "--runtime",
         choices=get_args(Runtime),
@@ -162,19 +164,15 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
-    return int(text)
-
-
 def run(flags: argparse.Namespace) -> None:
     """Measure what the flags ask for, print the table and write the files."""
     if flags.plot is not None and flags.plot.suffix not in WRITERS:
         raise BadInput(f"--plot: {flags.plot} must end in {' or '.join(WRITERS)}.")
-    for path in (flags.plot, flags.json):
-        if path is not None and path.is_dir():
-            raise BadInput(f"{path} is a folder; name a file.")
+    for flag, path in (("--plot", flags.plot), ("--json", flags.json)):
+        if path is not None:
+            keep_out_of_releases(flag, path)
+            if path.is_dir():
+                raise BadInput(f"{path} is a folder; name a file.")
     accuracies = read_accuracies(flags.accuracy, flags.archs) if flags.accuracy else {}
     names = [field.name for field in fields(Setting)]
     report = compare(flags.archs, Setting(**{name: getattr(flags, name) for name in names}), accuracies)

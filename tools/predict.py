@@ -30,9 +30,10 @@ from steps.metrics.agreement import log_softmax
 from steps.progress import say, track
 from steps.reports.card import Card
 from steps.reports.release import INDEX, ReleaseCard
+from tools.flags import count, cpu_threads
 from tools.predict_images import Decoded, Unusable, alike, decoded, images_of
 from tools.predict_output import WRITERS, Prediction, opened_for_writing
-from tools.releases import MODEL, engine_folder, verified_release
+from tools.releases import MODEL, engine_folder, keep_out_of_releases, verified_release
 
 BATCH = 64
 
@@ -72,6 +73,8 @@ def _predicted(
 
 def _classify(flags: argparse.Namespace) -> int:
     """Do what the flags say; return the number of images that could not be used."""
+    if flags.out is not None:
+        keep_out_of_releases("--out", flags.out)
     run, card = open_release(flags.release, flags.engine, flags.threads)
     images: Iterator[Path | Unusable] = (image for named in flags.images for image in images_of(named))
     if flags.out is not None or not sys.stdout.isatty():  # on a terminal the lines themselves show how far it is
@@ -102,19 +105,16 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--release", type=Path, default=Path("data/release"), metavar="PATH")
     parser.add_argument("--engine", default=MODEL, metavar="NAME", help=f"one that the release holds ({MODEL})")
     parser.add_argument("--format", choices=sorted(WRITERS), default="table")
-    parser.add_argument("--top", type=_count, default=1, metavar="N", help="classes to name for each image (1)")
+    parser.add_argument("--top", type=count, default=1, metavar="N", help="classes to name for each image (1)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there, not to stdout")
-    parser.add_argument("--batch", type=_count, default=BATCH, metavar="N", help=f"images at once ({BATCH})")
+    parser.add_argument("--batch", type=count, default=BATCH, metavar="N", help=f"images at once ({BATCH})")
     parser.add_argument(
-        "--threads", type=_count, metavar="N", help="of the engine, and of decoding (as many as it likes, and 2)"
+        "--threads",
+        type=cpu_threads,
+        metavar="N",
+        help="of the engine, and of decoding (as many as it likes, and 2)",
     )
     return parser.parse_args()
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
-    return int(text)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ Letters: N images, H and W pixels, C = 3 channels (RGB).
 """
 
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from steps.images.preprocess import FORMATS, decode_rgb, preprocess
 from steps.reports.card import Card
 
 MOST_BYTES = 512 * 2**20  # of an image file, as ingest has it
+MOST_AT_ONCE = 1024  # images that an engine is given
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ def decoded(
 def load_image(path: Path, card: Card) -> Images | Unusable:
     """Return one image file as the engine takes it, image_HWC_u8, or why it cannot be classified."""
     try:
-        if path.stat().st_size > MOST_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            return Unusable(f"{path} is no regular file.")
+        if found.st_size > MOST_BYTES:
             return Unusable(f"{path} cannot be read as an image: it has more than {MOST_BYTES >> 20} MB.")
         return FEEDS[card.takes].prepare(decode_rgb(path.read_bytes()), card)
     except StepError as fault:
@@ -100,7 +105,7 @@ def _as_it_is(image: Image.Image, card: Card) -> Images:
     return np.asarray(image)
 
 
-FEEDS = {"sized": Feed(_sized, most=1024), "any": Feed(_as_it_is, most=8)}
+FEEDS = {"sized": Feed(_sized, MOST_AT_ONCE), "any": Feed(_as_it_is, most=8)}
 
 
 def _is_folder(path: Path) -> bool:

@@ -33,10 +33,12 @@ def as_table(predictions: Iterable[Prediction], class_names: tuple[str, ...]) ->
     """Yield a line a class, for people; the image stands last, as nobody knows how long the next path is."""
     shown = [_printable(name) for name in class_names]
     width = min(WIDEST_NAME, max(len("class"), *map(len, shown)))
-    yield f"probability  {'class':<{width}}  image\n"
+    digits = max(len("id"), len(str(len(shown) - 1)))
+    yield f"probability  {'id':>{digits}}  {'class':<{width}}  image\n"
     for found in predictions:
         for number, share in zip(found.class_ids, found.probabilities, strict=True):
-            yield f"{share:11.6f}  {shown[number]:<{width}}  {_printable(str(found.image))}\n"
+            name, image = f"{shown[number]:<{width}}", _printable(str(found.image))
+            yield f"{share:11.6f}  {number:>{digits}}  {name}  {image}\n"
 
 
 def as_csv(predictions: Iterable[Prediction], class_names: tuple[str, ...]) -> Iterator[str]:

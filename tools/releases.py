@@ -1,16 +1,21 @@
 """A release as tools open it: verified whole, by its own folder or by the champion's, and its engines by name."""
 
+import os
 from pathlib import Path
 
 from steps.errors import BadInput, did_you_mean
+from steps.reports.artifact import CARD
+from steps.reports.card import Card
 from steps.reports.champion import Champion
-from steps.reports.release import ReleaseCard, check_sums
+from steps.reports.release import INDEX, SUMS, ReleaseCard, check_sums
+from steps.reports.verdict import LINE, Verdict, card_checksum
 
 MODEL = "model"  # what a flag calls the release's own model, which every release holds
+VERDICT = "verdict.json"
 
 
 def verified_release(folder: Path) -> Path:
-    """Return the folder of the release, every file of which is what was sealed; raises BadInput.
+    """Return the folder of the release, every file of which is what was judged and sealed; raises BadInput.
 
     `folder` may be the champion's too, which holds a release.
     """
@@ -20,8 +25,45 @@ def verified_release(folder: Path) -> Path:
                 f"{folder} holds no accepted release yet; `make accept` makes data/release the champion."
             )
         folder = folder / "release"
-    check_sums(folder)
+    check_release(folder)
     return folder
+
+
+def check_release(folder: Path) -> None:
+    """Raise BadInput unless the seal, the index, the verdict and the cards all tell of the files that are there.
+
+    A seal is soon made anew; what was judged and listed before it tells whether it was put on other files.
+    """
+    found = check_sums(folder)
+    index = ReleaseCard.read(folder / INDEX)
+    listed = {path: checksum for path, checksum in found.items() if path != INDEX}
+    _check_listed(folder, INDEX, index.files, listed)
+    forms = Verdict.read(folder / VERDICT).forms
+    passed = {form.form: form.card for form in forms if form.judgement == "pass"}
+    for form, place in {LINE[-1]: MODEL, **{engine: f"engines/{engine}" for engine in index.engines}}.items():
+        card = Card.read(folder / place / CARD)
+        if passed.get(form) != card_checksum(card):
+            raise BadInput(
+                f"{folder / place / CARD} is not the card that passed as {form} in {VERDICT}: the release was "
+                "changed and sealed anew; make it again."
+            )
+        of_card = {f"{place}/{name}": checksum for name, checksum in card.files.items()}
+        _check_listed(folder, f"{place}/{CARD}", of_card, {path: found.get(path, "") for path in of_card})
+
+
+def _check_listed(folder: Path, record: str, listed: dict[str, str], found: dict[str, str]) -> None:
+    for path, _ in sorted(listed.items() ^ found.items()):
+        raise BadInput(
+            f"{folder / path} is not what {record} lists: the release was changed and sealed anew; make it again."
+        )
+
+
+def keep_out_of_releases(flag: str, path: Path) -> None:
+    """Raise BadInput where `path`, which is to be written, is a release or lies in one: its seal would break."""
+    place = Path(os.path.realpath(path))  # a link that leads round in a circle is no fault here
+    for folder in (place, *place.parents):
+        if all(os.access(folder / name, os.F_OK) for name in (SUMS, INDEX)):  # false too where none may look
+            raise BadInput(f"{flag} {path} lies in the release {folder}, whose seal it would break; name another.")
 
 
 def engine_folder(release: Path, index: ReleaseCard, engine: str) -> Path:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steps.backends.table import BACKENDS
 from steps.cli import replace_folder
 from steps.errors import BadInput, StepError
 from steps.params.release import ReleaseParams
@@ -26,12 +27,13 @@ from steps.progress import say
 from steps.reports.artifact import read_verified_card
 from steps.reports.base import write_whole
 from steps.reports.card import Card
-from steps.reports.release import INDEX, ReleaseCard
-from tools.releases import MODEL, engine_folder, verified_release
+from steps.reports.release import INDEX, SUMS, ReleaseCard
+from tools.releases import MODEL, engine_folder, keep_out_of_releases, verified_release
 from tools.serve_page import client_page
 from tools.triton_config import config_text
 
 VERSION = "1"
+CONFIG = "config.pbtxt"
 MOST_IMAGES = 64  # at once, for an engine that takes any number
 MOST = 2**31 - 1  # what Triton's configuration holds its numbers in
 QUEUE_MICROSECONDS = 200  # how long an image may wait for company
@@ -72,23 +74,18 @@ def _as_they_come(config: dict[str, Any], card: Card, asked: int | None) -> dict
 
 @dataclass(frozen=True)
 class Server:
-    """How Triton runs a backend's engines: keys that say so, files, where, how batches and threads are set."""
+    """How Triton runs a backend's engines: keys that say so, where, how batches and threads are set."""
 
     keys: dict[str, str]
-    files: tuple[str, ...]
     kind: str
     batches: Callable[[dict[str, Any], Card, int | None], dict[str, Any]]
     threads: str | None = None
 
 
 SERVERS: dict[str, Server] = {
-    "onnxruntime": Server(
-        {"platform": "onnxruntime_onnx"}, ("model.onnx",), "KIND_CPU", _gathered, "intra_op_thread_count"
-    ),
-    "openvino": Server(
-        {"backend": "openvino"}, ("model.xml", "model.bin"), "KIND_CPU", _as_they_come, "INFERENCE_NUM_THREADS"
-    ),
-    "tensorrt": Server({"platform": "tensorrt_plan"}, ("model.engine",), "KIND_GPU", _gathered),
+    "onnxruntime": Server({"platform": "onnxruntime_onnx"}, "KIND_CPU", _gathered, "intra_op_thread_count"),
+    "openvino": Server({"backend": "openvino"}, "KIND_CPU", _as_they_come, "INFERENCE_NUM_THREADS"),
+    "tensorrt": Server({"platform": "tensorrt_plan"}, "KIND_GPU", _gathered),
 }
 
 
@@ -105,6 +102,7 @@ class Wanted:
 
 def serve(release: Path, out: Path, wanted: Wanted) -> Path:
     """Write the model's folder below `out`, whole or not at all, and return it. Raises BadInput."""
+    keep_out_of_releases("--out", out)
     release = verified_release(release)
     index = ReleaseCard.read(release / INDEX)
     name = _checked_name(wanted.name if wanted.name is not None else index.name)
@@ -119,12 +117,12 @@ def serve(release: Path, out: Path, wanted: Wanted) -> Path:
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.absolute().parent) as scratch:
         written = Path(scratch) / name
         (written / VERSION).mkdir(parents=True)
-        for file in server.files:
+        for file in BACKENDS[card.backend].files:
             shutil.copyfile(folder / file, written / VERSION / file)
         for file in ("labels.txt", "predict.py", INDEX):
             shutil.copyfile(release / file, written / file)
         write_whole(written / "README.md", client_page(name, card, config).encode())
-        write_whole(written / "config.pbtxt", config_text(config).encode())
+        write_whole(written / CONFIG, config_text(config).encode())
         replace_folder(written, target)
     return target
 
@@ -137,7 +135,7 @@ def _config(name: str, card: Card, server: Server, wanted: Wanted, graph: Graph)
     config: dict[str, Any] = {
         "name": name,
         **server.keys,
-        "default_model_filename": server.files[0],
+        "default_model_filename": BACKENDS[card.backend].files[0],
         "input": [source],
         "output": [scores],
         "instance_group": [{"count": wanted.instances, "kind": server.kind}],
@@ -181,7 +179,9 @@ def _checked_name(name: str) -> str:
 def _leave_alone_what_is_not_ours(target: Path) -> None:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise BadInput(f"{target} is no folder, and would be replaced; name another --out or --name.")
-    if target.is_dir() and any(target.iterdir()) and not (target / INDEX).is_file():
+    sealed = (target / SUMS).exists()  # a release, whose index this tool's folders hold too
+    ours = not sealed and all((target / name).is_file() for name in (INDEX, CONFIG))
+    if target.is_dir() and any(target.iterdir()) and not ours:
         raise BadInput(f"{target} was not written by this tool and will not be replaced; name another --name.")
 
 

@@ -25,7 +25,7 @@ from steps.backends.half_range import check_half_range
 from steps.backends.int8 import Int8Outcome, Int8Plan
 from steps.backends.precision import write_graph
 from steps.backends.preprocess_graph import prepend_preprocessing
-from steps.backends.runner import backend_module
+from steps.backends.runner import backend_module, usable
 from steps.backends.sanity import fault_of
 from steps.backends.table import Precision
 from steps.reports.artifact import FACTS, read_verified_card
@@ -80,7 +80,7 @@ def _built(module: BackendModule, order: Order, target: Target, model: Path) -> 
     def open_it(built: Built) -> None:
         card = card_of(read_verified_card(model), target, built)
         try:
-            run = module.open_engine(order.out, card, target.threads)
+            run = module.open_engine(order.out, card, usable(target.threads))
         except CannotRunHere as reason:
             if target.backend in AHEAD_OF_TIME and not isinstance(reason, OtherVersion):
                 return  # it is for another machine, and nothing can be said against it here

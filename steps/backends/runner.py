@@ -1,5 +1,6 @@
 """open_runner: from any artifact to a function that scores images, whatever made it."""
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,8 +17,7 @@ from steps.backends.contract import (
     WrongFile,
     WrongImages,
 )
-from steps.backends.table import BACKENDS
-from steps.errors import did_you_mean
+from steps.backends.table import BACKENDS, fault_of
 from steps.reports.artifact import read_verified_card
 from steps.reports.card import Card
 
@@ -30,18 +30,20 @@ if TYPE_CHECKING:  # what BACKENDS names, for the import graph and for mypy: eac
 def open_runner(folder: Path, threads: int | None = None) -> tuple[Runner, Card]:
     """Return the artifact's runner and its card, after every file was held against the card.
 
-    On `threads` of the CPU, else on as many as the card says, else on as many as the runtime likes.
+    On `threads` of the CPU, else on as many as the card says (and are here), else on as many as the runtime likes.
 
     Raises BadInput (WrongFile, MissingPackage), or CannotRunHere (no driver, other device, other version).
     """
     card = read_verified_card(folder)
-    if card.backend not in BACKENDS:
-        raise WrongFile(
-            f"{folder} wants the backend '{card.backend}', which is not one of {', '.join(BACKENDS)}."
-            f"{did_you_mean(card.backend, BACKENDS)}"
-        )
-    run = backend_module(card.backend).open_engine(folder, card, threads or card.device.threads)
+    if fault := fault_of(card.backend, card.files):
+        raise WrongFile(f"{folder} {fault}")
+    run = backend_module(card.backend).open_engine(folder, card, threads or usable(card.device.threads))
     return _checked(run, card), card
+
+
+def usable(threads: int | None) -> int | None:
+    """Return the number of threads, at most one a CPU: an engine may have been built for a larger machine."""
+    return None if threads is None else min(threads, len(os.sched_getaffinity(0)))
 
 
 def _checked(run: Runner, card: Card) -> Runner:

@@ -3,6 +3,7 @@
 Only the standard library: params.yaml is checked against this table where no runtime is installed.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +16,8 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 class Backend:
     """`module` opens and builds; `package` is what it imports; `install` is what a person types to get it.
 
+    `files` are those of a model that it runs, the one that is opened first.
+
     No precisions: the backend runs a form of the line (train, fuse) and is never built.
     """
 
@@ -23,29 +26,53 @@ class Backend:
     extra: str
     precisions: tuple[Precision, ...]
     device: Literal["cpu", "cuda"]
+    files: tuple[str, ...]
     install: str = "install the extra `engine` from requirements.lock"
 
 
 BACKENDS: dict[str, Backend] = {
     "pytorch": Backend(
-        "steps.backends.pytorch", "torch", "torch", (), "cpu", "install the extra `torch` from requirements.lock"
+        "steps.backends.pytorch",
+        "torch",
+        "torch",
+        (),
+        "cpu",
+        ("model.safetensors",),
+        "install the extra `torch` from requirements.lock",
     ),
-    "onnxruntime": Backend("steps.backends.onnxruntime", "onnxruntime", "engine", ("fp32", "fp16", "int8"), "cpu"),
-    "openvino": Backend("steps.backends.openvino", "openvino", "engine", ("fp32", "fp16", "bf16", "int8"), "cpu"),
+    "onnxruntime": Backend(
+        "steps.backends.onnxruntime", "onnxruntime", "engine", ("fp32", "fp16", "int8"), "cpu", ("model.onnx",)
+    ),
+    "openvino": Backend(
+        "steps.backends.openvino",
+        "openvino",
+        "engine",
+        ("fp32", "fp16", "bf16", "int8"),
+        "cpu",
+        ("model.xml", "model.bin"),
+    ),
     "tensorrt": Backend(
         "steps.backends.tensorrt",
         "tensorrt",
         "tensorrt",
         ("fp32", "fp16", "bf16", "int8"),
         "cuda",
+        ("model.engine",),
         "run `make tensorrt` on a machine with an NVIDIA GPU",
     ),
     "tensorrt-rtx": Backend(
-        "steps.backends.tensorrt", "tensorrt_rtx", "engine", ("fp32", "fp16", "bf16", "int8"), "cuda"
+        "steps.backends.tensorrt",
+        "tensorrt_rtx",
+        "engine",
+        ("fp32", "fp16", "bf16", "int8"),
+        "cuda",
+        ("model.engine",),
     ),
-    "aotinductor": Backend("steps.backends.aotinductor", "torch", "engine", ("fp32", "bf16"), "cpu"),
+    "aotinductor": Backend(
+        "steps.backends.aotinductor", "torch", "engine", ("fp32", "bf16"), "cpu", ("model.pt2",)
+    ),
     "aotinductor-cuda": Backend(
-        "steps.backends.aotinductor", "triton", "engine", ("fp32", "fp16", "bf16"), "cuda"
+        "steps.backends.aotinductor", "triton", "engine", ("fp32", "fp16", "bf16"), "cuda", ("model.pt2",)
     ),
 }
 
@@ -63,3 +90,12 @@ def parse_engine(engine: str) -> tuple[str, Precision]:
     raise BadInput(
         f"there is no engine '{engine}'.{did_you_mean(engine, ENGINES)} Engines are {', '.join(ENGINES)}."
     )
+
+
+def fault_of(backend: str, files: Collection[str]) -> str | None:
+    """Return what keeps an artifact of these files from being a model of the backend, or None."""
+    if backend not in BACKENDS:
+        known = f"{', '.join(BACKENDS)}.{did_you_mean(backend, BACKENDS)}"
+        return f"wants the backend '{backend}', which is not one of {known}"
+    lacking = [name for name in BACKENDS[backend].files if name not in files]
+    return f"has a card that lists no {' and no '.join(lacking)}, which {backend} runs." if lacking else None

@@ -38,7 +38,7 @@ Module = Any  # neither package has type stubs, and a machine has one, both or n
 def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:  # noqa: ARG001 - a GPU has no threads to count
     """Return the engine's runner on the first GPU, or raise CannotRunHere: no driver, other device or version."""
     trt = import_module(BACKENDS[card.backend].package)
-    content = _content(folder / MODEL)
+    content = (folder / MODEL).read_bytes()
     _check_version(trt, folder / MODEL, content, card)
     _check_device(card)
     logger = collecting_logger(trt)
@@ -164,13 +164,6 @@ def _device_memory(trt: Module, logger: Any, content: bytes, capabilities: tuple
     runtime = trt.Runtime(logger)
     engine = runtime.deserialize_cuda_engine(content)
     return None if engine is None else int(engine.device_memory_size_v2)
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as fault:  # a card that does not list it
-        raise WrongFile(f"{file} cannot be read: {fault.strerror}.") from fault
 
 
 def _check_version(trt: Module, file: Path, content: bytes, card: Card) -> None:

@@ -22,6 +22,8 @@ class JsonFile(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as missing:
             raise BadInput(f"{path} is not there; run the stage that writes it first.") from missing
+        except OSError as fault:  # a folder in its place, or one that this user may not read
+            raise BadInput(f"{path} cannot be read: {fault.strerror}.") from fault
         except ValidationError as fault:
             first = fault.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole file"

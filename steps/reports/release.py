@@ -31,8 +31,8 @@ def write_sums(folder: Path) -> None:
     write_whole(folder / SUMS, "".join(lines).encode())
 
 
-def check_sums(folder: Path) -> None:
-    """Raise BadInput unless the folder holds exactly the files that its SHA256SUMS names, unchanged."""
+def check_sums(folder: Path) -> dict[str, str]:
+    """Return path -> sha256; raise BadInput unless the folder holds just what its SHA256SUMS names, unchanged."""
     if not (folder / SUMS).is_file():
         raise BadInput(f"{folder} is no release: it has no {SUMS}.")
     lines = (folder / SUMS).read_text(errors="replace").splitlines()
@@ -43,6 +43,7 @@ def check_sums(folder: Path) -> None:
     for path in sorted(sealed.keys() | found.keys()):
         if sealed.get(path) != found.get(path):
             raise BadInput(f"{folder / path} {_difference(path, sealed, found)}; make the release again.")
+    return found
 
 
 def _difference(path: str, sealed: dict[str, str], found: dict[str, str]) -> str:

@@ -103,6 +103,9 @@ def plain(text: str) -> str:
 
 
 def card_checksum(card: Card) -> str:
-    """Return the sha256 of all that a card says: the model's files, its class names, its preprocessing."""
-    said = json.dumps(card.model_dump(mode="json"), sort_keys=True)
+    """Return the sha256 of all that a card says: the model's files, its class names, its preprocessing.
+
+    Without what stands at its default: a key that cards learn later does not change the checksum of an older one.
+    """
+    said = json.dumps(card.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()

@@ -155,12 +155,6 @@ def test_an_engine_holds_code_for_each_of_its_compute_capabilities(root: Path, t
         assert {name for place, name in enumerate(BITS) if content[32] >> place & 1} == set(wanted)
 
 
-def test_a_file_that_is_gone_with_its_line_in_the_card_is_a_wrong_file(tmp_path: Path) -> None:
-    seal(tmp_path, backend="tensorrt-rtx")
-    with pytest.raises(WrongFile, match=r"model\.engine cannot be read: No such file"):
-        open_runner(tmp_path)
-
-
 def test_a_graph_that_the_parser_does_not_take_is_refused_with_its_reason(root: Path, tmp_path: Path) -> None:
     model = onnx_model(weights())
     model.graph.node[5].op_type = "Det"

@@ -1,5 +1,6 @@
 """What people read of a run: only of what this run brought up to date, and safe to show."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ def test_a_judged_form_is_shown_as_the_gate_judged_it() -> None:
         "latency": "0.12 ms",
     }
     assert openvino.verdict == "pass (candidate)"
+
+
+@pytest.mark.parametrize("spoil", [Path.mkdir, lambda path: path.write_text("no measurement")])
+def test_a_latency_that_cannot_be_read_is_not_shown(spoil: Callable[[Path], object]) -> None:
+    (summary.LATENCIES / "fuse.json").unlink()
+    spoil(summary.LATENCIES / "fuse.json")
+    assert summary.rows(EVALUATED)[0].latency is None
 
 
 def test_a_form_that_no_gate_judged_is_shown_as_it_was_measured() -> None:

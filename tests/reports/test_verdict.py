@@ -1,8 +1,10 @@
-"""to_localise: a refusal is worth looking into the form only where the form computes otherwise than its parent."""
+"""A verdict tells where a refusal is worth looking into, and by a checksum which model it judged."""
 
 import pytest
 
-from steps.reports.verdict import Criterion, Judgement, Verdict, to_localise
+from steps.reports.card import Card
+from steps.reports.verdict import Criterion, Judgement, Verdict, card_checksum, to_localise
+from tests.parity.forms import card_of
 
 ENGINE = "openvino-fp32"
 
@@ -30,3 +32,12 @@ def test_the_failure_of_another_form_is_not_the_refused_one_s() -> None:
     row = Criterion(form="fuse", metric="agreement", judgement="fail", sentence="")
     assert to_localise(Verdict(refused=f"{ENGINE}: no.", criteria=(row,))) is None
     assert to_localise(Verdict(criteria=(row,))) is None
+
+
+def test_the_checksum_of_a_card_outlives_keys_that_cards_learn_later() -> None:
+    class LaterCard(Card):
+        learnt_later: str | None = None
+
+    card = card_of("onnxruntime-fp32", "export")
+    assert card_checksum(LaterCard(**card.model_dump())) == card_checksum(card)
+    assert card_checksum(card.model_copy(update={"fused": not card.fused})) != card_checksum(card)

@@ -33,6 +33,6 @@ def prepare_otherwise(release: Path, size: int, resize: int, interpolation: str)
 
 def shares_of(done: "subprocess.CompletedProcess[str]") -> list[list[float]]:
     """Return the probabilities of each image in the order of class ids, of an answer with all classes."""
-    rows = [line.split("\t")[1:] for line in done.stdout.splitlines()]
-    of_image = [dict(rows[first : first + len(NAMES)]) for first in range(0, len(rows), len(NAMES))]
-    return [[float(shares[name]) for name in NAMES] for shares in of_image]
+    rows = sorted((line.split("\t") for line in done.stdout.splitlines()), key=lambda row: (row[0], int(row[1])))
+    shares = [float(row[-1]) for row in rows]
+    return [shares[first : first + len(NAMES)] for first in range(0, len(rows), len(NAMES))]

@@ -10,8 +10,10 @@ import pytest
 
 from steps.errors import BadInput
 from steps.reports.champion import Champion
-from steps.reports.release import INDEX, ReleaseCard, write_sums
+from steps.reports.release import INDEX, ReleaseCard, checksums, write_sums
 from steps.reports.verdict import Verdict
+from tests.backends.tiny import seal
+from tests.released import seal_release
 from tools.accept import accept
 
 
@@ -31,9 +33,8 @@ def write_release(folder: Path, model: str) -> Path:
     (folder / "model").mkdir(parents=True)
     (folder / "model/model.onnx").write_text(model)
     (folder / "ledger.parquet").write_text("ledger")
-    Verdict(judgement="pass").write(folder / "verdict.json")
-    ReleaseCard(name="classifier").write(folder / INDEX)
-    write_sums(folder)
+    seal(folder / "model")
+    seal_release(folder, ())
     return folder
 
 
@@ -80,7 +81,31 @@ def _removed(release: Path) -> None:
 
 
 def _failed(release: Path) -> None:
-    Verdict(judgement="inconclusive").write(release / "verdict.json")
+    verdict = Verdict.read(release / "verdict.json").model_copy(update={"judgement": "inconclusive"})
+    verdict.write(release / "verdict.json")
+    _list_and_seal(release)
+
+
+def _sealed_anew(release: Path) -> None:
+    _changed(release)
+    seal(release / "model")
+    write_sums(release)
+
+
+def _listed_anew(release: Path) -> None:
+    _changed(release)
+    seal(release / "model")
+    _list_and_seal(release)
+
+
+def _under_the_old_card(release: Path) -> None:
+    _changed(release)
+    _list_and_seal(release)
+
+
+def _list_and_seal(release: Path) -> None:
+    files = {path: checksum for path, checksum in checksums(release).items() if path != INDEX}
+    ReleaseCard.read(release / INDEX).model_copy(update={"files": files}).write(release / INDEX)
     write_sums(release)
 
 
@@ -95,6 +120,9 @@ def _gone(release: Path) -> None:
 FAULTS = {
     "is not the file": _changed, "put there afterwards": _added, "is missing": _removed,
     "no passing verdict": _failed, "holds a refusal": _refused, "is no release": _gone,
+    r"card\.json is not what release\.json lists: the release was changed and sealed anew": _sealed_anew,
+    r"card\.json is not the card that passed as export in verdict\.json": _listed_anew,
+    r"model\.onnx is not what model/card\.json lists": _under_the_old_card,
 }  # fmt: skip
 
 
@@ -132,3 +160,18 @@ def test_the_command_says_what_it_did_or_why_not(release: Path, champion: Path) 
     refused = subprocess.run(command, capture_output=True, text=True, check=False)
     assert refused.returncode == 2 and refused.stderr.startswith("accept: ")
     assert held(champion) == (True, "first")
+
+
+def test_a_champion_that_cannot_be_written_is_one_sentence(release: Path, champion: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "tools.accept",
+        "--release",
+        str(release),
+        "--champion",
+        f"{champion}/kept.txt",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("accept: ") and "Not a directory" in done.stderr

@@ -15,8 +15,8 @@ from steps.reports.bench import BenchForm, BenchReport, BenchRow
 from steps.reports.card import Device
 from steps.reports.champion import Champion
 from steps.reports.evaluate import FormReport
-from steps.reports.release import INDEX, ReleaseCard, write_sums
 from tests.backends.tiny import onnx_model, weights, write_exported
+from tests.released import seal_release
 from tools import bench
 from tools.bench import Setting, as_csv, find_forms, measure
 from tools.bench_page import NO_FRONT, adopted, draw, lines, page
@@ -106,8 +106,7 @@ def release(line: Path) -> Path:
     folder.mkdir()
     Path("data/export/model").rename(folder / "model")
     Path("data/build").rename(folder / "engines")
-    ReleaseCard(name="digits", engines=("onnxruntime-fp32",)).write(folder / INDEX)
-    write_sums(folder)
+    seal_release(folder, ("onnxruntime-fp32",))
     return folder
 
 
@@ -216,6 +215,7 @@ def test_the_command_prints_the_table_and_writes_its_files(
         ("--seconds nan", "'nan' is no number of seconds above 0"),
         ("--seconds inf", "'inf' is no number of seconds above 0"),
         ("--seconds=-1", "'-1' is no number of seconds above 0"),
+        ("--batches 1,1000000", "1000000 images at once; tools take at most 1024"),
         ("--threads 1,99999", "99999 threads are more than the "),
     ],
 )

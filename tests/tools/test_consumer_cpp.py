@@ -1,6 +1,7 @@
 """A release's C++ example is compiled as its README says, and sees and says what evaluate does."""
 
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +40,11 @@ def test_it_gives_the_classes_and_probabilities_of_evaluate(
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows[:: len(NAMES)]] == list(map(str, released.pixel_files))
     expected_NK = released.shares_NK[form]
-    assert [NAMES.index(name) for _, name, _ in rows[:: len(NAMES)]] == list(expected_NK.argmax(axis=1))
+    assert [int(number) for _, number, _, _ in rows[:: len(NAMES)]] == list(expected_NK.argmax(axis=1))
     assert len(set(expected_NK.argmax(axis=1))) > 1  # or this test would show nothing
-    for position, (_, name, share) in enumerate(rows):
-        assert abs(float(share) - expected_NK[position // len(NAMES), NAMES.index(name)]) <= 1e-3
+    for position, (_, number, name, share) in enumerate(rows):
+        assert name == NAMES[int(number)]
+        assert abs(float(share) - expected_NK[position // len(NAMES), int(number)]) <= 1e-3
 
 
 @pytest.mark.parametrize(("size", "resize", "interpolation"), HOWS)
@@ -88,7 +90,10 @@ def test_an_engine_that_takes_any_size_is_given_the_image_as_it_was_decoded(
 def test_an_engine_that_takes_any_size_but_says_not_up_to_which_is_refused(
     program: Path, released: Released, copy: Path
 ) -> None:
-    add_engine(copy, Target("openvino", "fp32", BATCH, (), max_side=400), takes="any")
+    card = add_engine(copy, Target("openvino", "fp32", BATCH, (), max_side=400), takes="any", max_side=400)
+    card /= "card.json"
+    card.write_text(card.read_text().replace('"max_side": 400', '"max_side": null'))
+    write_sums(copy)
     done = run(program, copy, released.pixel_files[0], "--engine", "added")
     assert (done.returncode, done.stdout) == (2, "") and "card.json says not up to which" in done.stderr
 
@@ -105,13 +110,21 @@ def test_an_engine_in_bfloat16_computes_in_it_or_is_refused(program: Path, relea
     assert done.returncode == 0 and np.abs(np.array(shares_of(done)) - expected_NK).max() <= 2e-6
 
 
-def test_names_come_out_as_they_went_into_the_labels(program: Path, released: Released, copy: Path) -> None:
-    names = ("a b", "back\\slash", "two\nlines", "ключ")
+def test_whatever_a_path_and_a_name_hold_there_is_one_line_of_four_columns_a_class(
+    program: Path, released: Released, copy: Path, tmp_path: Path
+) -> None:
+    names = ("a b", "back\\slash", "two\nlines\r", "ключ\tключ")
     card = released.card.model_copy(update={"class_names": names})
     (copy / "labels.txt").write_text(_labels(card))
     write_sums(copy)
-    done = run(program, copy, released.pixel_files[0], "--top", 4)
-    assert done.returncode == 0 and all(f"\t{name}\t" in done.stdout for name in names)
+    image = shutil.copyfile(released.pixel_files[0], tmp_path / "a\tb\n\\c.ppm")
+    done = run(program, copy, image, "--top", 4)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = sorted((line.split("\t") for line in done.stdout.splitlines()), key=lambda row: row[1])
+    assert [row[1:3] for row in rows] == [
+        ["0", "a b"], ["1", r"back\\slash"], ["2", r"two\nlines\r"], ["3", r"ключ\tключ"],
+    ]  # fmt: skip
+    assert {row[0] for row in rows} == {rf"{tmp_path}/a\tb\n\\c.ppm"}
 
 
 def test_it_explains_itself(program: Path) -> None:

@@ -1,6 +1,8 @@
 """A release's C++ example names what it cannot use: images, releases that were changed, command lines."""
 
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,17 @@ def test_it_names_what_is_no_image_and_goes_on_with_the_rest(
     first, second = done.stderr.splitlines()
     assert first.startswith(f"classify: {broken} ") and re.search(sentence, first)
     assert second == f"classify: {tmp_path}/absent.ppm cannot be opened."
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_regular_file_is_named_and_not_waited_for(
+    program: Path, released: Released, tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    odd, sound = tmp_path / "odd.ppm", released.pixel_files[0]
+    make(odd)
+    done = run(program, released.folder, odd, sound)
+    assert (done.returncode, done.stderr) == (2, f"classify: {odd} is no regular file.\n")
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(sound)]
 
 
 @pytest.mark.parametrize("name", ["model/model.onnx", "labels.txt", "preprocessing.txt", "verdict.md"])

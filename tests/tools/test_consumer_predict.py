@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from steps.images import preprocess as ours
-from steps.release import CONSUMERS
+from steps.release import CONSUMERS, ESCAPES
 from steps.reports.card import Preprocessing
 
 
@@ -109,11 +109,28 @@ def test_every_image_of_a_folder_is_classified_and_an_empty_one_is_said(
     (tmp_path / "empty").mkdir()
     assert theirs.main([str(tmp_path / "some")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"{tmp_path}/some/{name}.png\tonly\t1.000000" for name in ("a", "b")]
+    assert lines == [f"{tmp_path}/some/{name}.png\t0\tonly\t1.000000" for name in ("a", "b")]
     assert theirs.main([str(tmp_path / "empty"), str(tmp_path / "some")]) == 2
     said = capsys.readouterr()
     assert said.out.splitlines() == lines
     assert said.err == f"predict: {tmp_path}/empty holds no image.\n"
+
+
+def test_whatever_a_path_and_a_name_hold_there_is_one_line_of_four_columns_a_class(
+    theirs: ModuleType, tmp_path: Path
+) -> None:
+    names = ["back\\slash", "two\nlines\r", "tab\ttab"]
+    classifier = object.__new__(theirs.Classifier)
+    classifier.class_names, classifier.predict = names, lambda _: np.array([0.5, 0.3, 0.2])
+    (tmp_path / "a\tb\n\\c.png").touch()
+    lines = theirs.classify(classifier, tmp_path / "a\tb\n\\c.png", 3)
+    image = rf"{tmp_path}/a\tb\n\\c.png"
+    assert [line.split("\t") for line in lines] == [
+        [image, "0", r"back\\slash", "0.500000"],
+        [image, "1", r"two\nlines\r", "0.300000"],
+        [image, "2", r"tab\ttab", "0.200000"],
+    ]
+    assert theirs.ESCAPES == ESCAPES  # labels.txt writes names alike
 
 
 def test_both_read_the_same_formats(theirs: ModuleType) -> None:

@@ -226,6 +226,7 @@ BAD = {
     "repvgg_nano --plot cost.png": "must end in .svg or .html",
     "repvgg_nano --accuracy nowhere.csv": "nowhere.csv cannot be read",
     "repvgg_nano --threads 0": "'0' is no whole number from 1 on",
+    "repvgg_nano --threads 99999": "99999 threads are more than the",
     "repvgg_nano --size small": "'small' is no whole number from 1 on",
     "repvgg_nano --runtime tensorrt": "invalid choice",
     "": "required: ARCH",

@@ -1,5 +1,6 @@
 """tools.serve: a Triton model repository that says what the engine takes, written whole."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ import pytest
 from steps.errors import BadInput
 from steps.reports.artifact import write_card
 from steps.reports.card import Card, Device
-from steps.reports.release import INDEX, ReleaseCard, write_sums
+from steps.reports.release import check_sums, write_sums
 from tests.backends.tiny import NAMES
-from tests.released import Released
+from tests.released import Released, seal_release
 from tests.tools.served import read_config
 from tools import serve as tool
 from tools.serve import Wanted, serve
@@ -35,8 +36,8 @@ def change_engine(release: Path, engine: str, **changed: object) -> None:
     (folder / "model.onnx").rename(folder / "model.engine") if changed["backend"] == "tensorrt" else None
     write_card(folder, Card.read(folder / "card.json").model_copy(update={"form": engine, **changed}))
     folder.rename(folder.with_name(engine))
-    ReleaseCard.read(release / INDEX).model_copy(update={"engines": (engine,)}).write(release / INDEX)
-    write_sums(release)
+    shutil.rmtree(release / "engines/openvino-fp32")
+    seal_release(release, (engine,))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -140,6 +141,18 @@ def test_other_models_are_left_alone_and_an_earlier_one_is_replaced(released: Re
     with pytest.raises(BadInput, match="was not written by this tool"):
         serve(released.folder, models, Wanted(name="other"))
     assert (models / "other/config.pbtxt").read_text() == "name: 'other'"
+
+
+@pytest.mark.parametrize("more", [(), ("config.pbtxt",)])
+def test_no_release_is_replaced_for_holding_the_same_index(
+    released: Released, copy: Path, more: tuple[str, ...]
+) -> None:
+    for name in more:
+        (copy / name).touch()
+    write_sums(copy)
+    with pytest.raises(BadInput, match="was not written by this tool"):
+        serve(released.folder, copy.parent, Wanted(name=copy.name))
+    check_sums(copy)
 
 
 def test_nothing_is_half_written(released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

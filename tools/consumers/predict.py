@@ -1,8 +1,9 @@
 """Classify images with the release that this file lies in: `python predict.py IMAGE_OR_FOLDER...`
 
 Needs onnxruntime, pillow and numpy, and nothing else. For each image, and each below a folder, it prints the
-most likely classes, one a line: image, class name and score, separated by tabs. The release's checksums are
-verified first. Exit code 0: all images were classified; 2: something could not be read, and a sentence says what.
+most likely classes, one a line: image, class id, class name and score, separated by tabs (a tab, a line end or a
+backslash in a path or a name is written \\t, \\n, \\r, \\\\). The release's checksums are verified first.
+Exit code 0: all images were classified; 2: something could not be read, and a sentence says what.
 
 In a program: `Classifier("path/of/the/release").predict(content)` gives the probability of each of `class_names`
 for the bytes of an image file.
@@ -13,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -32,6 +34,7 @@ RELEASE = Path(__file__).resolve().parent
 CARD, MODEL = "model/card.json", "model/model.onnx"
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 ORIENTATION = 0x0112  # the tag of EXIF that says how an image is turned
+ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})  # one a line, tabs between columns
 MAX_ASPECT = 50  # of an image that is longer, the middle is used
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -46,9 +49,7 @@ class Classifier:
     def __init__(self, release: "str | Path" = RELEASE, threads: int = 0) -> None:
         release = Path(release)
         verify(release)
-        card = json.loads((release / CARD).read_text())
-        self.class_names: list[str] = card["class_names"]
-        self.how: dict[str, Any] = card["preprocessing"]
+        self.class_names, self.how = read_card(release / CARD)
         content = (release / MODEL).read_bytes()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads  # 0: as many as onnxruntime likes
@@ -58,6 +59,9 @@ class Classifier:
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as fault:  # onnxruntime's exceptions share no base
             raise Unusable(f"onnxruntime {onnxruntime.__version__} cannot run {MODEL}: {fault}") from fault
+        takes, gives = self.session.get_inputs()[0].shape, self.session.get_outputs()[0].shape
+        if takes[1:] != [self.how["size"], self.how["size"], 3] or gives[1:] != [len(self.class_names)]:
+            raise Unusable(f"{release / CARD} is not the card of {MODEL}; fetch the release again.")
 
     def predict(self, content: bytes) -> "np.ndarray[Any, np.dtype[np.float64]]":
         """Return the probability of each class, for the bytes of an image file; raises Unusable."""
@@ -72,6 +76,21 @@ class Classifier:
         shares_K = np.exp(logits_K - logits_K.max())
         probabilities_K: np.ndarray[Any, np.dtype[np.float64]] = shares_K / shares_K.sum()
         return probabilities_K
+
+
+def read_card(path: Path) -> "tuple[list[str], dict[str, Any]]":
+    """Return the class names and the preprocessing that a card says; raises Unusable."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        names, how = card["class_names"], card["preprocessing"]
+        sound = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        sound &= how["interpolation"] in FILTERS and all(type(how[key]) is int for key in ("size", "resize"))
+        sound = sound and 0 < how["size"] <= how["resize"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise Unusable(f"{path} does not say the class names and the preprocessing; fetch the release again.")
+    return names, how
 
 
 def verify(release: Path) -> None:
@@ -129,13 +148,16 @@ def middle(image: Image.Image) -> Image.Image:
 def classify(classifier: Classifier, path: Path, top: int) -> Iterable[str]:
     """Return a line for each of the `top` most likely classes of one image file."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise Unusable("is no regular file.")
         shares_K = classifier.predict(path.read_bytes())
     except OSError as fault:
         raise Unusable(f"{path} cannot be read: {fault.strerror}.") from fault
     except Unusable as fault:
         raise Unusable(f"{path} {fault}") from fault
     best = np.argsort(-shares_K, kind="stable")[:top]
-    return [f"{path}\t{classifier.class_names[number]}\t{shares_K[number]:.6f}" for number in best]
+    image, names = str(path).translate(ESCAPES), classifier.class_names
+    return [f"{image}\t{number}\t{names[number].translate(ESCAPES)}\t{shares_K[number]:.6f}" for number in best]
 
 
 def images_of(path: Path) -> "Iterator[Path]":
@@ -159,19 +181,38 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
+def count(text: str) -> int:
+    """Return a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
+    return int(text)
+
+
+def threads(text: str) -> int:
+    """Return a number of threads: more than there are CPUs only wait for each other, for minutes."""
+    number, cpus = count(text), os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # those of them that this process may use
+        cpus = len(os.sched_getaffinity(0))
+    if number > cpus:
+        raise argparse.ArgumentTypeError(f"{number} threads are more than the {cpus} CPUs that may be used here")
+    return number
+
+
 def main(arguments: "list[str] | None" = None) -> int:
     """Classify the images named on the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE_OR_FOLDER")
-    parser.add_argument("--top", type=int, default=1, metavar="N", help="classes to print for each image (1)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="of the CPU (as onnxruntime likes)")
+    parser.add_argument("--top", type=count, default=1, metavar="N", help="classes to print for each image (1)")
+    parser.add_argument(
+        "--threads", type=threads, default=0, metavar="N", help="of the CPU (as onnxruntime likes)"
+    )
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # what decoders mutter
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file name that is no UTF-8 keeps its bytes
     try:
-        failed = print_classes(Classifier(threads=max(0, options.threads)), options.images, max(1, options.top))
+        failed = print_classes(Classifier(threads=options.threads), options.images, options.top)
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; what is left is not to be flushed at the exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,7 @@
 constexpr const char* USAGE =
     "usage: classify RELEASE IMAGE.ppm... [--top N] [--engine NAME] [--pixels FILE.ppm]\n"
     "\n"
-    "Print the most likely class of each image: image, class name and score, separated by tabs.\n"
+    "Print the most likely class of each image: image, class id, class name and score, separated by tabs.\n"
     "  RELEASE          the folder that holds SHA256SUMS; the checksums are verified first\n"
     "  IMAGE.ppm        a decoded image: binary PPM (P6), RGB, upright, of any size\n"
     "  --top N          classes to print for each image (1)\n"
@@ -100,7 +100,7 @@ public:
     Classifier(const Options& options, const std::string& model) {
         const std::string card = model.substr(0, model.rfind('/')) + "/card.json";
         verify(options.release, {model, card, "labels.txt", "preprocessing.txt"});
-        names = read_labels(options.release + "/labels.txt");
+        names = lines_of(bytes_of(options.release + "/labels.txt"));
         how = read_preprocessing(options.release + "/preprocessing.txt");
         ov::CompiledModel compiled = opened(options.release + "/" + model);
         request_ = compiled.create_infer_request();
@@ -140,13 +140,29 @@ public:
         return shares;
     }
 
-    std::vector<std::string> names;
+    std::vector<std::string> names;  // as labels.txt writes them, each on one line
     Preprocessing how;
 
 private:
     ov::InferRequest request_;
     long most_side_ = 0;  // pixels, of an engine that takes images of any size; 0: it takes them at the network's
 };
+
+// Return a path as labels.txt writes names: on one line, and without tabs.
+std::string on_one_line(const std::string& path) {
+    static const std::string special = "\\\t\n\r";
+    std::string written;
+    for (const char letter : path) {
+        const size_t place = special.find(letter);
+        if (place == std::string::npos) {
+            written += letter;
+        } else {
+            written += '\\';
+            written += "\\tnr"[place];
+        }
+    }
+    return written;
+}
 
 void classify(Classifier& classifier, const std::string& path, const Options& options) {
     const Image pixels = classifier.prepared(read_ppm(bytes_of(path), path), path);
@@ -157,7 +173,8 @@ void classify(Classifier& classifier, const std::string& path, const Options& op
     std::stable_sort(best.begin(), best.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
     best.resize(std::min(options.top, best.size()));
     for (size_t number : best)
-        std::printf("%s\t%s\t%.6f\n", path.c_str(), classifier.names[number].c_str(), scores[number]);
+        std::printf("%s\t%zu\t%s\t%.6f\n", on_one_line(path).c_str(), number, classifier.names[number].c_str(),
+                    scores[number]);
 }
 
 int main(int count, char** words) try {

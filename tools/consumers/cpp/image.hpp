@@ -9,10 +9,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 // A release, an image or a command line that cannot be used, in one sentence.
@@ -39,12 +41,18 @@ constexpr long MAX_ASPECT = 50;             // of an image that is longer, the m
 constexpr long long MAX_PIXELS = 89478485;  // Pillow's limit, from which on an image is taken for a trap
 constexpr int PRECISION = 32 - 8 - 2;       // binary places of a weight: two bits are left for overshoot
 
-inline std::string bytes_of(const std::string& path) {
+inline std::string bytes_of(const std::string& path) try {
+    std::error_code unknown;  // what cannot be asked for cannot be opened either
+    const std::filesystem::file_status found = std::filesystem::status(path, unknown);
+    if (std::filesystem::exists(found) && !std::filesystem::is_regular_file(found))  // a pipe would be waited for
+        throw Unusable(path + " is no regular file.");
     std::ifstream file(path, std::ios::binary);
     if (!file) throw Unusable(path + " cannot be opened.");
     std::string content{std::istreambuf_iterator<char>(file), {}};
     if (file.bad()) throw Unusable(path + " cannot be read.");
     return content;
+} catch (const std::ios_base::failure&) {
+    throw Unusable(path + " cannot be read.");
 }
 
 // ---- PPM

@@ -75,24 +75,6 @@ inline void verify(const std::string& release, const std::vector<std::string>& u
                            " is not the file that was released: its checksum differs; fetch it again.");
 }
 
-// Return the class names of labels.txt, one a line in the order of class ids; \n, \r and \\ stand for themselves.
-inline std::vector<std::string> read_labels(const std::string& path) {
-    std::vector<std::string> names = lines_of(bytes_of(path));
-    for (std::string& name : names) {
-        std::string plain;
-        for (size_t i = 0; i < name.size(); ++i) {
-            if (name[i] != '\\' || i + 1 == name.size()) {
-                plain += name[i];
-                continue;
-            }
-            const char escaped = name[++i];
-            plain += escaped == 'n' ? '\n' : escaped == 'r' ? '\r' : escaped;
-        }
-        name = plain;
-    }
-    return names;
-}
-
 // Return how many pixels a side an engine of any size takes, or 0 where its card.json says none. No JSON reader is
 // needed: a quote inside a string has a backslash before it, so the key stands nowhere but where it is one.
 inline long read_most_side(const std::string& path) {
