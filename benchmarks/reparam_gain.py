@@ -11,7 +11,7 @@ the plain network, leaves zero out. Fails only where a trained network and its f
 function. The default is the least that shows something on a CPU.
 
 `--arch` names a paper's network, which is trained on the images of `--images` alone where they are given: the
-published gains are CIFAR-10's. `cifar_quick` (ACNet) takes 20,000 images and 6 epochs: one to four core hours.
+published gains are CIFAR-10's. `cifar_quick` (ACNet) takes 10,000 images and 6 epochs: about two core hours.
 `vgg16_cifar` (ACNet, DBB) takes 10,000 and 6, which is about 13 hours of one core: it wants `--device cuda`.
 `--full` takes all images and 15 epochs, of repvgg_nano unless `--arch` names another. Each training's outcome is
 kept in `.foldline/reparam_gain/`, for these images, this code and these versions: the same command goes on.
@@ -52,7 +52,7 @@ MAX_FOLD_ERROR = 1e-12
 SMALL = {
     None: Budget("benchmarks.gain_training:small_body", train=5000, test=5000, epochs=4),
     "repvgg_nano": Budget("repvgg_nano", train=5000, test=5000, epochs=4),
-    "cifar_quick": Budget("cifar_quick", train=20_000, test=10_000, epochs=6),
+    "cifar_quick": Budget("cifar_quick", train=10_000, test=10_000, epochs=6),
     "vgg16_cifar": Budget("vgg16_cifar", train=10_000, test=10_000, epochs=6),
 }
 FULL = Budget("repvgg_nano", train=60_000, test=10_000, epochs=15)
