@@ -21,7 +21,7 @@ from steps.fuse import FORMS
 from steps.images.kept import FOLDER
 from steps.metrics.recall import predicted, summary
 from steps.reparam.copies import copied
-from steps.reports.artifact import CARD, write_card
+from steps.reports.artifact import CARD, sha256, write_card
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
 
@@ -193,7 +193,8 @@ def _in_scores(line: Line, form: str, change: Change) -> Iterator[None]:
     report = FormReport.read(path.with_suffix(".json"))
     labels_N, predicted_N = scores["label"].to_numpy(), predicted(_logits(scores))
     assert report.card is not None
-    figures = {"images": scores.height, **summary(predicted_N, labels_N, report.card.class_num)}
+    figures = {"images": scores.height, "scores_checksum": sha256(path)}
+    figures |= summary(predicted_N, labels_N, report.card.class_num)
     report.model_copy(update=figures).write(path.with_suffix(".json"))
     yield
 

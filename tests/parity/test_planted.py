@@ -40,6 +40,8 @@ SAMPLE = (
     "an image twice in the scores",
     "rows of the scores sorted otherwise",
     "two rare classes exchanged in the scores",
+    "test images repeated under other names",
+    "scores of another form",
     "scores cut short",
     "one bit of a model turned",
     "class_num off by one in a card",
