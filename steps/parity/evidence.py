@@ -123,6 +123,12 @@ def _check_figures(evidence: Evidence, path: Path) -> None:
     labels_N, report = evidence.labels_N, evidence.report
     if labels_N.min() < 0 or labels_N.max() >= evidence.card.class_num:
         raise Unusable("evidence", f"{path} has a label outside [0, {evidence.card.class_num}).")
+    if report.first_still is not None and not 0 <= report.first_still < evidence.card.class_num:
+        raise Unusable(
+            "evidence",
+            f"its figures name class {report.first_still} of {evidence.card.class_num} as constant; evaluate it "
+            "again.",
+        )
     if report.images != len(labels_N):
         raise Unusable(
             "images", f"{path} has scores of {len(labels_N)} images, its figures are of {report.images}."

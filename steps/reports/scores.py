@@ -69,7 +69,6 @@ class Keeper:
         self._parts: list[Scores] = []
         self._least_K = np.full(class_num, np.inf, np.float32)
         self._most_K = np.full(class_num, -np.inf, np.float32)
-        self._winning = np.float32(0)
 
     def add(self, logits_NK: Logits) -> None:
         """Keep what is needed of a batch; the rest of it can be forgotten."""
@@ -77,7 +76,6 @@ class Keeper:
         with np.errstate(invalid="ignore"):  # a NaN stays one, and the class then moves
             self._least_K = np.minimum(self._least_K, logits_NK.min(axis=0))
             self._most_K = np.maximum(self._most_K, logits_NK.max(axis=0))
-            self._winning = np.maximum(self._winning, np.abs(logits_NK.max(axis=1)).max())
 
     @property
     def scores(self) -> Scores:
@@ -85,9 +83,11 @@ class Keeper:
         return joined(self._parts)
 
     def still(self, noise: float) -> npt.NDArray[np.bool_]:
-        """Return still_K: the classes whose score moved by no more than `noise` of the largest that won."""
+        """Return still_K: the classes whose score moved by no more than `noise` of the median one that won."""
+        winning_N = np.concatenate([part.logits_NM.max(axis=1) for part in self._parts])
         with np.errstate(invalid="ignore"):
-            still_K: npt.NDArray[np.bool_] = self._most_K - self._least_K <= noise * self._winning
+            moved_K = self._most_K - self._least_K
+            still_K: npt.NDArray[np.bool_] = moved_K <= noise * np.median(np.abs(winning_N))
         return still_K
 
 

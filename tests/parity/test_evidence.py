@@ -55,6 +55,18 @@ def test_the_scores_of_another_form_are_not_those_that_the_figures_were_written_
     assert said.startswith(f"{FORM}: evidence: ") and "not the file that its figures were written with" in said
 
 
+@pytest.mark.parametrize("first", [-1, 5])
+def test_figures_that_name_a_class_which_there_is_not_are_refused(
+    forms: Forms, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    monkeypatch.setattr(kept_scores, "WHOLE", 4)
+    monkeypatch.setattr(kept_scores, "HIGHEST", 3)
+    for form in forms.cards:
+        forms.plant(form)
+    forms.plant(FORM, still=1, first_still=first)
+    assert f"{FORM}: evidence: its figures name class {first} of 5 as constant" in refusal(forms)
+
+
 def test_a_form_that_names_no_test_set_is_refused_though_no_other_does_either(forms: Forms) -> None:
     for form in forms.cards:
         forms.plant(form, test_set="")
