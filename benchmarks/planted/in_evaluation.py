@@ -8,8 +8,8 @@ import polars as pl
 from PIL import Image
 
 from benchmarks.planted.line import Line, downstream
-from benchmarks.planted.mutant import Mutant
-from benchmarks.planted.places import Change, Place, images_of, planted
+from benchmarks.planted.mutant import Mutant, images_of
+from benchmarks.planted.places import Change, Place, planted
 from steps.backends.contract import Images
 from steps.images.preprocess import preprocess
 from steps.reports.card import Card, Preprocessing

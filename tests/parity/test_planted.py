@@ -42,6 +42,7 @@ SAMPLE = (
     "two rare classes exchanged in the scores",
     "test images repeated under other names",
     "scores of another form",
+    "sure scores halved",
     "scores cut short",
     "one bit of a model turned",
     "class_num off by one in a card",
