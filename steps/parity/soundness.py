@@ -51,7 +51,7 @@ def saturated(form: Evidence) -> str | None:
 
 
 def copies(form: Evidence) -> str | None:
-    """Return how many copies get other scores than the image that is counted, though none of it is theirs."""
+    """Return how many copies have other scores than the image that is counted in their place."""
     rows = np.flatnonzero(form.first_N != np.arange(len(form.first_N)))
     if not len(rows):
         return None
@@ -74,7 +74,7 @@ def constant(form: Evidence) -> str | None:
     kept, it is evaluate that looked.
     """
     images, classes, names = len(form.labels_N), form.card.class_num, form.card.class_names
-    if images < 2:
+    if len(form.counted.ids) < 2:
         return None
     if form.scores.classes_NM is None:
         still_K = _still(form)

@@ -55,6 +55,14 @@ def relabelled(forms: Forms, form: str, checksums: list[str]) -> None:
     forms.resealed(form, lambda table: table.with_columns(checksum=pl.Series(checksums)))
 
 
+def test_one_image_named_often_is_not_called_constant(tmp_path: Path) -> None:
+    forms = Forms(tmp_path, engines=(FORM,), images=300, contents=1)
+    for form in forms.cards:
+        forms.plant(form, logits_NK=forms.logits_NK, labels_N=np.zeros(300, np.int64))
+    verdict = verdict_of(forms)
+    assert (verdict.judgement, verdict.images) == ("inconclusive", 1)
+
+
 def test_copies_with_different_labels_are_refused(tmp_path: Path) -> None:
     forms = repeated(tmp_path, 20)
     labels_N = labels_of(forms.images)
