@@ -39,6 +39,7 @@ from steps.parity.criteria import comparisons
 from steps.parity.judge import Terms, judge
 from steps.reparam.expand import expand
 from steps.reparam.fold import absorb_norms, fold
+from steps.reports.artifact import sha256
 from steps.reports.card import Card, Preprocessing
 from steps.reports.evaluate import FormReport
 from steps.reports.scores import Logits, keep, write_scores
@@ -231,15 +232,17 @@ def judged(scores: dict[str, Logits], labels_N: Labels, folder: Path) -> Verdict
     folder.mkdir()
     engines = tuple(form for form in scores if form.startswith("onnxruntime"))
     parents = {"train": None, "fuse": "train", "export": "fuse", **dict.fromkeys(engines, "export")}
-    ids = pl.Series([f"{number:05}" for number in range(len(labels_N))])
+    ids = [f"{number:05}" for number in range(len(labels_N))]
+    images = pl.DataFrame({"id": ids, "label": labels_N, "checksum": ids})
     for form, logits_NK in scores.items():
         said_N = predicted(logits_NK)
         figures = FormReport(
             form=form, card=card_of(form, parents[form]), images=len(labels_N), test_set="digits",
             **summary(said_N, labels_N, 10),
         )  # fmt: skip
-        write_scores(folder / f"{form}.parquet", ids, pl.Series(labels_N), keep(logits_NK))
-        figures.write(folder / f"{form}.json")
+        path = folder / f"{form}.parquet"
+        write_scores(path, images, keep(logits_NK))
+        figures.model_copy(update={"scores_checksum": sha256(path)}).write(path.with_suffix(".json"))
     FormReport(form="champion", deferred="there is no accepted release yet").write(folder / "champion.json")
     params = GateParams(required=("fuse", "export", *engines))
     limits = params.model_dump(include={key for key in GateParams.model_fields if key[:4] in ("max_", "min_")})

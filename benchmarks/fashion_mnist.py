@@ -165,7 +165,7 @@ def _cpu_seconds() -> float:
 
 
 def _scores(workspace: Path, form: str) -> Scores:
-    return read_scores(workspace / f"evaluate/{form}.parquet", CLASSES)[2]
+    return read_scores(workspace / f"evaluate/{form}.parquet", CLASSES)[1]
 
 
 def _size(weights: Path) -> int:

@@ -23,7 +23,7 @@ from steps.images.kept import kept_batches
 from steps.images.manifest import read_manifest
 from steps.metrics.recall import recall_per_class, summary, worst_recall
 from steps.progress import say, track
-from steps.reports.artifact import CARD, read_verified_card
+from steps.reports.artifact import CARD, read_verified_card, sha256
 from steps.reports.card import Card
 from steps.reports.champion import Champion
 from steps.reports.classes import Classes
@@ -155,10 +155,11 @@ def _figures(kept: Keeper, test: pl.DataFrame, card: Card) -> dict[str, object]:
 
 
 def _write(report: FormReport, test: pl.DataFrame, scores: Scores | None, out: Path) -> None:
-    write_scores(out / f"{report.form}.parquet", test["name"], test["label"], scores)
+    path = out / f"{report.form}.parquet"
+    write_scores(path, test.select(pl.col("name").alias("id"), "label", "checksum"), scores)
     figures = report.model_dump(include=set(Metrics.model_fields))
     Metrics.model_validate(figures).write(out / f"{report.form}.metrics.json")
-    report.write(out / f"{report.form}.json")
+    report.model_copy(update={"scores_checksum": sha256(path)}).write(out / f"{report.form}.json")
 
 
 def _digest(test: pl.DataFrame) -> str:

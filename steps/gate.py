@@ -8,7 +8,7 @@ from steps.errors import BadInput, Refused, did_you_mean
 from steps.params.gate import GateParams
 from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED
 from steps.parity.judge import Terms, judge
-from steps.parity.page import page, table
+from steps.parity.page import copies, page, table
 from steps.progress import say
 from steps.reports.base import write_whole
 from steps.reports.evaluate import Latency
@@ -30,6 +30,8 @@ def gate(params: GateParams, engines: tuple[str, ...], evaluate: Path, out: Path
     verdict = _with_command(judge(evaluate, terms))
     write_whole(out / "verdict.md", page(verdict).encode())
     say(f"verdict: {verdict.judgement.upper()}\n{table(verdict, _latencies(engines))}")
+    if verdict.copies:
+        say(copies(verdict))
     if verdict.refused is not None:
         raise Refused(verdict.refused, report=verdict)
     verdict.write(out / "verdict.json")

@@ -54,6 +54,7 @@ def split(params: SplitParams, seed: int, ingest: Path, validate: Path, champion
     said = ", ".join(f"{number} {name}" for name, number in report.images.items())
     say(f"split: {said}, of {len(names)} classes; memory: {report.memory}.")
     _say_taken(report)
+    _say_copies(with_split.filter(pl.col("split") == "test"))
 
 
 def _usable(everything: pl.DataFrame, validate: Path) -> pl.DataFrame:
@@ -188,6 +189,14 @@ def _say_taken(report: SplitReport) -> None:
     for name in SPLITS[1:] if "train" in report.ready_made else ():
         if name not in report.ready_made:
             say(f"split: {name}: {_images(report.images[name])} taken from train, as none was given.")
+
+
+def _say_copies(test: pl.DataFrame) -> None:
+    """Say how many test images prove nothing more: a test set that looks large may be a few images."""
+    copies = test.height - test["checksum"].n_unique()
+    if copies:
+        named = f"{copies} of {test.height} test images"
+        say(f"split: {named} have the bytes of another, and the gate counts each once.")
 
 
 def _begin_anew(champion: Path) -> str:

@@ -12,6 +12,7 @@ from steps.backends.contract import CannotRunHere
 from steps.errors import BadInput, Refused
 from steps.images.manifest import read_manifest
 from steps.reports import scores as kept_scores
+from steps.reports.artifact import sha256
 from steps.reports.evaluate import FormReport, Latency, Metrics
 from tests.backends.tiny import (
     NAMES,
@@ -35,6 +36,9 @@ def test_every_test_image_has_its_scores_in_the_order_of_the_names(root: Path) -
     report, scores = evaluated(root)
     assert scores["id"].to_list() == [f"{number:03}.png" for number in TEST]
     assert scores["label"].to_list() == [number % len(NAMES) for number in TEST]
+    files = [root / "files" / name for name in scores["id"]]
+    assert scores["checksum"].to_list() == [sha256(file) for file in files]
+    assert report.scores_checksum == sha256(root / "evaluate/export.parquet")
     assert scores.schema["scores"] == pl.List(pl.Float32)
     wanted_NK = reference(probe_images(IMAGES)[TEST], weights())
     found_NK = np.array(scores["scores"].to_list())
@@ -90,7 +94,7 @@ def test_with_more_classes_than_are_kept_whole_the_highest_scores_are_kept_and_t
     monkeypatch.setattr(kept_scores, "WHOLE", 3)
     monkeypatch.setattr(kept_scores, "HIGHEST", 2)
     report, scores = evaluated(root)
-    assert report == whole
+    assert report == whole.model_copy(update={"scores_checksum": report.scores_checksum})
     assert scores.columns == kept_scores.COLUMNS + kept_scores.BEYOND
     best = all_scores["scores"].list.sort(descending=True).list.head(2)
     assert scores["scores"].to_list() == best.to_list()
@@ -185,7 +189,9 @@ def test_a_form_that_cannot_run_here_is_deferred_and_has_no_scores(
     assert report.card is not None
     assert report.size_bytes > 0
     assert scores.is_empty()
-    assert scores.schema == {"id": pl.String, "label": pl.Int64, "scores": pl.List(pl.Float32)}
+    assert scores.schema == {
+        "id": pl.String, "label": pl.Int64, "checksum": pl.String, "scores": pl.List(pl.Float32),
+    }  # fmt: skip
 
 
 def test_a_constant_engine_is_evaluated_as_it_is(root: Path) -> None:

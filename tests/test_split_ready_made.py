@@ -42,6 +42,16 @@ def test_nothing_is_taken_from_train_where_every_split_or_none_was_given(workspa
         assert "taken from" not in said
 
 
+def test_copies_within_test_are_said_to_be_counted_once(workspace: Workspace) -> None:
+    contents = [str(number) for number in range(90)] + ["0 of test", "1 of test"] * 5
+    images = manifest([0] * 100, contents, splits=["train"] * 80 + ["val"] * 10 + ["test"] * 10)
+    code, said = run_split(workspace, images)
+    assert code == 0
+    assert "split: 8 of 10 test images have the bytes of another, and the gate counts each once.\n" in said
+    images = manifest([0] * 100, splits=["train"] * 80 + ["val"] * 10 + ["test"] * 10)
+    assert "bytes" not in run_split(workspace, images)[1]
+
+
 def test_copies_across_ready_made_splits_are_refused_unless_allowed(workspace: Workspace) -> None:
     contents = [str(number) for number in range(100)]
     contents[90] = contents[3]

@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.planted import graphs, resizes
 from benchmarks.planted.line import BY_ITS_STEPS, Line, downstream
-from benchmarks.planted.mutant import Mutant, Terms
-from benchmarks.planted.places import Change, Place, logits_of
+from benchmarks.planted.mutant import Mutant, Terms, logits_of
+from benchmarks.planted.places import Change, Place
 from steps.backends.contract import Logits
 from steps.models.files import load_model, load_probes, save_model
 

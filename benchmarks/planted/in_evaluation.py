@@ -1,5 +1,6 @@
 """Faults of what one form reads and of what evaluate leaves: other images, other labels, other files."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -7,8 +8,8 @@ import polars as pl
 from PIL import Image
 
 from benchmarks.planted.line import Line, downstream
-from benchmarks.planted.mutant import Mutant
-from benchmarks.planted.places import Change, Place, images_of, planted
+from benchmarks.planted.mutant import Mutant, images_of
+from benchmarks.planted.places import Change, Place, planted
 from steps.backends.contract import Images
 from steps.images.preprocess import preprocess
 from steps.reports.card import Card, Preprocessing
@@ -99,6 +100,23 @@ def _rare_exchanged(line: Line) -> None:
             pass
 
 
+def _repeated(line: Line) -> None:
+    """Leave twenty test images in the scores of all forms, and name each of them forty times."""
+    for form in (*line.forms, "champion"):
+        with planted(line, Place("scores", form), _twenty_often):
+            pass
+
+
+def _twenty_often(scores: pl.DataFrame) -> pl.DataFrame:
+    twenty = scores.gather_every(scores.height // 20).head(20)
+    return pl.concat([twenty.with_columns(id=f"{number}-" + pl.col("id")) for number in range(40)])
+
+
+def _exchanged(line: Line) -> None:
+    """Put the scores of the trained form in the place of an engine's: their averages are the same."""
+    shutil.copy(line.root / "evaluate/train.parquet", line.root / f"evaluate/{FORM}.parquet")
+
+
 def _without(rows: pl.Expr, scores: pl.Expr) -> Change:
     return lambda table: table.filter(~rows).with_columns(scores=scores)
 
@@ -172,6 +190,13 @@ WRITTEN: dict[str, Mutant] = {
     "two rare classes exchanged in the scores": Mutant(
         FORM, Place("folders"), _rare_exchanged, ("gate",), "class_agreement", "class '3' of"
     ),
+    "test images repeated under other names": Mutant(
+        "fuse", Place("folders"), _repeated, ("gate",), "top1_drop", "like these 20 would decide"
+    ),
+    "scores of another form": Mutant(
+        FORM, Place("folders"), _exchanged, ("gate",), "evidence", "not the file that its figures"
+    ),
+    "figures without a test set": _said("images", "names no test set", test_set=""),
     "figures of another run": _said("evidence", "its figures say", top1=0.99),
     "another worst recall than the scores'": _said("evidence", "gives a worst_recall", worst_recall=0.99),
     "fewer images than scores": _said("images", "its figures are of", images=600),

@@ -1,12 +1,14 @@
 """A mutant: one planted fault, the form that it is in, and the check that must catch it."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.planted.caught import Catch, caught
 from benchmarks.planted.line import Line
-from benchmarks.planted.places import Change, Place, planted, unchanged
+from benchmarks.planted.places import Change, Place, planted
+from steps.backends.contract import Images, Logits
 from steps.errors import StepError
 
 Terms = tuple[tuple[str, Any], ...]  # keys of params.yaml, such as `gate.required`, hashable
@@ -67,6 +69,11 @@ def judged(mutant: Mutant, catch: Catch | None, honest: Catch | None) -> Outcome
     return Outcome(catch, "")
 
 
+def unchanged(thing: Any) -> Any:
+    """Plant nothing."""
+    return thing
+
+
 class Trials:
     """Tries mutants of one line; each path without a fault is driven once."""
 
@@ -85,3 +92,13 @@ class Trials:
     def _folder(self) -> Path:
         self.count += 1
         return self.scratch / str(self.count)
+
+
+def logits_of(change: Callable[[Logits], Logits]) -> Change:
+    """Return the change of a runner whose logits_NK are changed."""
+    return lambda run: lambda images_NHWC_u8: change(run(images_NHWC_u8))
+
+
+def images_of(change: Callable[[Images], Images]) -> Change:
+    """Return the change of a runner whose images_NHWC_u8 are changed before it sees them."""
+    return lambda run: lambda images_NHWC_u8: run(change(images_NHWC_u8))

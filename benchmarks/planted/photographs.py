@@ -13,8 +13,8 @@ from benchmarks import lite0
 from benchmarks.planted import graphs
 from benchmarks.planted.in_evaluation import crop_moved, with_how, without_resize
 from benchmarks.planted.line import Line, downstream
-from benchmarks.planted.mutant import Mutant
-from benchmarks.planted.places import Change, Place, images_of
+from benchmarks.planted.mutant import Mutant, images_of
+from benchmarks.planted.places import Change, Place
 from steps.backends.contract import Images
 from steps.images.manifest import SCHEMA, write_manifest
 from steps.images.preprocess import decode_rgb, preprocess

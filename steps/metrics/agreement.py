@@ -27,11 +27,17 @@ class Closeness:
 
     The divergence is that of the form's softmax from the reference's: sum of p (log p - log q), p the reference's.
     `likely_N` is what it likely is, between its bounds (metrics.unkept).
+
+    `apart_N` and `spread_N` are of the scores themselves, each image's taken from their mean, as a softmax sees no
+    shift: the mean squares of their difference, and of the reference's, over the classes that the reference kept.
+    One that the form did not keep is taken to have the last score that it kept.
     """
 
     difference: Between
     divergence: Between
     likely_N: Floats
+    apart_N: Floats
+    spread_N: Floats
 
 
 def log_softmax(logits_NK: Logits) -> Floats:
@@ -55,24 +61,31 @@ def closeness(reference: Scores, form: Scores) -> Closeness:
         for begin in range(0, len(reference.logits_NM), CHUNK)
         for some in [slice(begin, begin + CHUNK)]
     ]
-    difference_least, difference_most, divergence_least, divergence_most, likely_N = map(
-        np.concatenate, zip(*parts, strict=True)
-    )
-    difference = Between(difference_least, difference_most)
-    return Closeness(difference, Between(divergence_least, divergence_most), likely_N)
+    least_N, most_N, *others = map(np.concatenate, zip(*parts, strict=True))
+    divergence_least_N, divergence_most_N, likely_N, apart_N, spread_N = others
+    divergence = Between(divergence_least_N, divergence_most_N)
+    return Closeness(Between(least_N, most_N), divergence, likely_N, apart_N, spread_N)
 
 
-# of the difference least_N and most_N, of the divergence the same and likely_N
-Bounds = tuple[Floats, Floats, Floats, Floats, Floats]
+# of the difference least_N and most_N, of the divergence the same and likely_N; of the scores apart_N and spread_N
+Figures = tuple[Floats, Floats, Floats, Floats, Floats, Floats, Floats]
 
 
-def _whole(reference: Scores, form: Scores) -> Bounds:
+def _whole(reference: Scores, form: Scores) -> Figures:
     log_p, log_q = (each.logits_NM - each.logsumexp_N[:, None] for each in (reference, form))
     p = np.exp(log_p)
     difference_N = np.abs(p - np.exp(log_q)).max(axis=1)
     # Rounding may leave a sum of nothing a hair below zero, which no divergence is.
     divergence_N = np.maximum((p * (log_p - log_q)).sum(axis=1), 0)
-    return difference_N, difference_N, divergence_N, divergence_N, divergence_N
+    softmax = difference_N, difference_N, divergence_N, divergence_N, divergence_N
+    return (*softmax, *_of_scores(reference.logits_NM, form.logits_NM))
+
+
+def _of_scores(reference_NM: Logits, form_NM: Logits) -> tuple[Floats, Floats]:
+    wanted_NM, found_NM = (
+        each_NM - each_NM.mean(axis=1, dtype=np.float64, keepdims=True) for each_NM in (reference_NM, form_NM)
+    )
+    return np.square(found_NM - wanted_NM).mean(axis=1), np.square(wanted_NM).mean(axis=1)
 
 
 @dataclass(frozen=True)
@@ -86,7 +99,7 @@ class _Met:
     in_p_NM: Marks  # of q's classes
 
 
-def _kept(reference: Scores, form: Scores) -> Bounds:
+def _kept(reference: Scores, form: Scores) -> Figures:
     """Bound both figures where each form kept its own highest scores.
 
     A class that only one form kept has, in the other, a score between the lowest of all and the lowest kept.
@@ -95,7 +108,9 @@ def _kept(reference: Scores, form: Scores) -> Bounds:
     at_q_NM, both_NM = _found(reference, form)
     log_q_NM = np.take_along_axis(q.log_NM, at_q_NM, axis=1)
     met = _Met(Shares.of(reference), q, log_q_NM, both_NM, _found(form, reference)[1])
-    return (*_differences(met), *_divergences(met, reference.class_num))
+    met_NM = np.where(both_NM, np.take_along_axis(form.logits_NM, at_q_NM, axis=1), form.logits_NM[:, -1:])
+    scores = _of_scores(reference.logits_NM, met_NM)
+    return (*_differences(met), *_divergences(met, reference.class_num), *scores)
 
 
 def _differences(met: _Met) -> tuple[Floats, Floats]:

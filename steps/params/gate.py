@@ -28,6 +28,8 @@ class GateParams(Section):
     max_divergence: Annotated[float, Field(ge=0)] = 0.02  # mean Kullback-Leibler divergence, in nats
     # Whoever sets a threshold on the scores relies on it: softmax applied twice, or a lost scale, moves it by .1.
     max_calibration_increase: Fraction = 0.02
+    # Of the scores before the softmax, in multiples of what the form's precision may round (parity/closeness.py).
+    max_logit_difference: Annotated[float, Field(ge=0)] = 1.0
     classes: Literal["list", "strict"] = (
         "list"  # what a class with too few test images to say does: block, if strict
     )

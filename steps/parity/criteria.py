@@ -7,6 +7,7 @@ from steps.parity.closeness import (
     class_agreement,
     divergence,
     largest_score_difference,
+    logit_difference,
     score_difference,
 )
 from steps.parity.pair import Rule
@@ -21,6 +22,7 @@ PAIRED: dict[str, Rule] = {
     "max_largest_score_difference": largest_score_difference,
     "max_divergence": divergence,
     "max_calibration_increase": calibration_increase,
+    "max_logit_difference": logit_difference,
 }
 FLOORS: dict[str, Rule] = {"min_top1": top1, "min_worst_recall": lowest_recall}
 AGAINST_CHAMPION: dict[str, Rule] = {"max_champion_drop": champion_drop}

@@ -13,6 +13,7 @@ import polars as pl
 
 from steps.errors import BadInput, StepError
 from steps.metrics.recall import Ints, summary
+from steps.reports.artifact import sha256
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
 from steps.reports.scores import Scores, read_scores
@@ -44,6 +45,7 @@ class Evidence:
     card: Card
     ids: pl.Series
     labels_N: Ints
+    checksums: pl.Series
     scores: Scores
 
     @property
@@ -55,6 +57,22 @@ class Evidence:
     def predicted_N(self) -> Ints:
         """Return the class with the highest score of each image."""
         return self.scores.predicted_N
+
+    @cached_property
+    def first_N(self) -> Ints:
+        """Return, for each image, the row of the first one with the same bytes: its own, but for copies."""
+        rows = pl.DataFrame({"checksum": self.checksums}).with_row_index()
+        first = rows.select(pl.col("index").first().over("checksum")).to_series()
+        return first.to_numpy().astype(np.int64)
+
+    @cached_property
+    def counted(self) -> "Evidence":
+        """Return the evidence without copies: what an image shows it shows once, however often it is named."""
+        rows = np.flatnonzero(self.first_N == np.arange(len(self.first_N)))
+        if len(rows) == len(self.first_N):
+            return self
+        kept = self.ids[rows], self.labels_N[rows], self.checksums[rows], self.scores.rows(rows)
+        return Evidence(self.report, self.card, *kept)
 
     @cached_property
     def right_N(self) -> npt.NDArray[np.bool_]:
@@ -84,11 +102,18 @@ def read_evidence(folder: Path, form: str) -> Evidence:
     path = folder / f"{form}.parquet"
     if report.card is None:
         raise Unusable("evidence", f"{folder / f'{form}.json'} holds no card; evaluate it again.")
+    if not report.test_set:
+        raise Unusable("images", f"{folder / f'{form}.json'} names no test set; evaluate it again.")
     try:
-        ids, labels_N, scores = read_scores(path, report.card.class_num)
+        images, scores = read_scores(path, report.card.class_num)
     except BadInput as fault:
         raise Unusable("evidence", str(fault)) from fault
-    evidence = Evidence(report, report.card, ids, labels_N, scores)
+    if report.scores_checksum != sha256(path):
+        raise Unusable(
+            "evidence", f"{path} is not the file that its figures were written with; evaluate it again."
+        )
+    labels_N = images["label"].to_numpy().astype(np.int64)
+    evidence = Evidence(report, report.card, images["id"], labels_N, images["checksum"], scores)
     _check_figures(evidence, path)
     return evidence
 
@@ -98,6 +123,12 @@ def _check_figures(evidence: Evidence, path: Path) -> None:
     labels_N, report = evidence.labels_N, evidence.report
     if labels_N.min() < 0 or labels_N.max() >= evidence.card.class_num:
         raise Unusable("evidence", f"{path} has a label outside [0, {evidence.card.class_num}).")
+    if report.first_still is not None and not 0 <= report.first_still < evidence.card.class_num:
+        raise Unusable(
+            "evidence",
+            f"its figures name class {report.first_still} of {evidence.card.class_num} as constant; evaluate it "
+            "again.",
+        )
     if report.images != len(labels_N):
         raise Unusable(
             "images", f"{path} has scores of {len(labels_N)} images, its figures are of {report.images}."
@@ -108,3 +139,10 @@ def _check_figures(evidence: Evidence, path: Path) -> None:
             raise Unusable(
                 "evidence", f"{path} gives a {name} of {figure:.6f}, its figures say {said}; evaluate it again."
             )
+    contrary = int((labels_N != labels_N[evidence.first_N]).sum())
+    if contrary:
+        raise Unusable(
+            "labels",
+            f"{contrary} images have the bytes of one with another label, though validate leaves such out; split "
+            "and evaluate again.",
+        )

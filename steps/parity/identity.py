@@ -15,7 +15,7 @@ def check_same_images(form: Evidence, reference: Evidence) -> None:
     if form.report.test_set != reference.report.test_set:
         raise Unusable(
             "images",
-            f"it was evaluated on the test set {form.report.test_set[:12] or 'without a name'}..., "
+            f"it was evaluated on the test set {form.report.test_set[:12]}..., "
             f"{reference.form} on {reference.report.test_set[:12]}...; evaluate both on the same split.",
         )
     differences = [*_listed("lacks", _not_in(reference, form)), *_listed("adds", _not_in(form, reference))]
@@ -26,6 +26,8 @@ def check_same_images(form: Evidence, reference: Evidence) -> None:
         raise Unusable("images", f"{repeated} of its scores are of images that it names more than once.")
     if not form.ids.equals(reference.ids):
         raise Unusable("images", f"its scores are sorted differently from those of {reference.form}.")
+    if not form.checksums.equals(reference.checksums):
+        raise Unusable("images", f"images of the same names have other bytes than with {reference.form}.")
     other = int((form.labels_N != reference.labels_N).sum())
     if other:
         raise Unusable("labels", f"{other} images have another label than with {reference.form}.")

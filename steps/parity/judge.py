@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from steps.metrics.agreement import same_class
 from steps.metrics.calibration import calibration_error
 from steps.metrics.chance import guessing
+from steps.metrics.recall import summary
 from steps.parity.accuracy import above_chance
 from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED, comparisons
 from steps.parity.evidence import Evidence, NotRun, Unusable, read_evidence, read_report
@@ -43,7 +44,7 @@ class Terms:
 
     def pair(self, reference: Evidence, form: Evidence) -> Pair:
         """Return the two, with what a criterion must know of these terms."""
-        return Pair(reference, form, self.confidence, comparisons(len(self.parents)), self.classes)
+        return Pair(reference.counted, form.counted, self.confidence, comparisons(len(self.parents)), self.classes)
 
     @property
     def parents(self) -> dict[str, str]:
@@ -91,7 +92,7 @@ def _judge_reference(reference: Opened, terms: Terms) -> Judged:
     if not isinstance(reference, Evidence):
         return _without_figures(REFERENCE, reference, required=True)
     pair = terms.pair(reference, reference)
-    guess = guessing(reference.predicted_N, reference.labels_N, reference.card.class_num)
+    guess = guessing(pair.form.predicted_N, pair.form.labels_N, pair.form.card.class_num)
     criteria = [_criterion(REFERENCE, "top1", above_chance(pair, guess), guess.expected, None)]
     criteria += _held(pair, FLOORS, terms.limits)
     return _with_figures(pair, criteria, required=True), criteria
@@ -155,13 +156,14 @@ def _without_figures(form: str, reason: NotRun | Unusable, required: bool, advic
 def _with_figures(pair: Pair, criteria: Sequence[Criterion], required: bool) -> FormVerdict:
     worst = _worst(criteria)
     form, report = pair.form, pair.form.report
+    figures = summary(form.predicted_N, form.labels_N, form.card.class_num)
     return FormVerdict(
         form=form.form,
         judgement=worst.judgement if worst else "pass",
         required=required,
         card=card_checksum(form.card),
-        top1=report.top1,
-        worst_recall=report.worst_recall,
+        top1=figures["top1"],
+        worst_recall=figures["worst_recall"],
         agreement=same_class(pair.reference.scores, form.scores),
         score_difference=float(pair.closeness.difference.most_N.max()),
         divergence=float(pair.closeness.divergence.most_N.mean()),
@@ -189,9 +191,15 @@ def _conclude(judged: Sequence[Judged], reference: Opened, confidence: float) ->
         confidence=confidence,
         forms=tuple(form for form, _ in judged),
         criteria=tuple(criterion for _, criteria in judged for criterion in criteria),
-        images=reference.report.images if isinstance(reference, Evidence) else 0,
-        test_set=reference.report.test_set if isinstance(reference, Evidence) else "",
+        **(_tested(reference) if isinstance(reference, Evidence) else {}),
     )
+
+
+def _tested(reference: Evidence) -> dict[str, Any]:
+    """Return what the verdict says of the test images."""
+    counted = len(reference.counted.labels_N)
+    copies = reference.report.images - counted
+    return {"images": counted, "copies": copies, "test_set": reference.report.test_set}
 
 
 def _refusal(worst: Criterion, forms: Sequence[FormVerdict]) -> str:

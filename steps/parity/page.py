@@ -19,6 +19,7 @@ def page(verdict: Verdict) -> str:
         f"# Verdict: {verdict.judgement.upper()}",
         f"{verdict.images} test images (test set {verdict.test_set[:12] or NONE}), each form paired with `train`; "
         f"bounds hold at {100 * verdict.confidence:g} %.",
+        *([copies(verdict)] if verdict.copies else []),
         MEANING,
     ]
     if verdict.refused:
@@ -39,6 +40,12 @@ def page(verdict: Verdict) -> str:
         rows = [f"- {row.form}: {plain(row.sentence)}" for row in bounded]
         parts.append("\n".join(["## Likely within the bound, and not shown by the scores kept", "", *rows]))
     return "\n\n".join(parts) + "\n"
+
+
+def copies(verdict: Verdict) -> str:
+    """Return the sentence that says how many test images were not counted."""
+    whole = verdict.images + verdict.copies
+    return f"{verdict.copies} of {whole} test images are copies of others and were not counted."
 
 
 def table(verdict: Verdict, latency: Mapping[str, str] | None = None) -> str:

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from steps.backends.sanity import LARGEST, noise_of
+from steps.metrics.agreement import closeness
 from steps.parity.evidence import Evidence, Unusable
 
+ROUNDED = 0.25  # of the softmax: at a tie, more than any precision rounds in another batch (backends.alone)
 Fault = Callable[[Evidence], str | None]
 
 
@@ -48,6 +50,23 @@ def saturated(form: Evidence) -> str | None:
     )
 
 
+def copies(form: Evidence) -> str | None:
+    """Return how many copies have other scores than the image that is counted in their place."""
+    rows = np.flatnonzero(form.first_N != np.arange(len(form.first_N)))
+    if not len(rows):
+        return None
+    first_N = form.first_N[rows]
+    difference_N = closeness(form.scores.rows(first_N), form.scores.rows(rows)).difference.least_N
+    found, worst = int((difference_N > ROUNDED).sum()), int(difference_N.argmax())
+    if not found:
+        return None
+    names = f"'{form.ids[int(rows[worst])]}' and '{form.ids[int(first_N[worst])]}'"
+    return (
+        f"{found} of {len(rows)} copies have other scores than the image of the same bytes: the softmax of "
+        f"{names} differs by {difference_N[worst]:.3g}"
+    )
+
+
 def constant(form: Evidence) -> str | None:
     """Return the classes whose score is the same in all test images, though the images differ.
 
@@ -55,7 +74,7 @@ def constant(form: Evidence) -> str | None:
     kept, it is evaluate that looked.
     """
     images, classes, names = len(form.labels_N), form.card.class_num, form.card.class_names
-    if images < 2:
+    if len(form.counted.ids) < 2:
         return None
     if form.scores.classes_NM is None:
         still_K = _still(form)
@@ -75,7 +94,12 @@ def _still(form: Evidence) -> npt.NDArray[np.bool_]:
 
 
 # in this order: what is not finite cannot be measured further
-SOUND: dict[str, Fault] = {"not_finite": not_finite, "saturated": saturated, "constant": constant}
+SOUND: dict[str, Fault] = {
+    "not_finite": not_finite,
+    "saturated": saturated,
+    "constant": constant,
+    "copies": copies,
+}
 
 
 def _classes(form: Evidence, bad_K: npt.NDArray[np.bool_]) -> str:

@@ -46,8 +46,8 @@ def _scores(evaluate: Path, form: str) -> tuple[pl.DataFrame, Scores]:
     card = FormReport.read(evaluate / f"{form}.json").card
     if card is None:
         raise BadInput(f"{evaluate / form}.json holds no card.")
-    ids, _, scores = read_scores(evaluate / f"{form}.parquet", card.class_num)
-    return pl.DataFrame({"id": ids}).with_row_index("row").unique("id", keep="first", maintain_order=True), scores
+    images, scores = read_scores(evaluate / f"{form}.parquet", card.class_num)
+    return images.select("id").with_row_index("row").unique("id", keep="first", maintain_order=True), scores
 
 
 def _worst(

@@ -22,6 +22,7 @@ class FormReport(Report):
     still: int = 0  # classes with test images whose score is the same in all images
     first_still: int | None = None  # the first of them
     size_bytes: int = 0
+    scores_checksum: str = ""  # sha256 of FORM.parquet
     test_set: str = ""  # sha256 over the names, checksums and labels of the test images, in order
 
 

@@ -1,10 +1,11 @@
 """data/evaluate/FORM.parquet: what is kept of a form's scores, written by evaluate and read by the gate.
 
 Letters: N images, K classes, M scores that are kept of each image.
-Up to WHOLE classes all scores are kept: id, label, scores (float32 logits, in the order of the classes). Beyond,
-an image keeps its HIGHEST highest scores, the highest first, with `classes`, their class ids; `logsumexp` over all
-K scores, NaN where one of them is not finite (such scores are kept before any other); and `lowest`, the smallest
-of all K. A score that was not kept lies between `lowest` and the last that was.
+Each image has its id, its label, and the checksum of its bytes, which copies share. Up to WHOLE classes all its
+scores are kept (float32 logits, in the order of the classes). Beyond, it keeps its HIGHEST highest scores, the
+highest first, with `classes`, their class ids; `logsumexp` over all K scores, NaN where one of them is not finite
+(such scores are kept before any other); and `lowest`, the smallest of all K. A score that was not kept lies
+between `lowest` and the last that was.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,8 @@ from steps.errors import BadInput
 WHOLE = 1000
 HIGHEST = 100
 CHUNK = 4096  # images at a time, so that the float64 copies of a large test set stay small
-COLUMNS = ["id", "label", "scores"]
+IMAGES = {"id": pl.String(), "label": pl.Int64(), "checksum": pl.String()}
+COLUMNS = [*IMAGES, "scores"]
 BEYOND = ["classes", "logsumexp", "lowest"]
 
 Logits = npt.NDArray[np.float32]
@@ -67,7 +69,6 @@ class Keeper:
         self._parts: list[Scores] = []
         self._least_K = np.full(class_num, np.inf, np.float32)
         self._most_K = np.full(class_num, -np.inf, np.float32)
-        self._winning = np.float32(0)
 
     def add(self, logits_NK: Logits) -> None:
         """Keep what is needed of a batch; the rest of it can be forgotten."""
@@ -75,7 +76,6 @@ class Keeper:
         with np.errstate(invalid="ignore"):  # a NaN stays one, and the class then moves
             self._least_K = np.minimum(self._least_K, logits_NK.min(axis=0))
             self._most_K = np.maximum(self._most_K, logits_NK.max(axis=0))
-            self._winning = np.maximum(self._winning, np.abs(logits_NK.max(axis=1)).max())
 
     @property
     def scores(self) -> Scores:
@@ -83,9 +83,11 @@ class Keeper:
         return joined(self._parts)
 
     def still(self, noise: float) -> npt.NDArray[np.bool_]:
-        """Return still_K: the classes whose score moved by no more than `noise` of the largest that won."""
+        """Return still_K: the classes whose score moved by no more than `noise` of the median one that won."""
+        winning_N = np.concatenate([part.logits_NM.max(axis=1) for part in self._parts])
         with np.errstate(invalid="ignore"):
-            still_K: npt.NDArray[np.bool_] = self._most_K - self._least_K <= noise * self._winning
+            moved_K = self._most_K - self._least_K
+            still_K: npt.NDArray[np.bool_] = moved_K <= noise * np.median(np.abs(winning_N))
         return still_K
 
 
@@ -124,20 +126,20 @@ def logsumexp(logits_NK: Logits) -> Floats:
     return sums_N
 
 
-def write_scores(path: Path, ids: pl.Series, labels: pl.Series, scores: Scores | None) -> None:
-    """Write FORM.parquet; without scores it has no rows."""
-    columns = {"id": ids, "label": labels, "scores": pl.Series([], dtype=pl.List(pl.Float32))}
+def write_scores(path: Path, images: pl.DataFrame, scores: Scores | None) -> None:
+    """Write FORM.parquet of `images` (the columns of IMAGES); without scores it has no rows."""
+    columns = {"scores": pl.Series([], dtype=pl.List(pl.Float32))}
     if scores is not None:
         columns["scores"] = _lists(scores.logits_NM, pl.Float32())
         if scores.classes_NM is not None:
             columns["classes"] = _lists(scores.classes_NM, pl.Int32())
             columns["logsumexp"] = pl.Series(scores.logsumexp_N)
             columns["lowest"] = pl.Series(scores.lowest_N)
-    pl.DataFrame(columns).write_parquet(path, compression="zstd")
+    images.select(list(IMAGES)).with_columns(**columns).write_parquet(path, compression="zstd")
 
 
-def read_scores(path: Path, class_num: int) -> tuple[pl.Series, Ints, Scores]:
-    """Return ids, labels_N and scores; raises BadInput where the file is not what evaluate writes."""
+def read_scores(path: Path, class_num: int) -> tuple[pl.DataFrame, Scores]:
+    """Return the images (the columns of IMAGES) and their scores, or raise BadInput for a file that is none."""
     try:
         table = pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as fault:
@@ -151,11 +153,13 @@ def read_scores(path: Path, class_num: int) -> tuple[pl.Series, Ints, Scores]:
     labels = table["label"]
     if not labels.dtype.is_integer() or labels.null_count():
         raise BadInput(f"{path} has labels that are no class ids; evaluate it again.")
-    if table["id"].dtype != pl.String or table["id"].null_count():
-        raise BadInput(f"{path} has ids that are no names of images; evaluate it again.")
+    for column, wanted in (("id", "names of images"), ("checksum", "checksums of images")):
+        if table[column].dtype != pl.String or table[column].null_count():
+            raise BadInput(f"{path} has {column}s that are no {wanted}; evaluate it again.")
     width = class_num if whole else HIGHEST
     logits_NM = _matrix(table["scores"], pl.Float32(), width, path).astype(np.float32, copy=False)
-    return table["id"], labels.to_numpy().astype(np.int64), _scores(table, logits_NM, class_num, path)
+    images = table.select(pl.col(name).cast(kind) for name, kind in IMAGES.items())
+    return images, _scores(table, logits_NM, class_num, path)
 
 
 def _scores(table: pl.DataFrame, logits_NM: Logits, class_num: int, path: Path) -> Scores:

@@ -61,7 +61,8 @@ class Verdict(Report):
     confidence: float = 0.95
     forms: tuple[FormVerdict, ...] = ()
     criteria: tuple[Criterion, ...] = ()
-    images: int = 0
+    images: int = 0  # that were counted
+    copies: int = 0  # test images with the bytes of one of these
     test_set: str = ""
 
     def word(self, form: FormVerdict) -> str:

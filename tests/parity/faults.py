@@ -40,6 +40,12 @@ def _overflow(forms: Forms) -> None:
     forms.plant(ENGINE, logits_NK=logits)
 
 
+def _one_astray(forms: Forms) -> None:
+    logits = forms.logits_NK.copy()
+    logits[7, 1] = 3e38
+    forms.plant(ENGINE, logits_NK=logits)
+
+
 def _permuted(forms: Forms) -> None:
     forms.plant(ENGINE, logits_NK=forms.logits_NK[:, [1, 0, 2, 3, 4]])
 
@@ -91,6 +97,7 @@ FAULTS: dict[str, Fault] = {
     "one class constant": Fault(_one_class_constant, ENGINE, "constant", "the first 'cow'"),
     "NaN in one class": Fault(_nan_in_one_class, ENGINE, "not_finite", "20 of 1000 images"),
     "overflow": Fault(_overflow, ENGINE, "saturated", "3.40282e+38, the largest number in int8"),
+    "one score gone astray": Fault(_one_astray, ENGINE, "largest_score_difference", "image '000007.png'"),
     "class order permuted in the outputs": Fault(_permuted, ENGINE, "top1_drop", "gate.max_top1_drop"),
     "two rare classes exchanged in the outputs": Fault(
         _rare_exchanged, ENGINE, "class_agreement", "class 'dog' of 5 images"

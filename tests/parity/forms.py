@@ -1,6 +1,6 @@
 """A line of forms as evaluate leaves them, made of numbers: honest at first, then with one fault planted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from steps.backends.table import Precision, parse_engine
 from steps.metrics.recall import predicted, recall_per_class, summary, worst_recall
 from steps.params.gate import GateParams
 from steps.parity.judge import Terms
+from steps.reports.artifact import sha256
 from steps.reports.card import Card, Preprocessing
 from steps.reports.evaluate import FormReport
 from steps.reports.scores import Keeper, write_scores
@@ -61,10 +62,13 @@ def trained_logits(images: int, seed: int = 0) -> Logits:
 class Forms:
     """A folder `evaluate/` of an honest line; `plant` writes one form anew with something changed."""
 
-    def __init__(self, folder: Path, engines: Sequence[str] = ENGINES, images: int = IMAGES) -> None:
+    def __init__(
+        self, folder: Path, engines: Sequence[str] = ENGINES, images: int = IMAGES, contents: int | None = None
+    ) -> None:
         self.folder, self.engines, self.images = folder, tuple(engines), images
+        self.contents = contents or images  # the rows beyond so many are copies of the first ones
         folder.mkdir(parents=True, exist_ok=True)
-        self.logits_NK = trained_logits(images)
+        self.logits_NK = trained_logits(images)[np.arange(images) % self.contents]
         parents = {"train": None, "fuse": "train", "export": "fuse"} | dict.fromkeys(engines, "export")
         self.cards = {form: card_of(form, parent) for form, parent in parents.items()}
         for number, form in enumerate(self.cards):
@@ -102,9 +106,20 @@ class Forms:
             worst_class=NAMES[number or 0], size_bytes=123_456, test_set="f" * 64,
             still=len(still), first_still=int(still[0]) if len(still) else None,
         )  # fmt: skip
-        report.model_copy(update=figures).write(self.folder / f"{form}.json")
-        ids = pl.Series([f"{row:06}.png" for row in rows])
-        write_scores(self.folder / f"{form}.parquet", ids, pl.Series(labels_N), keeper.scores)
+        ids = [f"{row:06}.png" for row in rows]
+        images = pl.DataFrame(
+            {"id": ids, "label": labels_N, "checksum": [f"{row % self.contents}" for row in rows]}
+        )
+        path = self.folder / f"{form}.parquet"
+        write_scores(path, images, keeper.scores)
+        report.model_copy(update={"scores_checksum": sha256(path), **figures}).write(path.with_suffix(".json"))
+
+    def resealed(self, form: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+        """Change the rows of FORM.parquet, and let FORM.json hold the checksum of what they became."""
+        path = self.folder / f"{form}.parquet"
+        change(pl.read_parquet(path)).write_parquet(path)
+        report = FormReport.read(path.with_suffix(".json"))
+        report.model_copy(update={"scores_checksum": sha256(path)}).write(path.with_suffix(".json"))
 
     def with_lost(self, count: int, of_class: int | None = None) -> Logits:
         """Return the trained logits, with so many of the images that were right (of a class) now wrong."""

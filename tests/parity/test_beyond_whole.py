@@ -23,7 +23,8 @@ def evidence(logits_NK: Logits) -> Evidence:
         form="export", arch="tiny", class_num=CLASSES, class_names=names, preprocessing=HOW, files={}, artifact="x"
     )
     ids = pl.Series([str(number) for number in range(len(logits_NK))])
-    return Evidence(FormReport(form="export"), card, ids, np.arange(len(logits_NK)) % CLASSES, keep(logits_NK))
+    labels_N = np.arange(len(logits_NK)) % CLASSES
+    return Evidence(FormReport(form="export"), card, ids, labels_N, ids, keep(logits_NK))
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """What evaluate left is believed only where its parts fit: none of these files passes, and none is a crash."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,16 +27,13 @@ def refusal(forms: Forms) -> str:
     return sentence
 
 
-def changed(forms: Forms, change: Change) -> None:
-    path = forms.folder / f"{FORM}.parquet"
-    change(pl.read_parquet(path)).write_parquet(path)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda table: table.with_columns(id=pl.int_range(pl.len())), "ids that are no names of images"),
         (lambda table: table.with_columns(id=pl.lit(None, pl.String)), "ids that are no names of images"),
+        (lambda table: table.drop("checksum"), "not scores of images"),
+        (lambda table: table.with_columns(checksum=pl.lit(None, pl.String)), "that are no checksums of images"),
         (lambda table: table.with_columns(label=pl.lit(-1)), "a label outside [0, 5)"),
         (lambda table: table.with_columns(pl.col("scores").cast(pl.List(pl.Float64))), "List(Float64)"),
         (lambda table: table.head(0), "has 0 rows"),
@@ -45,9 +43,34 @@ def changed(forms: Forms, change: Change) -> None:
 def test_a_file_that_evaluate_does_not_write_is_refused_by_the_name_of_its_fault(
     forms: Forms, change: Change, words: str
 ) -> None:
-    changed(forms, change)
+    forms.resealed(FORM, change)
     sentence = refusal(forms)
     assert sentence.startswith(f"{FORM}: evidence: ") and words in sentence
+
+
+def test_the_scores_of_another_form_are_not_those_that_the_figures_were_written_with(forms: Forms) -> None:
+    """Their averages are the same, so that nothing but the file itself tells them apart."""
+    shutil.copy(forms.folder / "train.parquet", forms.folder / f"{FORM}.parquet")
+    said = refusal(forms)
+    assert said.startswith(f"{FORM}: evidence: ") and "not the file that its figures were written with" in said
+
+
+@pytest.mark.parametrize("first", [-1, 5])
+def test_figures_that_name_a_class_which_there_is_not_are_refused(
+    forms: Forms, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    monkeypatch.setattr(kept_scores, "WHOLE", 4)
+    monkeypatch.setattr(kept_scores, "HIGHEST", 3)
+    for form in forms.cards:
+        forms.plant(form)
+    forms.plant(FORM, still=1, first_still=first)
+    assert f"{FORM}: evidence: its figures name class {first} of 5 as constant" in refusal(forms)
+
+
+def test_a_form_that_names_no_test_set_is_refused_though_no_other_does_either(forms: Forms) -> None:
+    for form in forms.cards:
+        forms.plant(form, test_set="")
+    assert refusal(forms).startswith("train: images: ") and "names no test set" in refusal(forms)
 
 
 @pytest.mark.parametrize("figure", ["top1", "macro_recall", "worst_recall"])
@@ -77,5 +100,5 @@ def test_a_lowest_score_that_the_sum_has_no_room_for_is_refused(
     for form in forms.cards:
         forms.plant(form, logits_NK=forms.logits_NK)
     assert judge(forms.folder, forms.terms()).judgement in ("pass", "inconclusive")
-    changed(forms, lambda table: table.with_columns(lowest=pl.col("scores").list.last()))
+    forms.resealed(FORM, lambda table: table.with_columns(lowest=pl.col("scores").list.last()))
     assert "sums that are not those of its scores" in refusal(forms)

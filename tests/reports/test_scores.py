@@ -30,8 +30,9 @@ def drawn(classes: int, seed: int = 0) -> Logits:
 
 def written(folder: Path, scores: Scores) -> Path:
     path = folder / "form.parquet"
-    ids = pl.Series([f"{number:03}.png" for number in range(IMAGES)])
-    write_scores(path, ids, pl.Series(np.arange(IMAGES) % scores.class_num), scores)
+    ids = [f"{number:03}.png" for number in range(IMAGES)]
+    images = pl.DataFrame({"id": ids, "label": np.arange(IMAGES) % scores.class_num, "checksum": ids})
+    write_scores(path, images, scores)
     return path
 
 
@@ -39,8 +40,9 @@ def written(folder: Path, scores: Scores) -> Path:
 def test_what_was_kept_comes_back(tmp_path: Path, classes: int) -> None:
     logits_NK = drawn(classes)
     kept = keep(logits_NK)
-    ids, labels_N, scores = read_scores(written(tmp_path, kept), classes)
-    assert ids[2] == "002.png" and labels_N.tolist() == [number % classes for number in range(IMAGES)]
+    images, scores = read_scores(written(tmp_path, kept), classes)
+    assert images["id"][2] == images["checksum"][2] == "002.png"
+    assert images["label"].to_list() == [number % classes for number in range(IMAGES)]
     assert (scores.logits_NM == kept.logits_NM).all()
     assert (scores.predicted_N == logits_NK.argmax(axis=1)).all()
     true_N = np.log(np.exp(logits_NK.astype(np.float64)).sum(axis=1))
@@ -50,7 +52,7 @@ def test_what_was_kept_comes_back(tmp_path: Path, classes: int) -> None:
 
 def test_up_to_a_thousand_classes_the_file_holds_every_score_and_beyond_the_highest(tmp_path: Path) -> None:
     assert pl.read_parquet_schema(written(tmp_path, keep(drawn(WHOLE)))) == {
-        "id": pl.String(), "label": pl.Int64(), "scores": pl.List(pl.Float32()),
+        "id": pl.String(), "label": pl.Int64(), "checksum": pl.String(), "scores": pl.List(pl.Float32()),
     }  # fmt: skip
     table = pl.read_parquet(written(tmp_path, keep(drawn(MANY))))
     assert table.columns == COLUMNS + BEYOND

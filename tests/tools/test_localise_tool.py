@@ -161,8 +161,8 @@ def test_the_images_shown_are_those_whose_scores_differ_most(root: Path) -> None
     for form, wrong in (("export", 0), (ENGINE, 6)):
         scores = np.zeros((len(names), len(NAMES)), np.float32)
         scores[wrong, 2] = wrong
-        labels = pl.Series([0] * len(names))
-        write_scores(root / f"data/evaluate/{form}.parquet", pl.Series(names), labels, keep(scores))
+        images = pl.DataFrame({"id": names, "label": [0] * len(names), "checksum": names})
+        write_scores(root / f"data/evaluate/{form}.parquet", images, keep(scores))
         card = Card.read(root / "data/export/model" / CARD)
         FormReport(form=form, card=card).write(root / f"data/evaluate/{form}.json")
     found = localise(ENGINE, root / "data", 3)
