@@ -1,11 +1,11 @@
 """What a layer of somebody's own class computes, seen on a copy with drawn numbers: zeros would hide it."""
 
+import math
 from typing import Literal, NewType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from steps.reparam.copies import copied
 from steps.reparam.geometry import Margins, same_margins
@@ -18,30 +18,36 @@ Reason = NewType("Reason", str)  # why a layer is left as it is
 
 @torch.no_grad()
 def draw_numbers(model: nn.Module) -> None:
-    """Give every convolution and batch norm, in place, numbers as after training, the same ones in each call."""
+    """Give a network, in place, numbers as after training, the same ones in each call: they show what zeros hide.
+
+    All parameters, and the statistics of batch norms: numbers that overflow would hide what is computed of them.
+    """
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.is_floating_point() and parameter.numel():
+                parameter.copy_(_drawn(name, parameter, generator))
         if isinstance(module, _BatchNorm):
-            _draw_norm(module, generator)
-        elif isinstance(module, _ConvNd) and (weight := module._parameters.get("weight")) is not None:
-            drawn = torch.randn(weight.shape, generator=generator, dtype=torch.float32)
-            weight.copy_(drawn / max(1, weight[0].numel()) ** 0.5)
+            if module.weight is not None:
+                module.weight.mul_(_normal(module.weight, generator).sign())
+            if module.running_mean is not None and module.running_var is not None:
+                module.running_mean.copy_(0.3 * _normal(module.running_mean, generator))
+                module.running_var.copy_(_even(module.running_var, generator))
 
 
-def _draw_norm(norm: _BatchNorm, generator: torch.Generator) -> None:
-    def normal(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator, dtype=torch.float32)
+def _drawn(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """Return numbers for a parameter: a kernel or matrix that keeps the size of its input, a bias, or a scale."""
+    if parameter.ndim > 1:
+        return _normal(parameter, generator) / math.sqrt(parameter[0].numel())
+    return 0.3 * _normal(parameter, generator) if name.endswith("bias") else _even(parameter, generator)
 
-    def even(like: Tensor) -> Tensor:
-        return 0.5 + torch.rand(like.shape, generator=generator, dtype=torch.float32)
 
-    if norm.running_mean is not None and norm.running_var is not None:
-        norm.running_mean.copy_(0.3 * normal(norm.running_mean))
-        norm.running_var.copy_(even(norm.running_var))
-    if norm.weight is not None:
-        norm.weight.copy_(normal(norm.weight).sign() * even(norm.weight))
-    if norm.bias is not None:
-        norm.bias.copy_(0.3 * normal(norm.bias))
+def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, dtype=torch.float32)
+
+
+def _even(like: Tensor, generator: torch.Generator) -> Tensor:
+    return 0.5 + torch.rand(like.shape, generator=generator, dtype=torch.float32)
 
 
 @torch.no_grad()

@@ -88,25 +88,29 @@ def test_a_network_of_two_inputs_is_told_what_would_be_right() -> None:
 
 def test_the_size_of_the_weights_changes_no_plan() -> None:
     class Doubled(SmallNet):
-        """What stands between a convolution and its norm shows only while the numbers are finite."""
+        """What is done to a convolution's input shows only while the numbers are finite."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(8, 1, 1))
+            del self.norm_a  # no pass reaches it
 
         def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
             features = self.conv_a(image_NCHW)
             for _ in range(8):
-                features = self.alone(features)
+                features = self.alone(features) * self.scale
             doubled = features * 2 if isinstance(self.norm_b, nn.BatchNorm2d) else features
             return self.head(self.norm_b(self.conv_b(doubled)).mean((2, 3)))  # type: ignore[no-any-return]
 
-    def plan(factor: float) -> ExpansionPlan:
+    def plan(number: str, factor: float) -> ExpansionPlan:
         torch.manual_seed(0)
         network = Doubled()
-        del network.norm_a  # no pass reaches it
-        for conv in (network.conv_a, network.alone):
-            conv.weight.data *= factor
+        network.get_parameter(number).data *= factor
         return plan_expansion(network, "acb")
 
-    assert plan(1e8) == plan(1)
-    assert "without it" in (plan(1).sites[1].skipped or "")
+    expected = plan("scale", 1.0)
+    assert "without it" in (expected.sites[1].skipped or "")
+    assert plan("scale", 1e8) == plan("alone.weight", 1e8) == expected
 
 
 @pytest.mark.parametrize("kept", [threading.Lock(), (number for number in range(3)), ring()], ids=type)
