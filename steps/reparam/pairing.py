@@ -43,8 +43,8 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
     """Return the pairs of convolution and batch norm in eval mode, by data flow, and why the others are alone.
 
     The example gives a shape and nothing else: a random image goes through a copy of the network, whose numbers
-    are drawn; so the same structure gives the same pairs, whatever its weights are. Raises BadInput where the network
-    takes no image of that shape, has no numbers yet, or was compiled.
+    are drawn; so the same structure gives the same pairs, whatever its weights are. Raises BadInput where the
+    network takes no image of that shape, has no numbers yet, or was compiled.
     """
     convs, norms = _named(model, _ConvNd), _named(model, _BatchNorm)
     if not convs:
