@@ -91,6 +91,8 @@ def validate(params: ValidateParams, class_num: int | Literal["auto"], ingest: P
     manifest = read_manifest(ingest / "manifest.parquet")
     classes = Classes.read(ingest / "classes.json")
     data = Statistics(manifest, classes.resolve(class_num), classes.names, params.min_side, params.max_imbalance)
+    if data.class_num < 2:
+        raise Refused(_printable(statistics.only_class(data)))
     issues = pl.concat([_issues(expectation, data) for expectation in IMAGES])
     write_issues(issues, out / "issues.parquet")
     findings = _findings(params, data, issues)

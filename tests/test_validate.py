@@ -136,6 +136,27 @@ def test_class_num_is_held_against_the_labels(workspace: Workspace) -> None:
     assert "set class_num: 4" in said
 
 
+@pytest.mark.parametrize(
+    ("folders", "advice"),
+    [
+        (
+            ["real/circle", "real/square", "real/star", "real/tree/old"],
+            "If circle, square, star, ... are the classes, let ingest.source end in real,",
+        ),
+        (["circle"] * 4, "Add images of another class."),
+        (["."] * 4, "Add images of another class."),
+    ],
+)
+def test_one_class_is_refused_and_the_folder_that_was_meant_is_named(
+    workspace: Workspace, folders: list[str], advice: str
+) -> None:
+    images = manifest([0] * 4)
+    names = [f"{folder}/{name}" for folder, name in zip(folders, images["name"], strict=True)]
+    code, refused = judge(workspace, images.with_columns(name=pl.Series(names)))
+    assert code == 3
+    assert f"all 4 images are of one class, 'c0'; a classifier tells two or more apart. {advice}" in refused
+
+
 def test_labels_that_count_from_1_are_told_so(workspace: Workspace) -> None:
     for class_num in ("auto", 3):
         workspace.params["class_num"] = class_num

@@ -3,10 +3,12 @@
 A table of failing rows has the columns name, label and detail (what is wrong with this image).
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice, pairwise
+from pathlib import PurePosixPath
 
 import polars as pl
 
@@ -121,6 +123,19 @@ def first_unused(data: Statistics) -> tuple[int, ...]:
     used = chain([-1], data.class_sizes.get_column("label"), [data.class_num])
     gaps: Iterator[int] = chain.from_iterable(range(low + 1, high) for low, high in pairwise(used))
     return tuple(islice(gaps, SHOWN_IDS))
+
+
+def only_class(data: Statistics) -> str:
+    """Return the sentence on images of a single class; often their source is one folder above the classes."""
+    images = f"all {data.manifest.height} images are of one class, '{data.name(0)}'"
+    said = f"{images}; a classifier tells two or more apart."
+    folders = {PurePosixPath(name).parent for name in data.manifest.get_column("name")}
+    above = PurePosixPath(os.path.commonpath(folders or [""]))
+    below = sorted({folder.relative_to(above).parts[0] for folder in folders if folder != above})
+    if len(below) < 2:
+        return f"{said} Add images of another class."
+    classes = f"{', '.join(below[:3])}{', ...' if len(below) > 3 else ''}"
+    return f"{said} If {classes} are the classes, let ingest.source end in {above}, the folder that they lie in."
 
 
 def numbering(data: Statistics) -> str:

@@ -2,6 +2,9 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
@@ -27,7 +30,7 @@ def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
     _refuse_training(model, "fold")
     plain = copied(model)
     for name, block, norm_name, tail in list(blocks_and_tails(plain)):
-        _refuse_hooks(name, block)
+        _refuse_computed_weights(name, block)
         conv, norm = folded_site(block, tail)
         plain.set_submodule(name, conv)
         plain.set_submodule(norm_name, norm)
@@ -128,15 +131,15 @@ def _absorb(model: nn.Module, conv_name: str, norm_name: str) -> None:
     model.set_submodule(norm_name, NormTail(norm, SiteId(conv_name)).eval())
 
 
-def _refuse_hooks(site: str, block: nn.Module) -> None:
-    """Raise BadInput where something else than its own forward decides what a block computes."""
+def _refuse_computed_weights(site: str, block: nn.Module) -> None:
+    """Raise BadInput where a branch's weight is made anew before each pass: what stands there may be old."""
     for inner, module in block.named_modules():
-        if module._forward_hooks or module._forward_pre_hooks:
-            where = f"{site}.{inner}" if inner else site
-            raise BadInput(
-                f"fold: forward hooks are registered on {where}, and no kernel can hold what they do; remove them"
-                " first (torch.nn.utils.remove_weight_norm, torch.nn.utils.prune.remove)."
-            )
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod):
+                raise BadInput(
+                    f"fold: the weight of {site}.{inner} is computed by {type(hook).__name__} before each pass; "
+                    "take that off first (torch.nn.utils.remove_weight_norm, remove_spectral_norm, prune.remove)."
+                )
 
 
 def _refuse_training(model: nn.Module, who: str) -> None:

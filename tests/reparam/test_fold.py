@@ -8,6 +8,7 @@ import timm
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils import prune, spectral_norm, weight_norm
 from torchvision.ops import FrozenBatchNorm2d
 
 from steps.errors import BadInput
@@ -43,13 +44,16 @@ def test_public_networks_fold_back_into_the_unmodified_architecture(name: str, b
     assert norms_left(absorb_norms(folded)) == {}
 
 
-def test_hooks_that_change_what_a_branch_computes_are_refused() -> None:
+@pytest.mark.parametrize("reweigh", [weight_norm, spectral_norm, prune.identity], ids=lambda how: how.__name__)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_that_are_made_anew_in_each_pass_are_refused(reweigh: Callable[..., nn.Module]) -> None:
     model = SmallNet()
     expand(model, "repvgg")
-    model.eval()
-    branch = next(module for name, module in model.named_modules() if name.startswith("conv_a.branches.full."))
-    branch.register_forward_hook(lambda *_: None)
-    with pytest.raises(BadInput, match=r"forward hooks are registered on conv_a\.branches\.full\."):
+    conv = model.eval().get_submodule("conv_a.branches.full.conv")
+    conv.register_forward_pre_hook(lambda *_: None)
+    assert fold(model), "hooks of another kind may only look"
+    reweigh(conv, "weight")
+    with pytest.raises(BadInput, match=r"the weight of conv_a\.branches\.full\.conv is computed by \w+ before"):
         fold(model)
 
 
