@@ -168,6 +168,8 @@ def run(flags: argparse.Namespace) -> None:
     """Measure what the flags ask for, print the table and write the files."""
     if flags.plot is not None and flags.plot.suffix not in WRITERS:
         raise BadInput(f"--plot: {flags.plot} must end in {' or '.join(WRITERS)}.")
+    if flags.json is not None and flags.json.suffix != ".json":
+        raise BadInput(f"--json: {flags.json} must end in .json.")
     for flag, path in (("--plot", flags.plot), ("--json", flags.json)):
         if path is not None:
             keep_out_of_releases(flag, path)

@@ -75,6 +75,7 @@ def _classify(flags: argparse.Namespace) -> int:
     """Do what the flags say; return the number of images that could not be used."""
     if flags.out is not None:
         keep_out_of_releases("--out", flags.out)
+        _spare_images(flags.out, flags.images)
     run, card = open_release(flags.release, flags.engine, flags.threads)
     images: Iterator[Path | Unusable] = (image for named in flags.images for image in images_of(named))
     if flags.out is not None or not sys.stdout.isatty():  # on a terminal the lines themselves show how far it is
@@ -95,6 +96,13 @@ def _classify(flags: argparse.Namespace) -> int:
         predictions = readable(predict(images, run, card, flags.top, flags.batch, flags.threads or 2))
         file.writelines(WRITERS[flags.format](predictions, card.class_names))
     return failed
+
+
+def _spare_images(out: Path, named: list[Path]) -> None:
+    """Raise BadInput where the answers would take the place of an image that they are about."""
+    images = (image for each in named for image in images_of(each) if isinstance(image, Path))
+    if out.is_file() and any(image.name == out.name and image.samefile(out) for image in images):
+        raise BadInput(f"--out {out} is one of the images, and would be replaced; name another file.")
 
 
 def _parse() -> argparse.Namespace:

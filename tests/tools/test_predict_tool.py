@@ -189,6 +189,15 @@ def test_out_is_written_whole_or_not_at_all(
     assert out.read_bytes() == before and list(out.parent.iterdir()) == [out]
 
 
+@pytest.mark.parametrize("named", ["image.png", "."], ids=["the image", "its folder"])
+def test_out_takes_the_place_of_no_image(released: Released, run: Run, tmp_path: Path, named: str) -> None:
+    image = shutil.copyfile(released.images[0], tmp_path / "image.png")
+    before = image.read_bytes()
+    code, shown, said = run(tmp_path / named, "--release", released.folder, "--out", image)
+    assert (code, shown) == (2, "") and f"--out {image} is one of the images" in said
+    assert image.read_bytes() == before
+
+
 def test_out_may_take_the_place_of_a_link_that_leads_nowhere(released: Released, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "all.csv"
     out.symlink_to(out)
