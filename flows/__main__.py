@@ -10,7 +10,8 @@ import logging
 import os
 import signal
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
@@ -33,13 +34,14 @@ def main() -> int:
 
 
 def _run(overrides: dict[str, Any], since: str | None, until: str | None) -> int:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    with _interrupts_held_back():
+        from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows import console, summary
-    from flows.classify import classify
-    from flows.preparing import check
-    from flows.server import start_temporary_server
-    from flows.stages import EXIT_CODES
+        from flows import console, summary
+        from flows.classify import classify
+        from flows.preparing import check
+        from flows.server import start_temporary_server
+        from flows.stages import EXIT_CODES
 
     summary.TABLE.unlink(missing_ok=True)
     try:
@@ -83,6 +85,21 @@ def _nested(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"{text} should be an object, nested as params.yaml is")
     return value
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let Ctrl-C wait for the imports to end: a package written in Rust panics where it comes in between."""
+    handler = signal.getsignal(signal.SIGINT)
+    pressed: list[int] = []
+    if handler is _interrupt:
+        signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if pressed:
+        _interrupt(signal.SIGINT, None)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
