@@ -14,7 +14,7 @@ from steps.backends.artifact import model_bytes
 from steps.backends.contract import Deferred, Images, Runner, TooLarge, WrongFile
 from steps.backends.latency import measure_latency
 from steps.backends.runner import open_runner
-from steps.backends.sanity import CONSTANT
+from steps.backends.sanity import noise_of
 from steps.backends.sides import check_sides
 from steps.cli import merge_into_folder, run_step
 from steps.errors import BadInput, Refused
@@ -141,10 +141,11 @@ FEEDS = {"sized": _sized, "any": _as_they_are}
 
 
 def _figures(kept: Keeper, test: pl.DataFrame, card: Card) -> dict[str, object]:
-    labels_N, predicted_N = test["label"].to_numpy(), kept.scores.predicted_N
+    labels_N, scores = test["label"].to_numpy(), kept.scores
+    predicted_N = scores.predicted_N
     recall_K = recall_per_class(predicted_N, labels_N, card.class_num)
     _, worst = worst_recall(recall_K)
-    still = np.flatnonzero(kept.still(CONSTANT) & ~np.isnan(recall_K))
+    still = np.flatnonzero(kept.still(noise_of(scores.logits_NM)) & ~np.isnan(recall_K))
     return {
         "images": test.height,
         **summary(predicted_N, labels_N, card.class_num),

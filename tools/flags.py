@@ -1,7 +1,8 @@
 """Numbers on the command lines of tools: argparse names the flag of what is no such number, and says why."""
 
-import os
 from argparse import ArgumentTypeError
+
+from steps.images.workers import usable_cores
 
 
 def count(text: str) -> int:
@@ -13,7 +14,7 @@ def count(text: str) -> int:
 
 def cpu_threads(text: str) -> int:
     """Return a number of threads: more than there are CPUs only wait for each other, for minutes."""
-    number, cpus = count(text), len(os.sched_getaffinity(0))
+    number, cpus = count(text), usable_cores()
     if number > cpus:
         raise ArgumentTypeError(f"{number} threads are more than the {cpus} CPUs that may be used here")
     return number

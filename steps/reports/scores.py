@@ -83,11 +83,9 @@ class Keeper:
         return joined(self._parts)
 
     def still(self, noise: float) -> npt.NDArray[np.bool_]:
-        """Return still_K: the classes whose score moved by no more than `noise` of the median one that won."""
-        winning_N = np.concatenate([part.logits_NM.max(axis=1) for part in self._parts])
+        """Return still_K: the classes whose score moved by no more than `noise` over all images."""
         with np.errstate(invalid="ignore"):
-            moved_K = self._most_K - self._least_K
-            still_K: npt.NDArray[np.bool_] = moved_K <= noise * np.median(np.abs(winning_N))
+            still_K: npt.NDArray[np.bool_] = self._most_K - self._least_K <= noise
         return still_K
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from steps.backends.sanity import CONSTANT
+from steps.backends.sanity import noise_of
 from steps.backends.table import ENGINES as KNOWN
 from steps.backends.table import Precision, parse_engine
 from steps.metrics.recall import predicted, recall_per_class, summary, worst_recall
@@ -100,7 +100,9 @@ class Forms:
         _, number = worst_recall(recall_per_class(said_N, labels_N, len(NAMES)))
         keeper = Keeper(scores.shape[1])
         keeper.add(scores)
-        still = np.flatnonzero(keeper.still(CONSTANT) & np.isin(np.arange(scores.shape[1]), labels_N))
+        still = np.flatnonzero(
+            keeper.still(noise_of(keeper.scores.logits_NM)) & np.isin(np.arange(scores.shape[1]), labels_N)
+        )
         report = FormReport(
             form=form, card=card, images=len(rows), **summary(said_N, labels_N, len(NAMES)),
             worst_class=NAMES[number or 0], size_bytes=123_456, test_set="f" * 64,
