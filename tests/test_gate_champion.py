@@ -41,7 +41,12 @@ def test_an_engine_that_loses_a_little_of_a_little_does_not_replace_a_better_cha
         forms.plant(form, logits_NK=forms.with_lost(160))
     forms.plant("onnxruntime-fp32", logits_NK=forms.with_lost(340))
     names = ("fuse", "export", *(("onnxruntime-fp32",) if required else ()))
-    limits = {"max_largest_score_difference": 1, "max_divergence": 1, "max_logit_difference": 4}
+    limits = {
+        "max_largest_score_difference": 1,
+        "max_divergence": 1,
+        "max_logit_difference": 4,
+        "max_class_logit_difference": 4,
+    }
     verdict = judged(forms, names, min_class_agreement=0, **limits)
     assert verdict.judgement == judgement
     broken = [(row.form, row.metric) for row in verdict.criteria if row.judgement == "fail"]

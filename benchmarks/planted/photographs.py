@@ -2,6 +2,7 @@
 
 import hashlib
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from benchmarks import lite0
 from benchmarks.planted import graphs
 from benchmarks.planted.in_evaluation import crop_moved, with_how, without_resize
 from benchmarks.planted.line import Line, downstream
-from benchmarks.planted.mutant import Mutant, images_of
+from benchmarks.planted.mutant import Mutant, images_of, logits_of
 from benchmarks.planted.places import Change, Place
-from steps.backends.contract import Images
+from steps.backends.contract import Images, Logits
 from steps.images.manifest import SCHEMA, write_manifest
 from steps.images.preprocess import decode_rgb, preprocess
 from steps.reports.card import Preprocessing
@@ -24,6 +25,7 @@ from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
 
 FORM = "onnxruntime-fp32"
+MISSILE, PROJECTILE = 657, 744  # of all classes the two whose scores are most alike
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -91,6 +93,21 @@ def _pixels(change: Change, check: str = "score_difference") -> Mutant:
     return Mutant(FORM, Place("runner"), images_of(change), downstream(FORM), check)
 
 
+def _scores(change: Callable[[Logits], Logits]) -> Mutant:
+    return Mutant(FORM, Place("runner"), logits_of(change), downstream(FORM), "class_logit_difference")
+
+
+def _with_rows(rows: dict[int, int]) -> Callable[[Logits], Logits]:
+    """Return the change that gives these classes the scores of others."""
+
+    def changed(logits_NK: Logits) -> Logits:
+        wrong_NK = logits_NK.copy()
+        wrong_NK[:, list(rows)] = logits_NK[:, list(rows.values())]
+        return wrong_NK
+
+    return changed
+
+
 def _built(change: Change, check: str) -> Mutant:
     return Mutant(FORM, Place("build", "onnxruntime"), change, (f"build@{FORM}", *downstream(FORM)), check)
 
@@ -117,5 +134,7 @@ PHOTOGRAPHS: dict[str, Mutant] = {
     "nearest pixel for bicubic": _preprocessed(lambda _: _nearest),
     "crop one pixel off on photographs": _preprocessed(crop_moved(1, 1)),
     "sides squeezed to a square": _preprocessed(lambda _: _squashed, "agreement"),
+    "two like classes of a thousand exchanged": _scores(_with_rows({MISSILE: PROJECTILE, PROJECTILE: MISSILE})),
+    "a class of a thousand with the weights of one like it": _scores(_with_rows({MISSILE: PROJECTILE})),
     "short side to the crop's size": _preprocessed(lambda _: without_resize, "agreement"),
 }

@@ -27,17 +27,11 @@ class Closeness:
 
     The divergence is that of the form's softmax from the reference's: sum of p (log p - log q), p the reference's.
     `likely_N` is what it likely is, between its bounds (metrics.unkept).
-
-    `apart_N` and `spread_N` are of the scores themselves, each image's taken from their mean, as a softmax sees no
-    shift: the mean squares of their difference, and of the reference's, over the classes that the reference kept.
-    One that the form did not keep is taken to have the last score that it kept.
     """
 
     difference: Between
     divergence: Between
     likely_N: Floats
-    apart_N: Floats
-    spread_N: Floats
 
 
 def log_softmax(logits_NK: Logits) -> Floats:
@@ -61,14 +55,13 @@ def closeness(reference: Scores, form: Scores) -> Closeness:
         for begin in range(0, len(reference.logits_NM), CHUNK)
         for some in [slice(begin, begin + CHUNK)]
     ]
-    least_N, most_N, *others = map(np.concatenate, zip(*parts, strict=True))
-    divergence_least_N, divergence_most_N, likely_N, apart_N, spread_N = others
-    divergence = Between(divergence_least_N, divergence_most_N)
-    return Closeness(Between(least_N, most_N), divergence, likely_N, apart_N, spread_N)
+    least_N, most_N, divergence_least_N, divergence_most_N, likely_N = map(
+        np.concatenate, zip(*parts, strict=True)
+    )
+    return Closeness(Between(least_N, most_N), Between(divergence_least_N, divergence_most_N), likely_N)
 
 
-# of the difference least_N and most_N, of the divergence the same and likely_N; of the scores apart_N and spread_N
-Figures = tuple[Floats, Floats, Floats, Floats, Floats, Floats, Floats]
+Figures = tuple[Floats, Floats, Floats, Floats, Floats]  # least_N and most_N, twice, and likely_N
 
 
 def _whole(reference: Scores, form: Scores) -> Figures:
@@ -77,15 +70,7 @@ def _whole(reference: Scores, form: Scores) -> Figures:
     difference_N = np.abs(p - np.exp(log_q)).max(axis=1)
     # Rounding may leave a sum of nothing a hair below zero, which no divergence is.
     divergence_N = np.maximum((p * (log_p - log_q)).sum(axis=1), 0)
-    softmax = difference_N, difference_N, divergence_N, divergence_N, divergence_N
-    return (*softmax, *_of_scores(reference.logits_NM, form.logits_NM))
-
-
-def _of_scores(reference_NM: Logits, form_NM: Logits) -> tuple[Floats, Floats]:
-    wanted_NM, found_NM = (
-        each_NM - each_NM.mean(axis=1, dtype=np.float64, keepdims=True) for each_NM in (reference_NM, form_NM)
-    )
-    return np.square(found_NM - wanted_NM).mean(axis=1), np.square(wanted_NM).mean(axis=1)
+    return difference_N, difference_N, divergence_N, divergence_N, divergence_N
 
 
 @dataclass(frozen=True)
@@ -105,12 +90,10 @@ def _kept(reference: Scores, form: Scores) -> Figures:
     A class that only one form kept has, in the other, a score between the lowest of all and the lowest kept.
     """
     q = Shares.of(form)
-    at_q_NM, both_NM = _found(reference, form)
+    at_q_NM, both_NM = places(reference, form)
     log_q_NM = np.take_along_axis(q.log_NM, at_q_NM, axis=1)
-    met = _Met(Shares.of(reference), q, log_q_NM, both_NM, _found(form, reference)[1])
-    met_NM = np.where(both_NM, np.take_along_axis(form.logits_NM, at_q_NM, axis=1), form.logits_NM[:, -1:])
-    scores = _of_scores(reference.logits_NM, met_NM)
-    return (*_differences(met), *_divergences(met, reference.class_num), *scores)
+    met = _Met(Shares.of(reference), q, log_q_NM, both_NM, places(form, reference)[1])
+    return (*_differences(met), *_divergences(met, reference.class_num))
 
 
 def _differences(met: _Met) -> tuple[Floats, Floats]:
@@ -145,7 +128,7 @@ def _divergences(met: _Met, class_num: int) -> tuple[Floats, Floats, Floats]:
     return least_N, most_N, np.minimum(least_N + rest_N, most_N)
 
 
-def _found(one: Scores, other: Scores) -> tuple[npt.NDArray[np.int64], Marks]:
+def places(one: Scores, other: Scores) -> tuple[npt.NDArray[np.int64], Marks]:
     """Return, for each class that `one` kept, its place in what `other` kept, and whether it is there at all."""
     assert one.classes_NM is not None and other.classes_NM is not None, "both are of the same classes"
     rows_N1 = np.arange(len(one.classes_NM), dtype=np.int64)[:, None] * one.class_num

@@ -16,6 +16,7 @@ from steps.metrics.student import t_quantile
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 HALVINGS = 60  # of an interval no longer than 2: below the resolution of a float64
 MOST_IMAGES = 1e9
 TINY = 1e-15  # stands for a share of 0 where it is divided by
@@ -85,6 +86,15 @@ def least_mean(values_N: Floats, confidence: float) -> float:
     return float(values_N.mean()) - t_quantile(confidence, images - 1) * spread
 
 
+def least_means(mean_K: Floats, deviation_K: Floats, images_K: Ints, confidence: float) -> Floats:
+    """Return the lower end of the one-sided interval of each class's mean, by Student's t."""
+    least_K: Floats = np.full(len(mean_K), -math.inf)
+    for images in np.unique(images_K[images_K > 1]).tolist():
+        of = images_K == images
+        least_K[of] = mean_K[of] - t_quantile(confidence, images - 1) * deviation_K[of] / math.sqrt(images)
+    return least_K
+
+
 def images_for_drop(
     lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, limit: float, confidence: npt.ArrayLike
 ) -> Floats:
@@ -102,10 +112,16 @@ def images_for_drop(
 
 def images_for_mean(values_N: Floats, limit: float, confidence: float) -> float:
     """Return how many test images, spread alike, would show that their mean is beyond `limit`."""
-    beyond = float(values_N.mean()) - limit
-    if beyond <= 0 or len(values_N) < 2:
+    if len(values_N) < 2:
         return math.inf
-    ratio = float(values_N.std(ddof=1)) / beyond
+    return images_to_show(float(values_N.mean()) - limit, float(values_N.std(ddof=1)), confidence)
+
+
+def images_to_show(beyond: float, deviation: float, confidence: float) -> float:
+    """Return how many values of this deviation would show that their mean, which is `beyond` a limit, is so."""
+    if beyond <= 0:
+        return math.inf
+    ratio = deviation / beyond
     needed = max(math.ceil((NormalDist().inv_cdf(confidence) * ratio) ** 2), 2)
     while needed < (t_quantile(confidence, needed - 1) * ratio) ** 2:
         needed += 1

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from steps.backends.table import Precision
 from steps.metrics.agreement import same_class
 from steps.metrics.calibration import calibration_parts
 from steps.metrics.intervals import (
@@ -24,9 +23,6 @@ from steps.metrics.intervals import (
 from steps.parity.pair import Bools, Finding, Pair, some, wanted
 
 TAIL = 0.01  # of the images: the share that score_difference leaves out
-TINY = 1e-300
-# Of the spread of the scores, with room: for deep networks, other kernels, and pixels that an engine resizes.
-ROUNDING: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.05, "bf16": 0.1, "int8": 0.25}
 
 
 def agreement(pair: Pair, bound: float) -> Finding:
@@ -129,27 +125,6 @@ def divergence(pair: Pair, bound: float) -> Finding:
     if pair.classes == "strict" or likely > bound:
         return replace(finding, evidence=evidence)
     return Finding(finding.value, "pass", "is not shown to exceed", evidence, known=finding.known)
-
-
-def logit_difference(pair: Pair, bound: float) -> Finding:
-    """Judge how far the scores themselves are from the reference's, in multiples of what the precision may round.
-
-    All other criteria see the softmax, which of a very sure network is 0 or 1 whatever the scores are: of such a
-    form half the scores, or much noise in them, change nothing else. The value is the root mean square of the
-    difference over that of the reference's own scores, over ROUNDING.
-    """
-    apart_N, spread_N, precision = pair.closeness.apart_N, pair.closeness.spread_N, pair.form.card.precision
-    share = math.sqrt(float(apart_N.mean()) / max(float(spread_N.mean()), TINY))
-    evidence = f" ({share:.3g} of the scores' spread, of which {precision} may round {ROUNDING[precision]:g})"
-    value = share / ROUNDING[precision]
-    if value <= bound:
-        return Finding(value, "pass", "stays within", evidence)
-    beyond_N = apart_N - (bound * ROUNDING[precision]) ** 2 * spread_N
-    if least_mean(beyond_N, pair.confidence_to_fail()) > 0:
-        return Finding(value, "fail", "exceeds", evidence)
-    needed = images_for_mean(beyond_N, 0, pair.confidence_to_fail())
-    relation = "exceeds, though not shown for other images,"
-    return Finding(value, "inconclusive", relation, evidence, wanted(needed, len(beyond_N)))
 
 
 def calibration_increase(pair: Pair, bound: float) -> Finding:

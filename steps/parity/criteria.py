@@ -7,9 +7,9 @@ from steps.parity.closeness import (
     class_agreement,
     divergence,
     largest_score_difference,
-    logit_difference,
     score_difference,
 )
+from steps.parity.logits import class_logit_difference, logit_difference
 from steps.parity.pair import Rule
 
 # key of `gate:` -> criterion, in the order in which a form's first fault is named
@@ -23,6 +23,7 @@ PAIRED: dict[str, Rule] = {
     "max_divergence": divergence,
     "max_calibration_increase": calibration_increase,
     "max_logit_difference": logit_difference,
+    "max_class_logit_difference": class_logit_difference,
 }
 FLOORS: dict[str, Rule] = {"min_top1": top1, "min_worst_recall": lowest_recall}
 AGAINST_CHAMPION: dict[str, Rule] = {"max_champion_drop": champion_drop}

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steps.metrics.agreement import Closeness, closeness
+from steps.metrics.logits import Apart, apart
 from steps.parity.evidence import Evidence
 from steps.reports.verdict import Judgement
 
@@ -46,8 +47,13 @@ class Pair:
 
     @cached_property
     def closeness(self) -> Closeness:
-        """Return how far the scores of each image are apart."""
+        """Return how far the softmax of each image is apart."""
         return closeness(self.reference.scores, self.form.scores)
+
+    @cached_property
+    def apart(self) -> Apart:
+        """Return how far the scores before the softmax are apart."""
+        return apart(self.reference.scores, self.form.scores)
 
     def names(self, which_K: Bools) -> tuple[str, ...]:
         """Return the names of these classes."""

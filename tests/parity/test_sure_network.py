@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from steps.parity.closeness import ROUNDING
 from steps.parity.judge import judge
+from steps.parity.logits import ROUNDING
 from steps.reports import scores as kept_scores
 from steps.reports.verdict import Verdict
 from tests.parity.forms import NAMES, Forms, Logits, labels_of
@@ -50,7 +50,8 @@ def test_what_the_softmax_hides_is_refused_by_the_scores_alone(
     monkeypatch.setattr(kept_scores, "WHOLE", whole)
     monkeypatch.setattr(kept_scores, "HIGHEST", 3)
     verdict = verdict_of(forms, EACH[0], FAULTS[fault])
-    assert [row.metric for row in verdict.criteria if row.judgement == "fail"] == ["logit_difference"]
+    failed = {row.metric for row in verdict.criteria if row.judgement == "fail"}
+    assert {"logit_difference"} <= failed <= {"logit_difference", "class_logit_difference"}
     assert verdict.refused is not None and "(gate.max_logit_difference)" in verdict.refused
 
 
@@ -70,6 +71,14 @@ def test_a_form_passes_that_rounds_by_half_of_what_its_precision_may(forms: Form
 def test_scores_that_are_all_higher_are_the_same(forms: Forms) -> None:
     """A softmax sees no shift, and neither does whoever compares an image's scores with each other."""
     assert verdict_of(forms, EACH[0], lambda logits_NK: logits_NK + 100).judgement == "pass"
+
+
+@pytest.mark.parametrize("times", [200, 1000])
+def test_one_image_of_very_large_scores_hides_nothing_of_the_others(forms: Forms, times: float) -> None:
+    forms.logits_NK[7] *= np.float32(times)
+    verdict = verdict_of(forms, EACH[0], FAULTS["noise"])
+    assert str(verdict.refused).startswith(f"{EACH[0]}: logit_difference")
+    assert verdict.judgement == "fail"
 
 
 def test_one_image_gone_astray_is_not_shown_for_others_and_does_not_pass(forms: Forms) -> None:

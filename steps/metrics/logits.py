@@ -1,0 +1,79 @@
+"""How far two forms' scores are apart before the softmax, which hides it of a sure network, and of many classes.
+
+Letters: N images, K classes, M scores that are kept of each image. An image's scores are taken from their mean, as
+a softmax sees no shift.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from steps.metrics.agreement import places
+from steps.reports.scores import CHUNK, Floats, Ints, Logits, Scores
+
+TINY = 1e-30  # of a spread: less is none
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Squares of the scores' difference, over the mean square of the reference's scores of the image.
+
+    Where an image's scores are less spread than those of the middle image, they are held to that one's spread: it
+    is their share of an ordinary answer that counts. `mean_N` is over the classes of an image; `mean_K`, and the
+    deviation of what it is the mean of, over the `images_K` images in which the reference kept the class.
+    """
+
+    mean_N: Floats
+    mean_K: Floats
+    deviation_K: Floats
+    images_K: Ints
+
+
+def apart(reference: Scores, form: Scores) -> Apart:
+    """Return how far the form's scores are from the reference's; both must be finite, of the same images.
+
+    Only classes that the reference kept are seen; one of them that the form did not keep is taken to have the last
+    score that it kept.
+    """
+    spread_N = np.concatenate([np.square(_centred(part.logits_NM)).mean(axis=1) for part in _parts(reference)])
+    yard_N = np.maximum(np.maximum(spread_N, np.median(spread_N)), TINY)
+    means, images_K, sums_K, squares_K = [], *np.zeros((3, reference.class_num))
+    begin = 0
+    for wanted, found in zip(_parts(reference), _parts(form), strict=True):
+        end = begin + len(wanted.logits_NM)
+        apart_NM = np.square(_centred(_met(wanted, found)) - _centred(wanted.logits_NM)) / yard_N[begin:end, None]
+        means.append(apart_NM.mean(axis=1))
+        for total_K, values_NM in ((images_K, None), (sums_K, apart_NM), (squares_K, np.square(apart_NM))):
+            total_K += _by_class(wanted, values_NM)
+        begin = end
+    mean_K = sums_K / np.maximum(images_K, 1)
+    beyond_K = np.maximum(squares_K - sums_K * mean_K, 0)  # rounding may leave a hair below zero
+    deviation_K = np.sqrt(beyond_K / np.maximum(images_K - 1, 1))
+    return Apart(np.concatenate(means), mean_K, deviation_K, images_K.astype(np.int64))
+
+
+def _parts(scores: Scores) -> Iterator[Scores]:
+    for begin in range(0, len(scores.logits_NM), CHUNK):
+        yield scores.rows(slice(begin, begin + CHUNK))
+
+
+def _centred(logits_NM: Logits) -> Floats:
+    centred_NM: Floats = logits_NM - logits_NM.mean(axis=1, dtype=np.float64, keepdims=True)
+    return centred_NM
+
+
+def _met(reference: Scores, form: Scores) -> Logits:
+    """Return the form's scores of the classes that the reference kept, in its order."""
+    if reference.classes_NM is None:
+        return form.logits_NM
+    at_NM, both_NM = places(reference, form)
+    return np.where(both_NM, np.take_along_axis(form.logits_NM, at_NM, axis=1), form.logits_NM[:, -1:])
+
+
+def _by_class(scores: Scores, values_NM: Floats | None) -> Floats:
+    """Return the sum of each class's values, or how many there are."""
+    if scores.classes_NM is None:
+        return np.full(scores.class_num, len(scores.logits_NM)) if values_NM is None else values_NM.sum(axis=0)
+    weights = None if values_NM is None else values_NM.ravel()
+    return np.bincount(scores.classes_NM.ravel(), weights, scores.class_num).astype(np.float64)
