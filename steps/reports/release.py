@@ -5,9 +5,11 @@ from pathlib import Path
 from steps.errors import BadInput
 from steps.reports.artifact import sha256
 from steps.reports.base import Report, write_whole
+from steps.reports.card import Card
 
 INDEX = "release.json"
 SUMS = "SHA256SUMS"
+ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})  # one a line, tabs between columns
 
 
 class ReleaseCard(Report):
@@ -17,6 +19,17 @@ class ReleaseCard(Report):
     engines: tuple[str, ...] = ()
     withheld: dict[str, str] = {}  # engine -> why it did not ship
     files: dict[str, str] = {}
+
+
+def plain_files(card: Card) -> dict[str, bytes]:
+    """Return file name -> content of what the model's card says to a consumer without a JSON reader.
+
+    One class name a line, in the order of class ids, written as the consumers write it; a key and a value a line.
+    """
+    how = card.preprocessing
+    labels = "".join(name.translate(ESCAPES) + "\n" for name in card.class_names)
+    preprocessing = f"size {how.size}\nresize {how.resize}\ninterpolation {how.interpolation}\n"
+    return {"labels.txt": labels.encode(), "preprocessing.txt": preprocessing.encode()}
 
 
 def checksums(folder: Path) -> dict[str, str]:

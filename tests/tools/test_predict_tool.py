@@ -169,7 +169,7 @@ def test_a_release_that_was_changed_is_not_used(released: Released, run: Run, tm
     assert (code, shown) == (2, "") and f"{copy}/{name} is not the file that SHA256SUMS names" in said
     write_sums(copy)
     code, shown, said = run(released.images[0], "--release", copy)
-    assert (code, shown) == (2, "") and f"{copy}/{name} is not what release.json lists" in said
+    assert (code, shown) == (2, "") and f"{copy}/{name} is not what release.json says" in said
 
 
 def test_out_is_written_whole_or_not_at_all(
