@@ -147,6 +147,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "an engine that was not released": (["--engine", "openvino-fp16"], "Did you mean 'openvino-fp32'"),
     "a path for an engine": (["--engine", "../model"], "holds no engine '../model'"),
     "no release": (["--release", "nowhere"], "nowhere is no release: it has no SHA256SUMS"),
+    "a release that cannot be read": (
+        ["--release", "n" * 300],
+        f"{'n' * 300}/SHA256SUMS cannot be read: File name",
+    ),
     "no count": (["--top", "0"], "'0' is no whole number from 1 on"),
     "more threads than CPUs": (["--threads", "5000"], "5000 threads are more than the"),
     "a folder to write": (["--out", "."], "--out . is a folder"),
