@@ -73,6 +73,8 @@ class Classifier:
             raise Unusable(f"cannot be read as an image: {fault}") from fault
         name = self.session.get_inputs()[0].name
         logits_K = self.session.run(None, {name: images_NHWC_u8})[0][0].astype(np.float64)
+        if not np.isfinite(logits_K).all():
+            raise Unusable(f"cannot be classified: {MODEL} gives it a score that is not finite.")
         shares_K = np.exp(logits_K - logits_K.max())
         probabilities_K: np.ndarray[Any, np.dtype[np.float64]] = shares_K / shares_K.sum()
         return probabilities_K
