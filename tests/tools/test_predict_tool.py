@@ -202,6 +202,21 @@ def test_out_takes_the_place_of_no_image(released: Released, run: Run, tmp_path:
     assert image.read_bytes() == before
 
 
+def test_a_link_to_an_image_takes_no_answers_either(released: Released, run: Run, tmp_path: Path) -> None:
+    image = shutil.copyfile(released.images[0], tmp_path / "image.png")
+    (tmp_path / "all.csv").symlink_to(image)
+    code, _, said = run(image, "--release", released.folder, "--out", tmp_path / "all.csv")
+    assert code == 2 and "is one of the images" in said and not image.is_symlink()
+    assert image.read_bytes() == released.images[0].read_bytes()
+
+
+def test_an_image_that_is_not_there_may_be_called_as_out_is(released: Released, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "all.csv"
+    out.write_text("before")
+    code, _, said = run(tmp_path / "absent/all.csv", "--release", released.folder, "--out", out)
+    assert code == 2 and said.startswith(f"predict: {tmp_path}/absent/all.csv is not there.")
+
+
 def test_out_may_take_the_place_of_a_link_that_leads_nowhere(released: Released, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "all.csv"
     out.symlink_to(out)
