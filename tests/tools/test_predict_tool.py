@@ -225,9 +225,9 @@ def test_out_may_take_the_place_of_a_link_that_leads_nowhere(released: Released,
 
 
 def test_as_a_program_it_goes_through_a_pipe_with_names_of_any_bytes(released: Released, tmp_path: Path) -> None:
-    odd = os.fsencode(tmp_path) + b"/\xff\xfe.png"
+    odd = os.fsencode(tmp_path) + b"/\xff\xfe\xe7\x8c\xab.png"
     shutil.copyfile(released.images[0], odd)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": ""}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252"}
     words = ["-m", "tools.predict", os.fsdecode(odd), "--release", str(released.folder), "--format", "csv"]
     done = subprocess.run(
         [sys.executable, *words], capture_output=True, env=environment, cwd=tmp_path, check=False
