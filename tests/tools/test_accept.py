@@ -148,6 +148,18 @@ def test_what_is_no_sealed_and_passed_release_changes_nothing(
     assert held(champion) == (True, "old")
 
 
+def test_a_folder_that_is_no_release_is_not_replaced(release: Path, champion: Path) -> None:
+    thesis = champion / "release/thesis.doc"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    with pytest.raises(BadInput, match=r"release was not written by this tool .* name another --champion\."):
+        accept(release, champion)
+    assert thesis.read_text() == "mine"
+    thesis.unlink()
+    accept(release, champion)
+    assert held(champion) == (True, "first")
+
+
 def test_an_interrupted_copy_leaves_the_old_champion(
     release: Path, champion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
