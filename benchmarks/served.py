@@ -34,7 +34,7 @@ from steps.progress import track
 from steps.release import CONSUMERS
 from steps.reports.artifact import write_card
 from steps.reports.card import Card, Preprocessing
-from steps.reports.release import INDEX, ReleaseCard, checksums, write_sums
+from steps.reports.release import INDEX, ReleaseCard, checksums, plain_files, write_sums
 from steps.reports.verdict import FormVerdict, Verdict, card_checksum
 from tools.predict import open_release, predict
 
@@ -138,6 +138,8 @@ def _write_release(folder: Path) -> Path:
     card = Card.read(folder / "model/card.json")
     card = write_card(folder / "model", card.model_copy(update={"preprocessing": HOW}))
     (folder / "predict.py").write_bytes((CONSUMERS / "predict.py").read_bytes())
+    for name, content in plain_files(card).items():
+        (folder / name).write_bytes(content)
     judged = FormVerdict(form="export", judgement="pass", required=True, card=card_checksum(card))
     Verdict(judgement="pass", forms=(judged,)).write(folder / "verdict.json")
     ReleaseCard(name="served", files=checksums(folder)).write(folder / INDEX)

@@ -11,7 +11,7 @@ from steps.params.release import ReleaseParams
 from steps.reports.artifact import CARD, read_verified_card
 from steps.reports.base import write_whole
 from steps.reports.card import Card
-from steps.reports.release import INDEX, ReleaseCard, checksums, write_sums
+from steps.reports.release import INDEX, ReleaseCard, checksums, plain_files, write_sums
 from steps.reports.verdict import CHAMPION, LINE, FormVerdict, Verdict, card_checksum
 
 CONSUMERS = Path(__file__).parent.parent / "tools/consumers"
@@ -20,7 +20,6 @@ CONSUMING = (
     "predict.py",
     *(f"cpp/{name}" for name in ("CMakeLists.txt", "classify.cpp", "image.hpp", "release.hpp")),
 )
-ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})  # one a line, tabs between columns
 SHIPPED = LINE[-1]  # the form whose model every release holds
 EMBEDDED = "onnxruntime"  # the backend that predict.py and Triton run that model with
 
@@ -41,8 +40,8 @@ def release(params: ReleaseParams, gate: Path, model: Path, build: Path, ledger:
     _copy([gate / "verdict.json", gate / "verdict.md", ledger], out)
     for name in CONSUMING:
         _copy([CONSUMERS / name], (out / name).parent)
-    write_whole(out / "labels.txt", _labels(card).encode())
-    write_whole(out / "preprocessing.txt", _preprocessing(card).encode())
+    for name, content in plain_files(card).items():
+        write_whole(out / name, content)
     index = ReleaseCard(
         name=params.name,
         engines=tuple(shipped),
@@ -96,17 +95,6 @@ def _copy(files: Iterable[Path], out: Path) -> None:
             raise BadInput(f"{file} is not there; run the stage that writes it first.")
         out.mkdir(exist_ok=True)
         shutil.copyfile(file, out / file.name)
-
-
-def _labels(card: Card) -> str:
-    """Return one class name a line, in the order of class ids, written as the consumers write it."""
-    return "".join(name.translate(ESCAPES) + "\n" for name in card.class_names)
-
-
-def _preprocessing(card: Card) -> str:
-    """Return a key and a value in each line: what a consumer without a JSON reader does to an image."""
-    how = card.preprocessing
-    return f"size {how.size}\nresize {how.resize}\ninterpolation {how.interpolation}\n"
 
 
 if __name__ == "__main__":

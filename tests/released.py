@@ -23,7 +23,7 @@ from steps.reports.artifact import write_card
 from steps.reports.card import Card, Preprocessing
 from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
-from steps.reports.release import INDEX, SUMS, ReleaseCard, checksums, write_sums
+from steps.reports.release import INDEX, SUMS, ReleaseCard, checksums, plain_files, write_sums
 from steps.reports.verdict import FormVerdict, Verdict, card_checksum
 from tests.backends.tiny import HOW, NAMES, Weights, onnx_model, reference, weights, write_exported
 
@@ -148,6 +148,8 @@ def seal_release(folder: Path, engines: tuple[str, ...]) -> None:
     places = {"export": "model", **{engine: f"engines/{engine}" for engine in engines}}
     cards = {form: card_checksum(Card.read(folder / place / "card.json")) for form, place in places.items()}
     _passed(cards).write(folder / "verdict.json")
+    for name, content in plain_files(Card.read(folder / "model/card.json")).items():
+        (folder / name).write_bytes(content)
     for name in (INDEX, SUMS):
         (folder / name).unlink(missing_ok=True)
     ReleaseCard(name="classifier", engines=engines, files=checksums(folder)).write(folder / INDEX)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import PIL
 import polars as pl
@@ -20,7 +21,7 @@ from PIL import Image
 from steps.errors import BadInput
 from steps.metrics.agreement import log_softmax
 from steps.reports.release import check_sums, write_sums
-from tests.backends.tiny import NAMES
+from tests.backends.tiny import NAMES, not_finite
 from tests.judged import released
 
 WITH_A_FOLDER = (
@@ -123,6 +124,18 @@ def test_predict_says_when_its_runtime_cannot_run_the_model(line: Path) -> None:
     done = predict(folder, str(line / "files/000.png"))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("predict: onnxruntime ") and "cannot run model/model.onnx" in done.stderr
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf])
+def test_predict_gives_no_scores_that_are_none(line: Path, score: float) -> None:
+    released()
+    folder = line / "data/release"
+    onnx.save(not_finite(score), folder / "model/model.onnx")
+    write_sums(folder)
+    done = predict(folder, str(line / "files/000.png"))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert done.stderr.startswith(f"predict: {line}/files/000.png cannot be classified: ")
+    assert "a score that is not finite" in done.stderr
 
 
 CARDS: dict[str, Callable[[dict[str, Any]], object]] = {

@@ -14,24 +14,27 @@ from steps.errors import BadInput, StepError
 from steps.progress import say
 from steps.reports.base import read_refusal
 from steps.reports.champion import Champion
-from steps.reports.release import check_sums
+from steps.reports.release import INDEX, SUMS, check_sums
 from steps.reports.verdict import Verdict
-from tools.releases import VERDICT, check_release, keep_out_of_releases
+from tools.releases import VERDICT, check_release, keep_out_of_releases, leave_alone_what_is_not_ours
 
 
 def accept(release: Path, champion: Path) -> None:
     """Copy the release, whole or not at all, and then say in champion.json that there is one.
 
-    Raises BadInput for what is no release that passed its gate, or was changed since.
+    Raises BadInput for what is no release that passed its gate, or was changed since; and where what stands in the
+    champion's place is no release.
     """
     keep_out_of_releases("--champion", champion)
     _check_passed(release)
+    target = champion / "release"
+    leave_alone_what_is_not_ours(target, all((target / name).is_file() for name in (SUMS, INDEX)), "--champion")
     copy = champion / ".release.tmp"
     shutil.rmtree(copy, ignore_errors=True)
     try:
         shutil.copytree(release, copy)
         check_sums(copy)
-        replace_folder(copy, champion / "release")
+        replace_folder(copy, target)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
     Champion(accepted=True).write(champion / "champion.json")

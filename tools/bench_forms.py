@@ -54,17 +54,18 @@ class Child:
 def opened_forms(folders: dict[str, Path], threads: int) -> Iterator[tuple[dict[str, Child], dict[str, str]]]:
     """Start a process a form; give those that opened it, and of the others why not. None outlives the context."""
     with ExitStack() as stack:
-        started = {}
+        opened: dict[str, Child] = {}
+        refused: dict[str, str] = {}
         for name, folder in track(folders.items(), f"open, {threads} thread(s)", len(folders), "forms"):
-            started[name] = Child(folder, threads)
-            stack.callback(_end, started[name].process)
-            refusal = started[name].refusal()
-            if refusal is not None:
+            child = Child(folder, threads)
+            stack.callback(_end, child.process)
+            refusal = child.refusal()
+            if refusal is None:
+                opened[name] = child
+            else:
                 say(f"bench: {name} is not run: {refusal}")
-                started[name].peak_bytes = -1
-                folders = {**folders, name: Path(refusal)}
-        refused = {name: str(folders[name]) for name, child in started.items() if child.peak_bytes < 0}
-        yield {name: child for name, child in started.items() if name not in refused}, refused
+                refused[name] = refusal
+        yield opened, refused
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -101,8 +101,15 @@ def _classify(flags: argparse.Namespace) -> int:
 def _spare_images(out: Path, named: list[Path]) -> None:
     """Raise BadInput where the answers would take the place of an image that they are about."""
     images = (image for each in named for image in images_of(each) if isinstance(image, Path))
-    if out.is_file() and any(image.name == out.name and image.samefile(out) for image in images):
+    if out.is_file() and any(_is_that_file(image, out.stat()) for image in images):
         raise BadInput(f"--out {out} is one of the images, and would be replaced; name another file.")
+
+
+def _is_that_file(image: Path, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(image.stat(), file)
+    except OSError:  # it is not there, or not to be read: so it will be said of it
+        return False
 
 
 def _parse() -> argparse.Namespace:

@@ -72,26 +72,44 @@ def opened_for_writing(out: Path | None) -> Iterator[TextIO]:
     Raises BadInput where the file cannot be written.
     """
     if out is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="surrogateescape")
+        _let_any_name_out()
         yield sys.stdout
         sys.stdout.flush()
         return
-    if out.is_dir():
-        raise BadInput(f"--out {out} is a folder; name a file.")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    place = _place_of(out)
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(out)
+        temporary.replace(place)
     except OSError as fault:
         raise BadInput(f"--out {out} cannot be written: {fault.strerror}.") from fault
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _let_any_name_out() -> None:
+    """Off a terminal every name is UTF-8, or its own bytes; a terminal shows escaped what it lacks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="backslashreplace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
+def _place_of(out: Path) -> Path:
+    """Return the file that is written or replaced: the one that a link leads to, if it leads to one."""
+    if out.is_dir():
+        raise BadInput(f"--out {out} is a folder; name a file.")
+    if not out.exists():  # nor does a link that leads nowhere
+        return out
+    if not out.is_file():
+        raise BadInput(f"--out {out} is no regular file, and would be replaced; name another.")
+    return out.resolve()
 
 
 def _csv_row(values: Iterable[object]) -> str:

@@ -1,5 +1,6 @@
 """A release as tools open it: verified whole, by its own folder or by the champion's, and its engines by name."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from steps.errors import BadInput, did_you_mean
 from steps.reports.artifact import CARD
 from steps.reports.card import Card
 from steps.reports.champion import Champion
-from steps.reports.release import INDEX, SUMS, ReleaseCard, check_sums
+from steps.reports.release import INDEX, SUMS, ReleaseCard, check_sums, plain_files
 from steps.reports.verdict import LINE, Verdict, card_checksum
 
 MODEL = "model"  # what a flag calls the release's own model, which every release holds
@@ -19,7 +20,7 @@ def verified_release(folder: Path) -> Path:
 
     `folder` may be the champion's too, which holds a release.
     """
-    if (folder / "champion.json").is_file():
+    if os.access(folder / "champion.json", os.F_OK):  # false too where none may look
         if not Champion.read(folder / "champion.json").accepted:
             raise BadInput(
                 f"{folder} holds no accepted release yet; `make accept` makes data/release the champion."
@@ -32,7 +33,8 @@ def verified_release(folder: Path) -> Path:
 def check_release(folder: Path) -> None:
     """Raise BadInput unless the seal, the index, the verdict and the cards all tell of the files that are there.
 
-    A seal is soon made anew; what was judged and listed before it tells whether it was put on other files.
+    A seal is soon made anew; what was judged and listed before it tells whether it was put on other files. What
+    is there for readers without JSON must say what the model's card does.
     """
     found = check_sums(folder)
     index = ReleaseCard.read(folder / INDEX)
@@ -48,13 +50,15 @@ def check_release(folder: Path) -> None:
                 "changed and sealed anew; make it again."
             )
         of_card = {f"{place}/{name}": checksum for name, checksum in card.files.items()}
+        if place == MODEL:
+            of_card |= {name: hashlib.sha256(told).hexdigest() for name, told in plain_files(card).items()}
         _check_listed(folder, f"{place}/{CARD}", of_card, {path: found.get(path, "") for path in of_card})
 
 
 def _check_listed(folder: Path, record: str, listed: dict[str, str], found: dict[str, str]) -> None:
     for path, _ in sorted(listed.items() ^ found.items()):
         raise BadInput(
-            f"{folder / path} is not what {record} lists: the release was changed and sealed anew; make it again."
+            f"{folder / path} is not what {record} says: the release was changed and sealed anew; make it again."
         )
 
 
@@ -64,6 +68,14 @@ def keep_out_of_releases(flag: str, path: Path) -> None:
     for folder in (place, *place.parents):
         if all(os.access(folder / name, os.F_OK) for name in (SUMS, INDEX)):  # false too where none may look
             raise BadInput(f"{flag} {path} lies in the release {folder}, whose seal it would break; name another.")
+
+
+def leave_alone_what_is_not_ours(target: Path, ours: bool, flags: str) -> None:
+    """Raise BadInput where `target`, which is to be replaced, is no folder, or is full of what is not `ours`."""
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise BadInput(f"{target} is no folder, and would be replaced; name another {flags}.")
+    if target.is_dir() and any(target.iterdir()) and not ours:
+        raise BadInput(f"{target} was not written by this tool and will not be replaced; name another {flags}.")
 
 
 def engine_folder(release: Path, index: ReleaseCard, engine: str) -> Path:

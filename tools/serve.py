@@ -28,7 +28,13 @@ from steps.reports.artifact import read_verified_card
 from steps.reports.base import write_whole
 from steps.reports.card import Card
 from steps.reports.release import INDEX, SUMS, ReleaseCard
-from tools.releases import MODEL, engine_folder, keep_out_of_releases, verified_release
+from tools.releases import (
+    MODEL,
+    engine_folder,
+    keep_out_of_releases,
+    leave_alone_what_is_not_ours,
+    verified_release,
+)
 from tools.serve_page import client_page
 from tools.triton_config import config_text
 
@@ -111,7 +117,7 @@ def serve(release: Path, out: Path, wanted: Wanted) -> Path:
     server = _server_of(card)
     config = _config(name, card, server, wanted, _graph(release / MODEL / "model.onnx"))
     target = out / name
-    _leave_alone_what_is_not_ours(target)
+    leave_alone_what_is_not_ours(target, _is_ours(target), "--out or --name")
     out.mkdir(parents=True, exist_ok=True)
     # Beside `out`, not in it: a server that polls the repository must not see half of a model.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.absolute().parent) as scratch:
@@ -176,13 +182,9 @@ def _checked_name(name: str) -> str:
         ) from fault
 
 
-def _leave_alone_what_is_not_ours(target: Path) -> None:
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise BadInput(f"{target} is no folder, and would be replaced; name another --out or --name.")
+def _is_ours(target: Path) -> bool:
     sealed = (target / SUMS).exists()  # a release, whose index this tool's folders hold too
-    ours = not sealed and all((target / name).is_file() for name in (INDEX, CONFIG))
-    if target.is_dir() and any(target.iterdir()) and not ours:
-        raise BadInput(f"{target} was not written by this tool and will not be replaced; name another --name.")
+    return not sealed and all((target / name).is_file() for name in (INDEX, CONFIG))
 
 
 def _count(text: str) -> int:

@@ -3,6 +3,7 @@
 Letters: N test images.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,17 +106,24 @@ def read_evidence(folder: Path, form: str) -> Evidence:
     if not report.test_set:
         raise Unusable("images", f"{folder / f'{form}.json'} names no test set; evaluate it again.")
     try:
-        images, scores = read_scores(path, report.card.class_num)
+        images, scores = read_sealed_scores(path, report, report.card)
     except BadInput as fault:
         raise Unusable("evidence", str(fault)) from fault
-    if report.scores_checksum != sha256(path):
-        raise Unusable(
-            "evidence", f"{path} is not the file that its figures were written with; evaluate it again."
-        )
     labels_N = images["label"].to_numpy().astype(np.int64)
     evidence = Evidence(report, report.card, images["id"], labels_N, images["checksum"], scores)
     _check_figures(evidence, path)
     return evidence
+
+
+def read_sealed_scores(path: Path, report: FormReport, card: Card) -> tuple[pl.DataFrame, Scores]:
+    """Return the images and scores of the file that the figures were written with, or raise BadInput.
+
+    No other file is opened: a broken one may end polars in a panic, which is no Exception.
+    """
+    with suppress(OSError):  # of which read_scores makes a sentence
+        if sha256(path) != report.scores_checksum:
+            raise BadInput(f"{path} is not the file that its figures were written with; evaluate it again.")
+    return read_scores(path, card.class_num)
 
 
 def _check_figures(evidence: Evidence, path: Path) -> None:

@@ -12,8 +12,9 @@ import polars as pl
 
 from steps.errors import BadInput
 from steps.metrics.agreement import closeness
+from steps.parity.evidence import read_sealed_scores
 from steps.reports.evaluate import FormReport
-from steps.reports.scores import Floats, Ints, Scores, read_scores
+from steps.reports.scores import Floats, Ints, Scores
 
 TOP = 3
 Top = tuple[tuple[int, float], ...]  # (class id, share of the softmax), the highest first
@@ -43,10 +44,10 @@ def worst_images(evaluate: Path, form: str, reference: str, names: Sequence[str]
 
 def _scores(evaluate: Path, form: str) -> tuple[pl.DataFrame, Scores]:
     """Return the rows of the images, each once, and the scores of all rows."""
-    card = FormReport.read(evaluate / f"{form}.json").card
-    if card is None:
+    report = FormReport.read(evaluate / f"{form}.json")
+    if report.card is None:
         raise BadInput(f"{evaluate / form}.json holds no card.")
-    images, scores = read_scores(evaluate / f"{form}.parquet", card.class_num)
+    images, scores = read_sealed_scores(evaluate / f"{form}.parquet", report, report.card)
     return images.select("id").with_row_index("row").unique("id", keep="first", maintain_order=True), scores
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from steps.errors import BadInput
 from steps.reports.artifact import sha256
 from steps.reports.base import Report, write_whole
+from steps.reports.card import Card
 
 INDEX = "release.json"
 SUMS = "SHA256SUMS"
+ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})  # one a line, tabs between columns
 
 
 class ReleaseCard(Report):
@@ -17,6 +19,17 @@ class ReleaseCard(Report):
     engines: tuple[str, ...] = ()
     withheld: dict[str, str] = {}  # engine -> why it did not ship
     files: dict[str, str] = {}
+
+
+def plain_files(card: Card) -> dict[str, bytes]:
+    """Return file name -> content of what the model's card says to a consumer without a JSON reader.
+
+    One class name a line, in the order of class ids, written as the consumers write it; a key and a value a line.
+    """
+    how = card.preprocessing
+    labels = "".join(name.translate(ESCAPES) + "\n" for name in card.class_names)
+    preprocessing = f"size {how.size}\nresize {how.resize}\ninterpolation {how.interpolation}\n"
+    return {"labels.txt": labels.encode(), "preprocessing.txt": preprocessing.encode()}
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -33,17 +46,25 @@ def write_sums(folder: Path) -> None:
 
 def check_sums(folder: Path) -> dict[str, str]:
     """Return path -> sha256; raise BadInput unless the folder holds just what its SHA256SUMS names, unchanged."""
+    try:
+        sealed, found = _sealed(folder), checksums(folder)
+    except OSError as fault:
+        raise BadInput(f"{fault.filename or folder} cannot be read: {fault.strerror}.") from fault
+    for path in sorted(sealed.keys() | found.keys()):
+        if sealed.get(path) != found.get(path):
+            raise BadInput(f"{folder / path} {_difference(path, sealed, found)}; make the release again.")
+    return found
+
+
+def _sealed(folder: Path) -> dict[str, str]:
+    """Return path -> sha256 as SHA256SUMS has them; raises BadInput where it is none."""
     if not (folder / SUMS).is_file():
         raise BadInput(f"{folder} is no release: it has no {SUMS}.")
     lines = (folder / SUMS).read_text(errors="replace").splitlines()
     sealed = {path: checksum for checksum, _, path in (line.partition("  ") for line in lines)}
     if not sealed or "" in sealed:
         raise BadInput(f"{folder / SUMS} is no list of checksums and paths; make the release again.")
-    found = checksums(folder)
-    for path in sorted(sealed.keys() | found.keys()):
-        if sealed.get(path) != found.get(path):
-            raise BadInput(f"{folder / path} {_difference(path, sealed, found)}; make the release again.")
-    return found
+    return sealed
 
 
 def _difference(path: str, sealed: dict[str, str], found: dict[str, str]) -> str:

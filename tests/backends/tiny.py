@@ -91,6 +91,13 @@ def onnx_model(by: Weights, names: tuple[str, ...] = NAMES) -> onnx.ModelProto:
     return model
 
 
+def not_finite(score: float) -> onnx.ModelProto:
+    """Return the network, one score of which is `score`, whatever the image."""
+    by = weights()
+    by["b3"][1] = score
+    return onnx_model(by)
+
+
 def probe_images(count: int = 7) -> npt.NDArray[np.uint8]:
     """Return images_NHWC_u8 of smooth blobs, drawn by their position."""
     random = np.random.default_rng(count)

@@ -155,7 +155,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "scores cut short": Fault(
         _cut_short,
-        ENGINE, "evidence", "cannot be read",
+        ENGINE, "evidence", "not the file that its figures",
     ),
     "never evaluated": Fault(
         lambda forms: (forms.folder / f"{ENGINE}.json").unlink(), ENGINE, "evidence", "is not there"

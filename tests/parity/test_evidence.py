@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from steps.parity.judge import judge
+from steps.parity.worst import WorstImage, worst_images
 from steps.reports import scores as kept_scores
 from steps.reports.evaluate import FormReport
 from tests.parity.forms import Forms
@@ -53,6 +54,28 @@ def test_the_scores_of_another_form_are_not_those_that_the_figures_were_written_
     shutil.copy(forms.folder / "train.parquet", forms.folder / f"{FORM}.parquet")
     said = refusal(forms)
     assert said.startswith(f"{FORM}: evidence: ") and "not the file that its figures were written with" in said
+
+
+def test_a_broken_file_is_not_even_opened(forms: Forms, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, opened, read_parquet = forms.folder / f"{FORM}.parquet", list[Path](), pl.read_parquet
+
+    def read(source: Path, glob: bool) -> pl.DataFrame:
+        opened.append(source)
+        return read_parquet(source, glob=glob)
+
+    monkeypatch.setattr(pl, "read_parquet", read)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "not the file that its figures were written with" in refusal(forms)
+    assert opened and path not in opened
+    path.unlink()
+    assert f"{FORM}: evidence: {path} cannot be read: No such file" in refusal(forms)
+
+
+def test_no_image_is_shown_for_scores_that_are_not_those_of_the_figures(forms: Forms) -> None:
+    shown = worst_images(forms.folder, FORM, "export", ["000000.png"], 1)
+    assert shown[0].difference is not None
+    shutil.copy(forms.folder / "train.parquet", forms.folder / f"{FORM}.parquet")
+    assert worst_images(forms.folder, FORM, "export", ["000000.png"], 1) == [WorstImage("000000.png")]
 
 
 @pytest.mark.parametrize("first", [-1, 5])

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,14 @@ def _under_the_old_card(release: Path) -> None:
     _list_and_seal(release)
 
 
+def _changed_and_listed(name: str) -> Callable[[Path], None]:
+    def change(release: Path) -> None:
+        (release / name).write_bytes((release / name).read_bytes()[::-1])
+        _list_and_seal(release)
+
+    return change
+
+
 def _list_and_seal(release: Path) -> None:
     files = {path: checksum for path, checksum in checksums(release).items() if path != INDEX}
     ReleaseCard.read(release / INDEX).model_copy(update={"files": files}).write(release / INDEX)
@@ -120,9 +129,11 @@ def _gone(release: Path) -> None:
 FAULTS = {
     "is not the file": _changed, "put there afterwards": _added, "is missing": _removed,
     "no passing verdict": _failed, "holds a refusal": _refused, "is no release": _gone,
-    r"card\.json is not what release\.json lists: the release was changed and sealed anew": _sealed_anew,
+    r"card\.json is not what release\.json says: the release was changed and sealed anew": _sealed_anew,
     r"card\.json is not the card that passed as export in verdict\.json": _listed_anew,
-    r"model\.onnx is not what model/card\.json lists": _under_the_old_card,
+    r"model\.onnx is not what model/card\.json says": _under_the_old_card,
+    r"labels\.txt is not what model/card\.json says": _changed_and_listed("labels.txt"),
+    r"preprocessing\.txt is not what model/card\.json says": _changed_and_listed("preprocessing.txt"),
 }  # fmt: skip
 
 
@@ -135,6 +146,18 @@ def test_what_is_no_sealed_and_passed_release_changes_nothing(
     with pytest.raises(BadInput, match=words):
         accept(release, champion)
     assert held(champion) == (True, "old")
+
+
+def test_a_folder_that_is_no_release_is_not_replaced(release: Path, champion: Path) -> None:
+    thesis = champion / "release/thesis.doc"
+    thesis.parent.mkdir()
+    thesis.write_text("mine")
+    with pytest.raises(BadInput, match=r"release was not written by this tool .* name another --champion\."):
+        accept(release, champion)
+    assert thesis.read_text() == "mine"
+    thesis.unlink()
+    accept(release, champion)
+    assert held(champion) == (True, "first")
 
 
 def test_an_interrupted_copy_leaves_the_old_champion(

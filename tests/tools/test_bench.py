@@ -19,6 +19,7 @@ from tests.backends.tiny import onnx_model, weights, write_exported
 from tests.released import seal_release
 from tools import bench
 from tools.bench import Setting, as_csv, find_forms, measure
+from tools.bench_forms import Child, opened_forms
 from tools.bench_page import NO_FRONT, adopted, draw, lines, page
 
 QUICK = Setting(threads=(1,), batches=(1, 3), seconds=0.01)
@@ -69,6 +70,15 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             changed |= {"device": Device(kind="cuda", compute_capabilities=("8.9",))}  # type: ignore[dict-item]
         write_card(folder, card.model_copy(update=changed))
     return tmp_path
+
+
+def test_the_reason_of_a_form_that_is_not_run_is_what_its_process_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "cannot import /usr/lib//x; see https://a.b/c"
+    monkeypatch.setattr(Child, "refusal", lambda _: reason)
+    with opened_forms({"export": tmp_path}, 1) as (opened, refused):
+        assert (opened, refused) == ({}, {"export": reason})
 
 
 def test_each_form_has_a_row_for_each_setting_and_one_that_cannot_run_its_reason(line: Path) -> None:

@@ -13,9 +13,8 @@ from steps.backends.engine import Target
 from steps.backends.runner import open_runner
 from steps.images.preprocess import preprocess
 from steps.metrics.agreement import log_softmax
-from steps.release import _labels
 from steps.reports.card import Preprocessing
-from steps.reports.release import write_sums
+from steps.reports.release import plain_files, write_sums
 from tests.backends.tiny import NAMES
 from tests.released import BATCH, SIZES, Released, add_engine, picture
 from tests.tools.compiled import NEEDS_A_COMPILER, prepare_otherwise, run, shares_of
@@ -115,7 +114,7 @@ def test_whatever_a_path_and_a_name_hold_there_is_one_line_of_four_columns_a_cla
 ) -> None:
     names = ("a b", "back\\slash", "two\nlines\r", "ключ\tключ")
     card = released.card.model_copy(update={"class_names": names})
-    (copy / "labels.txt").write_text(_labels(card))
+    (copy / "labels.txt").write_bytes(plain_files(card)["labels.txt"])
     write_sums(copy)
     image = shutil.copyfile(released.pixel_files[0], tmp_path / "a\tb\n\\c.ppm")
     done = run(program, copy, image, "--top", 4)

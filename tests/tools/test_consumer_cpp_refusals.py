@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from steps.images.preprocess import preprocess
 from steps.reports.card import Preprocessing
 from steps.reports.release import write_sums
+from tests.backends.tiny import not_finite
 from tests.released import Released
 from tests.tools.compiled import NEEDS_A_COMPILER, prepare_otherwise, run
 
@@ -138,6 +140,16 @@ def test_a_release_of_parts_that_do_not_fit_is_not_used(
     done = run(program, copy, released.pixel_files[0])
     assert (done.returncode, done.stdout) == (2, "")
     assert re.search(f"^classify: .*{sentence}", done.stderr, re.M)  # OpenVINO's parser may have logged before it
+
+
+@pytest.mark.parametrize("score", [np.nan, np.inf])
+def test_it_gives_no_scores_that_are_none(program: Path, released: Released, copy: Path, score: float) -> None:
+    onnx.save(not_finite(score), copy / "model/model.onnx")
+    write_sums(copy)
+    image = released.pixel_files[0]
+    done = run(program, copy, image, "--top", "4")
+    said = f"classify: {image} cannot be classified: the model gives it a score that is not finite.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
 WRONG_WORDS = {

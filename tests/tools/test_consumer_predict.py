@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from steps.images import preprocess as ours
-from steps.release import CONSUMERS, ESCAPES
+from steps.release import CONSUMERS
 from steps.reports.card import Preprocessing
+from steps.reports.release import ESCAPES
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from steps.fuse import fuse
 from steps.params.export import ExportParams
 from steps.params.fuse import FuseParams
 from steps.parity.localise_page import page
-from steps.reports.artifact import CARD, write_card
+from steps.reports.artifact import CARD, sha256, write_card
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
 from steps.reports.scores import keep, write_scores
@@ -162,9 +162,10 @@ def test_the_images_shown_are_those_whose_scores_differ_most(root: Path) -> None
         scores = np.zeros((len(names), len(NAMES)), np.float32)
         scores[wrong, 2] = wrong
         images = pl.DataFrame({"id": names, "label": [0] * len(names), "checksum": names})
-        write_scores(root / f"data/evaluate/{form}.parquet", images, keep(scores))
+        path = root / f"data/evaluate/{form}.parquet"
+        write_scores(path, images, keep(scores))
         card = Card.read(root / "data/export/model" / CARD)
-        FormReport(form=form, card=card).write(root / f"data/evaluate/{form}.json")
+        FormReport(form=form, card=card, scores_checksum=sha256(path)).write(path.with_suffix(".json"))
     found = localise(ENGINE, root / "data", 3)
     assert found.worst[0].name == names[6]
     assert found.worst[0].of_form[0][0] == 2

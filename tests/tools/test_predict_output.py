@@ -1,13 +1,19 @@
 """How tools.predict writes: three formats, whatever the names."""
 
+import io
 import json
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from steps.errors import BadInput
 from tests.backends.tiny import NAMES
 from tests.tools.tables import rows_of
-from tools.predict_output import Prediction, as_csv, as_json, as_table
+from tools.consumers.predict import let_any_name_out
+from tools.predict_output import Prediction, as_csv, as_json, as_table, opened_for_writing
 
 
 @pytest.mark.parametrize("kind", ["csv", "json"])
@@ -32,3 +38,52 @@ def test_a_table_holds_a_line_a_class_and_nothing_that_a_terminal_obeys() -> Non
 def test_nothing_to_say_is_still_valid() -> None:
     assert json.loads("".join(as_json([], NAMES))) == []
     assert "".join(as_csv([], NAMES)).splitlines() == ["image,rank,class_id,class,probability"]
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def written_by_the_tool(text: str) -> None:
+    with opened_for_writing(None) as file:
+        file.write(text)
+
+
+def written_by_a_release(text: str) -> None:
+    let_any_name_out()
+    print(text, end="", flush=True)
+
+
+@pytest.mark.parametrize("write", [written_by_the_tool, written_by_a_release])
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(io.TextIOWrapper, b"\xe7\x8c\xab\xff"), (Terminal, rb"\u732b\udcff")]
+)
+def test_any_name_is_written_whatever_the_encoding(
+    monkeypatch: pytest.MonkeyPatch, write: Callable[[str], None], kind: type[io.TextIOWrapper], expected: bytes
+) -> None:
+    stream = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", kind(stream, encoding="cp1252"))
+    write("猫" + os.fsdecode(b"\xff"))
+    assert stream.getvalue() == expected
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        pytest.raises(BadInput, match="pipe is no regular file, and would be replaced"),
+        opened_for_writing(tmp_path / "pipe"),
+    ):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_link_to_a_file_stays_one_and_the_file_is_replaced(tmp_path: Path) -> None:
+    link, file = tmp_path / "link.csv", tmp_path / "there/file.csv"
+    file.parent.mkdir()
+    file.write_text("before")
+    link.symlink_to(file)
+    with opened_for_writing(link) as stream:
+        stream.write("after")
+    assert link.is_symlink() and file.read_text() == "after"
+    assert list(file.parent.iterdir()) == [file]

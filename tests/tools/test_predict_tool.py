@@ -147,6 +147,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "an engine that was not released": (["--engine", "openvino-fp16"], "Did you mean 'openvino-fp32'"),
     "a path for an engine": (["--engine", "../model"], "holds no engine '../model'"),
     "no release": (["--release", "nowhere"], "nowhere is no release: it has no SHA256SUMS"),
+    "a release that cannot be read": (
+        ["--release", "n" * 300],
+        f"{'n' * 300}/SHA256SUMS cannot be read: File name",
+    ),
     "no count": (["--top", "0"], "'0' is no whole number from 1 on"),
     "more threads than CPUs": (["--threads", "5000"], "5000 threads are more than the"),
     "a folder to write": (["--out", "."], "--out . is a folder"),
@@ -169,7 +173,7 @@ def test_a_release_that_was_changed_is_not_used(released: Released, run: Run, tm
     assert (code, shown) == (2, "") and f"{copy}/{name} is not the file that SHA256SUMS names" in said
     write_sums(copy)
     code, shown, said = run(released.images[0], "--release", copy)
-    assert (code, shown) == (2, "") and f"{copy}/{name} is not what release.json lists" in said
+    assert (code, shown) == (2, "") and f"{copy}/{name} is not what release.json says" in said
 
 
 def test_out_is_written_whole_or_not_at_all(
@@ -198,6 +202,21 @@ def test_out_takes_the_place_of_no_image(released: Released, run: Run, tmp_path:
     assert image.read_bytes() == before
 
 
+def test_a_link_to_an_image_takes_no_answers_either(released: Released, run: Run, tmp_path: Path) -> None:
+    image = shutil.copyfile(released.images[0], tmp_path / "image.png")
+    (tmp_path / "all.csv").symlink_to(image)
+    code, _, said = run(image, "--release", released.folder, "--out", tmp_path / "all.csv")
+    assert code == 2 and "is one of the images" in said and not image.is_symlink()
+    assert image.read_bytes() == released.images[0].read_bytes()
+
+
+def test_an_image_that_is_not_there_may_be_called_as_out_is(released: Released, run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "all.csv"
+    out.write_text("before")
+    code, _, said = run(tmp_path / "absent/all.csv", "--release", released.folder, "--out", out)
+    assert code == 2 and said.startswith(f"predict: {tmp_path}/absent/all.csv is not there.")
+
+
 def test_out_may_take_the_place_of_a_link_that_leads_nowhere(released: Released, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "all.csv"
     out.symlink_to(out)
@@ -206,9 +225,9 @@ def test_out_may_take_the_place_of_a_link_that_leads_nowhere(released: Released,
 
 
 def test_as_a_program_it_goes_through_a_pipe_with_names_of_any_bytes(released: Released, tmp_path: Path) -> None:
-    odd = os.fsencode(tmp_path) + b"/\xff\xfe.png"
+    odd = os.fsencode(tmp_path) + b"/\xff\xfe\xe7\x8c\xab.png"
     shutil.copyfile(released.images[0], odd)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": ""}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252"}
     words = ["-m", "tools.predict", os.fsdecode(odd), "--release", str(released.folder), "--format", "csv"]
     done = subprocess.run(
         [sys.executable, *words], capture_output=True, env=environment, cwd=tmp_path, check=False

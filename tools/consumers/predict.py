@@ -73,6 +73,8 @@ class Classifier:
             raise Unusable(f"cannot be read as an image: {fault}") from fault
         name = self.session.get_inputs()[0].name
         logits_K = self.session.run(None, {name: images_NHWC_u8})[0][0].astype(np.float64)
+        if not np.isfinite(logits_K).all():
+            raise Unusable(f"cannot be classified: {MODEL} gives it a score that is not finite.")
         shares_K = np.exp(logits_K - logits_K.max())
         probabilities_K: np.ndarray[Any, np.dtype[np.float64]] = shares_K / shares_K.sum()
         return probabilities_K
@@ -209,8 +211,7 @@ def main(arguments: "list[str] | None" = None) -> int:
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # what decoders mutter
     warnings.simplefilter("error", Image.DecompressionBombWarning)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a file name that is no UTF-8 keeps its bytes
+    let_any_name_out()
     try:
         failed = print_classes(Classifier(threads=options.threads), options.images, options.top)
         sys.stdout.flush()
@@ -224,6 +225,15 @@ def main(arguments: "list[str] | None" = None) -> int:
         print(f"predict: {fault}", file=sys.stderr)
         return 2
     return 2 if failed else 0
+
+
+def let_any_name_out() -> None:
+    """Off a terminal every name is UTF-8, or its own bytes; a terminal shows escaped what it lacks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="backslashreplace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def print_classes(classifier: Classifier, named: "list[Path]", top: int) -> int:

@@ -122,7 +122,7 @@ public:
         return decoded;
     }
 
-    std::vector<double> scores(const Image& image) {
+    std::vector<double> scores(const Image& image, const std::string& path) {
         ov::Tensor input(ov::element::u8, {1, size_t(image.height), size_t(image.width), 3});
         std::copy(image.rgb.begin(), image.rgb.end(), input.data<uint8_t>());
         request_.set_input_tensor(input);
@@ -132,6 +132,8 @@ public:
             throw Unusable("labels.txt has " + std::to_string(names.size()) + " names, and the model gives " +
                            std::to_string(logits.get_size()) + " scores.");
         const float* first = logits.data<const float>();
+        if (!std::all_of(first, first + names.size(), [](float logit) { return std::isfinite(logit); }))
+            throw Unusable(path + " cannot be classified: the model gives it a score that is not finite.");
         std::vector<double> shares(first, first + names.size());
         const double highest = *std::max_element(shares.begin(), shares.end());
         for (double& share : shares) share = std::exp(share - highest);
@@ -167,7 +169,7 @@ std::string on_one_line(const std::string& path) {
 void classify(Classifier& classifier, const std::string& path, const Options& options) {
     const Image pixels = classifier.prepared(read_ppm(bytes_of(path), path), path);
     if (!options.pixels.empty()) write_ppm(pixels, options.pixels);
-    const std::vector<double> scores = classifier.scores(pixels);
+    const std::vector<double> scores = classifier.scores(pixels, path);
     std::vector<size_t> best(scores.size());
     std::iota(best.begin(), best.end(), 0);
     std::stable_sort(best.begin(), best.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
