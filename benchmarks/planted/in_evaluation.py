@@ -202,7 +202,7 @@ WRITTEN: dict[str, Mutant] = {
     "fewer images than scores": _said("images", "its figures are of", images=600),
     "a report of another form": _said("evidence", "is of the form", form="export"),
     "evaluate refused and nobody looked": _said("evidence", "evaluate refused it", refused="the classes differ"),
-    "scores cut short": _file(FORM, f"evaluate/{FORM}.parquet", _half, ("gate",), "evidence", "not the file that its figures"),
+    "scores cut short": _file(FORM, f"evaluate/{FORM}.parquet", _half, ("gate",), "evidence", "not the file that"),
     "figures cut short": _file(FORM, f"evaluate/{FORM}.json", _half, ("gate",), "evidence"),
     "a model file cut short": _file(FORM, f"build/{FORM}/model.bin", _half, (EVALUATED,), "checksum"),
     "one bit of a model turned": _file(FORM, f"build/{FORM}/model.bin", _one_bit, (EVALUATED,), "checksum"),
