@@ -19,6 +19,7 @@ from steps.reparam.branches import (
     norm_after,
     silence_branches,
 )
+from steps.reparam.draws import drawing_alike
 from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once, zeros_for
 from steps.reparam.kernels import Affine, follow_by_norm
 from steps.reparam.norms import (
@@ -34,7 +35,7 @@ from steps.reparam.norms import (
     set_to_identity,
 )
 from steps.reparam.online import OnlineBranch, make_online, no_norm_after, silence_parts
-from steps.reparam.pairing import Pairing, drawing_alike, in_training, pair_convs_with_norms
+from steps.reparam.pairing import Pairing, in_training, pair_convs_with_norms
 from steps.reparam.plan import ExpansionPlan, SitePlan, plan_site
 from steps.reparam.verify import unfit
 

@@ -1,8 +1,5 @@
 """Which batch norm belongs to which convolution: seen by watching forward passes, never by order of names."""
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,6 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
+from steps.reparam.draws import drawing_alike, generators
 from steps.reparam.example import example_image, refuse_compiled, refuse_what_cannot_run, said
 from steps.reparam.geometry import Margins
 from steps.reparam.obstacles import NO_NORM, conv_obstacle, held_layers, norm_obstacle, training_obstacle
@@ -126,33 +124,15 @@ def _training_passes(watched: Watched) -> list[Watched]:
         network = copied(watched.network).train()
         try:
             with drawing_alike(seed):
-                before = _generators()
+                before = generators()
                 seen = watched_pass(network, images_NCHW)
-                drew = _generators() != before
+                drew = generators() != before
         except Exception:  # whatever a network raises on images that it does not train on
             return []
         passes.append(Watched(passes[0].network if passes else network, images_NCHW, seen))  # one copy is enough
         if not drew:
             break
     return passes
-
-
-@contextmanager
-def drawing_alike(seed: int = 0) -> Iterator[None]:
-    """Make what networks draw (dropout, dropped paths) the same each time, and leave the generators alone."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            yield
-    finally:
-        random.setstate(state)
-
-
-def _generators() -> tuple[object, bytes]:
-    """Return the states that draws move."""
-    return random.getstate(), torch.get_rng_state().numpy().tobytes()
 
 
 def _watch(model: nn.Module, example_NCHW: Tensor | None) -> Watched:

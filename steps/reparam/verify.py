@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from steps.reparam.copies import copied
+from steps.reparam.draws import drawing_alike
 from steps.reparam.norms import apply_in_its_mode
 from steps.reparam.outputs import tensors_of
 from steps.reparam.own_classes import same
-from steps.reparam.pairing import drawing_alike
 from steps.reparam.watch import Watched, the_input
 
 Change = Callable[[nn.Module, str, str], None]  # what is done, in place, to a convolution and its norm, by name
