@@ -214,12 +214,12 @@ def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> No
     place = SiteId(site.site)
     block = MultiBranchConv(place, conv, norm, site.branches, mode, site.zeros)
     block.to(conv.weight.device, conv.weight.dtype).train(model.training)
+    _give_norms_the_dtype(block, norm)  # before they get numbers, which would be rounded
     first = next(iter(block.branches.values()))
     assert isinstance(first, KernelBranch | OnlineBranch)
     if first.norm is not block.last_norm:
         set_to_identity(first.norm, norm)
     copy_norm(norm, block.last_norm)
-    _give_norms_the_dtype(block, norm)
     first.adopt(conv)
     if conv.weight.is_contiguous(memory_format=torch.channels_last) and not conv.weight.is_contiguous():
         block.to(memory_format=torch.channels_last)
