@@ -83,6 +83,16 @@ def test_another_way_of_calling_a_site_is_no_obstacle(network: type[Own], mode: 
     network().load_state_dict(fold(model).state_dict(), strict=True)
 
 
+def test_numbers_side_by_side_in_one_buffer_are_not_shared() -> None:
+    model = Own()
+    parameters = [model.get_parameter(name) for name in ("stem.weight", "conv.weight", "norm.weight")]
+    buffer = torch.cat([parameter.detach().flatten() for parameter in parameters])
+    parts = torch.split(buffer, [parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.data = part.view_as(parameter)
+    assert len(plan_expansion(model, "repvgg").expanded) == 2
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_planning_draws_nothing_and_changes_nothing(block: str) -> None:
     model = Own()
