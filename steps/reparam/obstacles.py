@@ -101,21 +101,26 @@ def training_obstacle(eval_norm: str, model: nn.Module, name: str, seen: Seen) -
     norm = model.get_submodule(eval_norm)
     if not norm.training:
         return "in training its norm stays in eval mode"
-    if name not in seen.calls and eval_norm not in seen.calls:
-        return None  # left out by chance, as some networks train
-    if seen.calls.get(name) != 1 or seen.calls.get(eval_norm) != 1:
-        return (
-            f"in training it is applied {seen.calls.get(name, 0)} times, its norm {seen.calls.get(eval_norm, 0)}"
-        )
-    if seen.norm_of.get(name) != eval_norm:
-        return "in training something stands between it and its norm"
-    if name in seen.other_uses:
-        return f"in training its output is also used by {seen.other_uses[name]}"
-    if read := seen.numbers_read.get(name) or seen.numbers_read.get(eval_norm):
-        return f"in training its numbers are also read by {read}"
+    if reason := another_pass_obstacle(eval_norm, name, seen, "in training"):
+        return reason
     assert isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
-    if not is_norm_and_tail(norm, seen.shapes[eval_norm]):
+    if eval_norm in seen.calls and not is_norm_and_tail(norm, seen.shapes[eval_norm]):
         return f"in training its norm, a {type(norm).__name__}, computes something else than a batch norm"
+    return None
+
+
+def another_pass_obstacle(norm: str, name: str, seen: Seen, when: str) -> str | None:
+    """Return why a pair of the first pass is none in another one, which went as `seen` shows; or None."""
+    if name not in seen.calls and norm not in seen.calls:
+        return None  # left out by chance, as some networks train
+    if seen.calls.get(name) != 1 or seen.calls.get(norm) != 1:
+        return f"{when} it is applied {seen.calls.get(name, 0)} times, its norm {seen.calls.get(norm, 0)}"
+    if seen.norm_of.get(name) != norm:
+        return f"{when} something stands between it and its norm"
+    if name in seen.other_uses:
+        return f"{when} its output is also used by {seen.other_uses[name]}"
+    if read := seen.numbers_read.get(name) or seen.numbers_read.get(norm):
+        return f"{when} its numbers are also read by {read}"
     return None
 
 

@@ -37,8 +37,11 @@ def draw_numbers(model: nn.Module) -> None:
 
 
 def _drawn(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
-    """Return numbers for a parameter: a kernel or matrix that keeps the size of its input, a bias, or a scale."""
-    if parameter.ndim > 1:
+    """Return numbers for a parameter: a kernel or matrix that keeps the size of its input, a bias, or a scale.
+
+    A scale is above zero, whatever its shape (1,C,1,1): a network may take its root.
+    """
+    if parameter.numel() > max(parameter.shape, default=1):
         return _normal(parameter, generator) / math.sqrt(parameter[0].numel())
     return 0.3 * _normal(parameter, generator) if name.endswith("bias") else _even(parameter, generator)
 

@@ -12,10 +12,17 @@ from steps.reparam.copies import copied
 from steps.reparam.draws import drawing_alike, generators
 from steps.reparam.example import example_image, refuse_compiled, refuse_what_cannot_run, said
 from steps.reparam.geometry import Margins
-from steps.reparam.obstacles import NO_NORM, conv_obstacle, held_layers, norm_obstacle, training_obstacle
+from steps.reparam.obstacles import (
+    NO_NORM,
+    another_pass_obstacle,
+    conv_obstacle,
+    held_layers,
+    norm_obstacle,
+    training_obstacle,
+)
 from steps.reparam.own_classes import draw_numbers, own_rules
 from steps.reparam.rivals import rivals
-from steps.reparam.watch import Watched, watched_pass
+from steps.reparam.watch import Seen, Watched, watched_pass
 
 DRAWS = 3  # passes of training mode: what a network leaves to chance may go another way in each
 
@@ -40,9 +47,10 @@ class Pairing:
 def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> Pairing:
     """Return the pairs of convolution and batch norm in eval mode, by data flow, and why the others are alone.
 
-    The example gives a shape and nothing else: a random image goes through a copy of the network, whose numbers
-    are drawn; so the same structure gives the same pairs, whatever its weights are. Raises BadInput where the
-    network takes no image of that shape, has no numbers yet, or was compiled.
+    The example gives a shape and nothing else: a random image goes through a copy of the network, whose parameters
+    and norm statistics are drawn; so the same structure gives the same pairs, whatever its weights are. A second
+    pass with the numbers that it has costs a pair where they choose another way. Raises BadInput where the network
+    takes no image of that shape, has no numbers yet, or was compiled.
     """
     convs, norms = _named(model, _ConvNd), _named(model, _BatchNorm)
     if not convs:
@@ -50,6 +58,7 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
         return Pairing({}, {}, {**dict.fromkeys(norms, "no convolution in the network"), **_foreign_norms(model)})
     watched = _watch(model, example_NCHW)
     network, seen, held = watched.network, watched.seen, held_layers(model)
+    undrawn = _seen_undrawn(model, watched.images_NCHW)
     lone_norms = {name: why for name in norms if (why := norm_obstacle(network, name, seen, held))}
     taken: dict[str, str] = {}
     lone_convs: dict[str, str] = {}
@@ -68,6 +77,8 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
             elif rules != "nothing":
                 reason = rules
         reason = reason or lone_norms.get(norm or "")
+        if norm is not None and reason is None and undrawn is not None:
+            reason = another_pass_obstacle(norm, name, undrawn, "with the numbers that it has")
         if norm is not None and reason is None:
             taken[name] = norm
         else:
@@ -148,6 +159,18 @@ def _watch(model: nn.Module, example_NCHW: Tensor | None) -> Watched:
     except Exception as fault:  # whatever a network raises on an image that it does not take
         size = "x".join(map(str, shape[1:]))
         raise BadInput(f"{type(model).__name__} takes no image of {size}: {said(fault)}") from fault
+
+
+def _seen_undrawn(model: nn.Module, image_NCHW: Tensor) -> Seen | None:
+    """Return what the image shows of a network with its own numbers, which may choose its way; None: it fails.
+
+    What the numbers come to is not compared: they may overflow or cancel.
+    """
+    try:
+        with drawing_alike():
+            return watched_pass(copied(model).float().cpu().eval(), image_NCHW)
+    except Exception:  # whatever a network raises of numbers that are none
+        return None
 
 
 def _noise(shape: tuple[int, ...], seed: int) -> Tensor:

@@ -79,6 +79,19 @@ class ReplacedForward(Own):
         self.norm.forward = types.MethodType(slightly_more, self.norm)  # type: ignore[method-assign]
 
 
+class ChosenByANumber(Own):
+    """Numbers that are drawn would choose the other way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor(-100.0))
+
+    def body(self, features: Tensor) -> Tensor:
+        convolved = self.conv(features)
+        normed: Tensor = self.norm(convolved)
+        return normed if self.alpha > 0 else normed + convolved
+
+
 class FrozenNorm(Own):
     """Its norm keeps the statistics of its weights, as where detectors are fine-tuned."""
 
@@ -96,6 +109,7 @@ OWN_CHOICES: dict[type[Own], str] = {
     KeptAsAnAttribute: "the network, which keeps it",
     KeptInAList: "the network, which keeps it",
     ReplacedForward: "its forward was replaced",
+    ChosenByANumber: "with the numbers that it has its output is also used by aten.add",
     FrozenNorm: "in training its norm stays in eval mode",
 }
 

@@ -129,6 +129,20 @@ def test_the_size_of_the_weights_changes_no_plan() -> None:
     assert plan("scale", 1e8) == plan("alone.weight", 1e8) == expected
 
 
+@pytest.mark.parametrize("shape", [(), (16,), (3, 1, 1), (1, 3, 1, 1)])
+def test_a_scale_of_any_shape_is_drawn_above_zero(shape: tuple[int, ...]) -> None:
+    class OfARoot(Own):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sigma = nn.Parameter(torch.ones(shape))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            features: torch.Tensor = super().forward(image.abs() ** self.sigma.sqrt())
+            return features
+
+    assert len(plan_expansion(OfARoot(), "acb", example_NCHW=torch.zeros(1, 3, 16, 16)).expanded) == 2
+
+
 @pytest.mark.parametrize("kept", [threading.Lock(), (number for number in range(3)), ring()], ids=type)
 def test_what_cannot_be_copied_is_one_sentence(kept: object) -> None:
     network = SmallNet()
