@@ -145,7 +145,7 @@ def _without_the_unfit(plan: ExpansionPlan, pairing: Pairing, mode: Mode) -> Exp
     """Return the plan without the sites where the network would not be the one it was."""
     if not plan.expanded or pairing.watched is None:
         return plan
-    training, reasons = in_training(pairing)
+    training, reasons, untried = in_training(pairing)
     wanted = {site.site: site for site in plan.expanded if site.site not in reasons}
 
     def change(model: nn.Module, conv: str, _: str) -> None:
@@ -161,7 +161,7 @@ def _without_the_unfit(plan: ExpansionPlan, pairing: Pairing, mode: Mode) -> Exp
         else site
         for site in plan.sites
     )
-    return replace(plan, sites=tuple(sites))
+    return replace(plan, sites=tuple(sites), untried=untried)
 
 
 def expand(
@@ -181,7 +181,7 @@ def expand(
     of a convolution follows from the size of its input, the branches pad as it did on the example, and refuse an
     input that it pads otherwise. A site where the function would not stay the same is skipped; a frozen one, too.
     That is judged by a pass in eval mode and one in training, or three where the network draws: what it does by
-    its images' values alone need not show in them.
+    its images' values alone need not show in them. Where training mode fails, `untried` in the plan says so.
 
     In mode "branch" the convolution's branch of "qarepvgg" has a norm, and one follows the sum: in training, a
     channel whose variance in the batch is no more than their eps is another function with `init="exact"` too.

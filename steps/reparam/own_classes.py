@@ -112,6 +112,7 @@ def _takes_a_norm(conv: nn.Conv2d, probe_NCHW: Tensor) -> bool:
     return same(expected, normed.forward(probe_NCHW.clone()))
 
 
+@torch.no_grad()
 def same(expected: Tensor, given: object, within: float = SAME) -> bool:
     """Whether two tensors are equal but for a share of the largest number; infinities at the same places are."""
     if not isinstance(given, Tensor) or given.shape != expected.shape:

@@ -93,7 +93,7 @@ def _without_rivals(pairing: Pairing, watched: Watched) -> Pairing:
     """Return the pairing without the norms beside which stands one that no pass reached: it may be chosen."""
     found = rivals(watched.network, pairing.norm_of, watched.seen.calls)
     if found:
-        trained = (name for one in _training_passes(watched) for name in one.seen.calls)
+        trained = (name for one in _training_passes(watched)[0] for name in one.seen.calls)
         found = rivals(watched.network, pairing.norm_of, {*watched.seen.calls, *trained})
     reasons = {
         conv: f"{other} stands beside its norm, as wide, and no pass reached it; if nothing uses it, take it out"
@@ -108,44 +108,54 @@ def _without_rivals(pairing: Pairing, watched: Watched) -> Pairing:
     )
 
 
-def in_training(pairing: Pairing) -> tuple[Watched | None, dict[str, str]]:
+def in_training(pairing: Pairing) -> tuple[Watched | None, dict[str, str], str | None]:
     """Return the pass of training mode, two random images, and which pairs are none there, each with its reason.
 
     What a second and third pass draw otherwise counts among the reasons. None where the network cannot train on
-    two images of that size: it is then known in eval mode alone.
+    two images of that size: it is then known in eval mode alone, and what it raises is the third.
     """
-    passes = [] if pairing.watched is None else _training_passes(pairing.watched)
+    passes, fault = ([], None) if pairing.watched is None else _training_passes(pairing.watched)
     found: dict[str, str] = {}
     for one in passes:
         for conv, norm in pairing.norm_of.items():
             if conv not in found and (why := training_obstacle(norm, one.network, conv, one.seen)):
                 found[conv] = why
-    return (passes[0] if passes else None), found
+    return (passes[0] if passes else None), found, fault
 
 
-def _training_passes(watched: Watched) -> list[Watched]:
-    """Return what passes of training mode show, each with other draws; none, where the network cannot train.
+def _training_passes(watched: Watched) -> tuple[list[Watched], str | None]:
+    """Return what passes of training mode show, each with other draws; none, where it fails, and what it raises.
 
-    A network that draws nothing shows the same in each: one is enough.
+    Gradients run only where a network needs them: it hooks a tensor, or asks for a gradient on its way.
     """
-    shape = (2, *watched.images_NCHW.shape[1:])
-    images_NCHW = _noise(shape, seed=1)
+    images_NCHW = _noise((2, *watched.images_NCHW.shape[1:]), seed=1)
+    raised = None
+    for gradients in (False, True):
+        try:
+            with torch.set_grad_enabled(gradients):
+                return _passes(watched.network, images_NCHW), None
+        except Exception as fault:  # whatever a network raises on images that it does not train on
+            raised = f"{type(fault).__name__}: {said(fault)}"
+    return [], raised
+
+
+def _passes(drawn: nn.Module, images_NCHW: Tensor) -> list[Watched]:
+    """Return the passes of training mode; a network that draws nothing shows the same in each: one is enough."""
     passes: list[Watched] = []
     for seed in range(DRAWS):
-        network = copied(watched.network).train()
-        try:
-            with drawing_alike(seed):
-                before = generators()
-                seen = watched_pass(network, images_NCHW)
-                drew = generators() != before
-        except Exception:  # whatever a network raises on images that it does not train on
-            return []
-        passes.append(Watched(passes[0].network if passes else network, images_NCHW, seen))  # one copy is enough
+        network = copied(drawn).train()
+        with drawing_alike(seed):
+            before = generators()
+            seen = watched_pass(network, images_NCHW)
+            drew = generators() != before
+        one_copy_is_enough = passes[0].network if passes else network
+        passes.append(Watched(one_copy_is_enough, images_NCHW, seen, torch.is_grad_enabled()))
         if not drew:
             break
     return passes
 
 
+@torch.no_grad()
 def _watch(model: nn.Module, example_NCHW: Tensor | None) -> Watched:
     """Return what one random image, of the example's shape, shows in eval mode."""
     refuse_what_cannot_run(model)
@@ -161,6 +171,7 @@ def _watch(model: nn.Module, example_NCHW: Tensor | None) -> Watched:
         raise BadInput(f"{type(model).__name__} takes no image of {size}: {said(fault)}") from fault
 
 
+@torch.no_grad()
 def _seen_undrawn(model: nn.Module, image_NCHW: Tensor) -> Seen | None:
     """Return what the image shows of a network with its own numbers, which may choose its way; None: it fails.
 

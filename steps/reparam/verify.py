@@ -71,11 +71,11 @@ def _tried(passes: Sequence[Watched], norm_of: Mapping[str, str], change: Change
         except Exception as fault:  # whatever a layer of one's own raises
             found[conv] = f"it cannot be taken apart: {_said(fault)}"
     for one in passes:
-        found = found or _compared(one, changed.train(one.network.training), norm_of)
+        with torch.set_grad_enabled(one.gradients):
+            found = found or _compared(one, changed.train(one.network.training), norm_of)
     return found
 
 
-@torch.no_grad()
 def _compared(one: Watched, changed: nn.Module, norm_of: Mapping[str, str]) -> dict[str, str]:
     """Return the sites that differ in one pass."""
     sites = {conv: _Site() for conv in norm_of}

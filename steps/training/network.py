@@ -150,6 +150,8 @@ def _expand(plain: nn.Module, how: Expansion, init: Init, size: int) -> tuple[Si
         say(f"train: {site.site} stays as it is: {site.skipped}")
     if len(skipped) > 3:
         say(f"train: and {len(skipped) - 3} more; report.json lists all of them")
+    if plan.untried is not None:
+        say(f"train: the branches were tried in eval mode alone; in training mode it raised {plan.untried}")
     return tuple(
         SiteDecision(
             site=site.site, block=None if site.skipped else " + ".join(site.branches), skipped=site.skipped

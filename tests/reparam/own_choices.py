@@ -92,6 +92,18 @@ class ChosenByANumber(Own):
         return normed if self.alpha > 0 else normed + convolved
 
 
+class NeedsGradients(Own):
+    """In training it hooks a tensor, which fails where no gradient runs, and the output is used twice."""
+
+    def body(self, features: Tensor) -> Tensor:
+        convolved = self.conv(features)
+        normed: Tensor = self.norm(convolved)
+        if self.training:
+            normed = normed + convolved
+            normed.register_hook(torch.clone)  # type: ignore[no-untyped-call]
+        return normed
+
+
 class FrozenNorm(Own):
     """Its norm keeps the statistics of its weights, as where detectors are fine-tuned."""
 
@@ -110,6 +122,7 @@ OWN_CHOICES: dict[type[Own], str] = {
     KeptInAList: "the network, which keeps it",
     ReplacedForward: "its forward was replaced",
     ChosenByANumber: "with the numbers that it has its output is also used by aten.add",
+    NeedsGradients: "in training its output is also used by aten.add",
     FrozenNorm: "in training its norm stays in eval mode",
 }
 
