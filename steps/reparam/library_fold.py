@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
-from steps.reparam.example import example_image
+from steps.reparam.example import example_image, refuse_a_precision_of_its_own
 from steps.reparam.geometry import geometry_of
 from steps.reparam.library_blocks import (
     ends,
@@ -85,7 +85,7 @@ def _trace(wide: nn.Module, plain: nn.Module, before: dict[nn.Module, str], imag
     try:
         return traced(plain, before, image_NCHW)
     except Exception as fault:  # whatever a form raises that misses something
-        wide(image_NCHW)  # what the image itself is to blame for is raised here
+        refuse_a_precision_of_its_own(wide, image_NCHW)  # as is raised here what the image itself is to blame for
         kinds = {type(wide.get_submodule(block)).__name__ for block in library_blocks(wide)}
         raise BadInput(
             f"fold: the network does not run in the form that the methods of {', '.join(sorted(kinds))} give it: "

@@ -1,4 +1,4 @@
-"""Networks that train with gradients only, or not at all: the plan is tried in training mode, or says it is not."""
+"""Networks that train with gradients only, or not at all: the plan is tried in training, or says it is not."""
 
 import torch
 
