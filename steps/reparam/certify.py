@@ -148,7 +148,7 @@ def _alone(
 def _sites(multi_branch: nn.Module, plain: nn.Module, probes_NCHW: Tensor) -> dict[str, str | None]:
     """Return site -> the place of its norm: multi-branch sites and plain convolutions; None: a library's block."""
     blocks = library_blocks(multi_branch)
-    called = called_modules(copied(plain).eval(), *_cast((probes_NCHW,), plain)) if blocks else ()
+    called = called_modules(copied(plain).eval(), *_cast((probes_NCHW,), plain)) if blocks else []
     own = {name: tail_name for name, _, tail_name, _ in blocks_and_tails(multi_branch)}
     usual = pair_convs_with_norms(multi_branch, probes_NCHW).norm_of
     inside = tuple(f"{name}." for name in (*own, *blocks))

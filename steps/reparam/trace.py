@@ -56,11 +56,11 @@ def traced(model: nn.Module, names: dict[nn.Module, str], image_NCHW: Tensor) ->
 
 
 @torch.no_grad()
-def called_modules(model: nn.Module, images_NCHW: Tensor) -> set[str]:
-    """Return the paths of the modules that the pass of a batch calls."""
-    called: set[str] = set()
+def called_modules(model: nn.Module, images_NCHW: Tensor) -> list[str]:
+    """Return the paths of the modules that the pass of a batch calls, in order, each time anew."""
+    called: list[str] = []
     handles = [
-        module.register_forward_pre_hook(lambda *_, path=path: called.add(path))
+        module.register_forward_pre_hook(lambda *_, path=path: called.append(path))
         for path, module in model.named_modules()
     ]
     try:
