@@ -16,6 +16,7 @@ from steps.models.files import load_model, load_probes, save_model
 from steps.models.normalised import normalised
 from steps.params.fuse import FuseParams
 from steps.reparam.certify import Precision, certify, exceeds
+from steps.reparam.example import refuse_a_precision_of_its_own
 from steps.reparam.fold import FOLDABLE, absorb_branch_norms, absorb_norms, fold, norms_left
 from steps.reports.card import Card
 from steps.reports.certificate import Certificate, CertificateRow
@@ -41,6 +42,7 @@ def fuse(params: FuseParams, seed: int, model: Path, out: Path) -> None:
     real_NCHW = normalised(trained, card.preprocessing).normalise(torch.from_numpy(probes.images_NHWC_u8))
     form = FORMS[params.branches]
     fused = form.card(card)
+    refuse_a_precision_of_its_own(trained, real_NCHW[:1])
     trained.double()  # exact, as is the way back; plain is not rounded yet: the certificate shows the algebra too
     plain = form.make(trained, real_NCHW[:1])
     trained.float()

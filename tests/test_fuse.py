@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from steps import fuse as step
-from steps.errors import Refused
+from steps.errors import BadInput, Refused
 from steps.fuse import fuse
 from steps.models.files import load_classifier, load_model, load_probes
 from steps.params.fuse import FuseParams
@@ -94,6 +94,12 @@ def test_branches_that_are_not_there_are_not_kept(tmp_path: Path, block: str | N
 def test_a_users_own_network_is_fused(tmp_path: Path) -> None:
     out = fused(tmp_path, "acb", "tests.models.artifacts:Own")
     assert "norm.weight" not in load_model(out / "model")[0].state_dict()
+
+
+@pytest.mark.parametrize("block", [None, "repvgg"])
+def test_a_network_with_a_precision_of_its_own_is_one_sentence(tmp_path: Path, block: str | None) -> None:
+    with pytest.raises(BadInput, match="Casting does not compute in float64"):
+        fused(tmp_path, block, "tests.models.artifacts:Casting")
 
 
 @pytest.mark.parametrize("block", [None, "repvgg"])

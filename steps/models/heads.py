@@ -9,6 +9,9 @@ from typing import Any
 from torch import nn
 
 from steps.errors import BadInput
+from steps.reparam.copies import copied
+from steps.reparam.example import example_image
+from steps.reparam.trace import called_modules
 
 
 class Bottleneck(nn.Sequential):
@@ -21,7 +24,8 @@ class Bottleneck(nn.Sequential):
 def head_name(network: nn.Module) -> str:
     """Return the path of the layer that makes the logits; "" where there is none to be found.
 
-    timm says so itself; else it is the last linear layer, or the last convolution of a network without one.
+    timm says so itself; else it is the linear layer or convolution that an image comes to last, or the last one of
+    a network that takes no image of a usual size.
     """
     bottlenecks = [name for name, module in network.named_modules() if isinstance(module, Bottleneck)]
     if bottlenecks:
@@ -29,11 +33,8 @@ def head_name(network: nn.Module) -> str:
     named = _named_by_timm(network)
     if isinstance(named, str) and named in dict(network.named_modules()):
         return str(named)
-    for kind in (nn.Linear, nn.Conv2d):
-        names = [name for name, module in network.named_modules() if isinstance(module, kind)]
-        if names:
-            return str(names[-1])
-    return ""
+    names = [name for kind in (nn.Conv2d, nn.Linear) for name in _of_kind(network, kind)]
+    return _last_called(network, names) if len(names) > 1 else "".join(names)
 
 
 def head_parameters(network: nn.Module) -> int:
@@ -75,6 +76,20 @@ def add_bottleneck(network: nn.Module, width: int) -> None:
             "or 1x1 convolution. Leave train.bottleneck null."
         )
     network.set_submodule(name, Bottleneck(OrderedDict(narrow=narrow, last=last)))
+
+
+def _of_kind(network: nn.Module, kind: type[nn.Module]) -> list[str]:
+    return [name for name, module in network.named_modules() if isinstance(module, kind)]
+
+
+def _last_called(network: nn.Module, names: list[str]) -> str:
+    """Return which of these a pass calls last: a network may make its head before what comes before it."""
+    try:
+        image_NCHW = example_image(network)
+    except BadInput:
+        return names[-1]
+    called = called_modules(copied(network).float().cpu().eval(), image_NCHW)
+    return next((name for name in reversed(called) if name in names), names[-1])
 
 
 def _is_pointwise(conv: nn.Conv2d) -> bool:

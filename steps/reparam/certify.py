@@ -12,12 +12,13 @@ from torch.utils._pytree import tree_map
 from steps.reparam.copies import copied
 from steps.reparam.expand import MultiBranchConv
 from steps.reparam.geometry import geometry_of
-from steps.reparam.library_blocks import library_blocks
+from steps.reparam.library_blocks import judged_blocks, library_blocks
 from steps.reparam.norms import apply_norm
 from steps.reparam.outputs import taken_apart
 from steps.reparam.pairing import pair_convs_with_norms
 from steps.reparam.probe import largest_error
 from steps.reparam.sites import blocks_and_tails
+from steps.reparam.trace import called_modules
 from steps.reports.certificate import CertificateRow
 
 WHOLE = "whole network"
@@ -49,7 +50,7 @@ def certify(
     output to compare.
     """
     rows: list[CertificateRow] = []
-    sites = _sites(multi_branch, probes_NCHW)
+    sites = _sites(multi_branch, plain, probes_NCHW)
     for precision, bound in bounds.items():
         dtype = DTYPES[precision]
         of_reference = torch.float64 if dtype.itemsize < 4 else dtype
@@ -144,15 +145,16 @@ def _alone(
     )
 
 
-def _sites(multi_branch: nn.Module, probes_NCHW: Tensor) -> dict[str, str | None]:
+def _sites(multi_branch: nn.Module, plain: nn.Module, probes_NCHW: Tensor) -> dict[str, str | None]:
     """Return site -> the place of its norm: multi-branch sites and plain convolutions; None: a library's block."""
     blocks = library_blocks(multi_branch)
+    called = called_modules(copied(plain).eval(), *_cast((probes_NCHW,), plain)) if blocks else []
     own = {name: tail_name for name, _, tail_name, _ in blocks_and_tails(multi_branch)}
-    plain = pair_convs_with_norms(multi_branch, probes_NCHW).norm_of
+    usual = pair_convs_with_norms(multi_branch, probes_NCHW).norm_of
     inside = tuple(f"{name}." for name in (*own, *blocks))
-    pairs = {**own, **plain}
+    pairs = {**own, **usual}
     return {
-        **dict.fromkeys(blocks),
+        **dict.fromkeys(judged_blocks(multi_branch, called)),
         **{conv: norm for conv, norm in pairs.items() if conv not in blocks and not conv.startswith(inside)},
     }
 

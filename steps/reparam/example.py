@@ -66,6 +66,20 @@ def refuse_what_cannot_run(model: nn.Module) -> None:
             raise BadInput(f"{name} has no numbers (it is on the meta device); make the network on a real one.")
 
 
+@torch.no_grad()
+def refuse_a_precision_of_its_own(model: nn.Module, image_NCHW: Tensor) -> None:
+    """Raise BadInput where a network that takes the image in float32 does not in float64, which a fold wants."""
+    try:
+        copied(model).double().eval()(image_NCHW.double())
+    except Exception as fault:  # whatever a network raises that meets two types of numbers
+        copied(model).float().eval()(image_NCHW.float())  # what the image itself is to blame for is raised here
+        raise BadInput(
+            f"{type(model).__name__} does not compute in float64, in which it is folded and proven: {said(fault)}."
+            " It casts to a type of its own (.float(), dtype=torch.float32), or keeps a tensor that is no buffer; "
+            "write .to(self.fc.weight.dtype), the type that its weights have, and register_buffer."
+        ) from fault
+
+
 def _written(parameter: inspect.Parameter) -> str:
     return f"{parameter.name}=" if parameter.kind is parameter.KEYWORD_ONLY else parameter.name
 

@@ -19,6 +19,7 @@ from steps.reparam.branches import (
     norm_after,
     silence_branches,
 )
+from steps.reparam.draws import drawing_alike
 from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once, zeros_for
 from steps.reparam.kernels import Affine, follow_by_norm
 from steps.reparam.norms import (
@@ -34,7 +35,7 @@ from steps.reparam.norms import (
     set_to_identity,
 )
 from steps.reparam.online import OnlineBranch, make_online, no_norm_after, silence_parts
-from steps.reparam.pairing import Pairing, drawing_alike, in_training, pair_convs_with_norms
+from steps.reparam.pairing import Pairing, in_training, pair_convs_with_norms
 from steps.reparam.plan import ExpansionPlan, SitePlan, plan_site
 from steps.reparam.verify import unfit
 
@@ -144,7 +145,7 @@ def _without_the_unfit(plan: ExpansionPlan, pairing: Pairing, mode: Mode) -> Exp
     """Return the plan without the sites where the network would not be the one it was."""
     if not plan.expanded or pairing.watched is None:
         return plan
-    training, reasons = in_training(pairing)
+    training, reasons, untried = in_training(pairing)
     wanted = {site.site: site for site in plan.expanded if site.site not in reasons}
 
     def change(model: nn.Module, conv: str, _: str) -> None:
@@ -160,7 +161,7 @@ def _without_the_unfit(plan: ExpansionPlan, pairing: Pairing, mode: Mode) -> Exp
         else site
         for site in plan.sites
     )
-    return replace(plan, sites=tuple(sites))
+    return replace(plan, sites=tuple(sites), untried=untried)
 
 
 def expand(
@@ -180,7 +181,7 @@ def expand(
     of a convolution follows from the size of its input, the branches pad as it did on the example, and refuse an
     input that it pads otherwise. A site where the function would not stay the same is skipped; a frozen one, too.
     That is judged by a pass in eval mode and one in training, or three where the network draws: what it does by
-    its images' values alone need not show in them.
+    its images' values alone need not show in them. Where training mode fails, `untried` in the plan says so.
 
     In mode "branch" the convolution's branch of "qarepvgg" has a norm, and one follows the sum: in training, a
     channel whose variance in the batch is no more than their eps is another function with `init="exact"` too.
@@ -213,12 +214,12 @@ def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> No
     place = SiteId(site.site)
     block = MultiBranchConv(place, conv, norm, site.branches, mode, site.zeros)
     block.to(conv.weight.device, conv.weight.dtype).train(model.training)
+    _give_norms_the_dtype(block, norm)  # before they get numbers, which would be rounded
     first = next(iter(block.branches.values()))
     assert isinstance(first, KernelBranch | OnlineBranch)
     if first.norm is not block.last_norm:
         set_to_identity(first.norm, norm)
     copy_norm(norm, block.last_norm)
-    _give_norms_the_dtype(block, norm)
     first.adopt(conv)
     if conv.weight.is_contiguous(memory_format=torch.channels_last) and not conv.weight.is_contiguous():
         block.to(memory_format=torch.channels_last)

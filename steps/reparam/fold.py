@@ -64,8 +64,9 @@ def absorb_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Mod
     """Return the network without the batch norms that follow a convolution; their keys are gone.
 
     Which norms go depends on the structure and the example's shape alone, so that the same call on a fresh network
-    of the same architecture makes the modules that a saved, absorbed network loads into. One pass of a copy shows
-    that nothing is lost; a norm whose loss shows stays, and `norms_left` has the reason.
+    of the same architecture makes the modules that a saved, absorbed network loads into. Only where a network's
+    numbers choose its way do they count. One pass of a copy shows that nothing is lost; a norm whose loss shows
+    stays, and `norms_left` has the reason.
     """
     _refuse_training(model, "absorb_norms")
     if any(isinstance(module, MultiBranchConv) for module in model.modules()):

@@ -4,7 +4,7 @@ The form is modules and keys; what a library computes for them is proven, or rep
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -17,14 +17,30 @@ from steps.reparam.norms import TAIL
 METHODS = ("fuse", "reparameterize", "switch_to_deploy")
 
 
-def library_blocks(model: nn.Module) -> list[str]:
-    """Return the paths of the outermost blocks that fold themselves, in the network's order."""
+def library_blocks(model: nn.Module, among: Collection[str] | None = None) -> list[str]:
+    """Return the paths of the outermost blocks that fold themselves, or of these alone, in the network's order."""
     found: list[str] = []
     for name, module in model.named_modules():
         inside = any(name.startswith(f"{block}.") for block in found)
-        if name and not inside and folds_itself(module):
+        if name and not inside and (among is None or name in among) and folds_itself(module):
             found.append(name)
     return found
+
+
+def judged_blocks(model: nn.Module, called: Collection[str]) -> list[str]:
+    """Return the paths of the blocks that show whether they fold rightly, where a pass called these modules.
+
+    A block that is reached by another method than its forward (timm's `forward_features`) has no call to compare:
+    the outermost ones inside it that are called stand for it, and the whole network for what is between them.
+    One that is not reached at all is among them: nobody can say that it is right.
+    """
+    unreached = {block for block in library_blocks(model) if not is_reached(block, called)}
+    return library_blocks(model, {*called, *unreached})
+
+
+def is_reached(block: str, called: Collection[str]) -> bool:
+    """Whether a block, or anything in it, is among the modules that a pass called."""
+    return block in called or any(path.startswith(f"{block}.") for path in called)
 
 
 def library_form(model: nn.Module) -> nn.Module:

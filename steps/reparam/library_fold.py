@@ -18,9 +18,17 @@ from torch.utils._pytree import tree_map
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
-from steps.reparam.example import example_image
+from steps.reparam.example import example_image, refuse_a_precision_of_its_own
 from steps.reparam.geometry import geometry_of
-from steps.reparam.library_blocks import ends, folds_itself, let_it_fold_itself, library_blocks, library_form
+from steps.reparam.library_blocks import (
+    ends,
+    folds_itself,
+    is_reached,
+    judged_blocks,
+    let_it_fold_itself,
+    library_blocks,
+    library_form,
+)
 from steps.reparam.outputs import tensors_of
 from steps.reparam.probe import Block, largest_error, probe, probe_linear
 from steps.reparam.trace import Call, Trace, traced
@@ -66,13 +74,7 @@ def fold_library_blocks(model: nn.Module, example_NCHW: Tensor | None = None) ->
     owners = _owners(wide, plain, trace)
     for site in _sites(plain, before, owners, trace):
         _set_by_probing(wide, plain, site, trace)
-    for block in blocks:
-        error = _difference(wide, plain, block, trace)
-        if not error <= SAME:
-            raise BadInput(
-                f"fold: the form that its library gives {block} ({type(wide.get_submodule(block)).__name__}) "
-                f"is another function: it differs by {error:.2g} of the largest output."
-            )
+    _refuse_another_function(wide, plain, blocks, trace)
     folded = library_form(model)
     folded.load_state_dict(plain.state_dict(), strict=True)
     return folded
@@ -83,7 +85,7 @@ def _trace(wide: nn.Module, plain: nn.Module, before: dict[nn.Module, str], imag
     try:
         return traced(plain, before, image_NCHW)
     except Exception as fault:  # whatever a form raises that misses something
-        wide(image_NCHW)  # what the image itself is to blame for is raised here
+        refuse_a_precision_of_its_own(wide, image_NCHW)  # as is raised here what the image itself is to blame for
         kinds = {type(wide.get_submodule(block)).__name__ for block in library_blocks(wide)}
         raise BadInput(
             f"fold: the network does not run in the form that the methods of {', '.join(sorted(kinds))} give it: "
@@ -94,12 +96,30 @@ def _trace(wide: nn.Module, plain: nn.Module, before: dict[nn.Module, str], imag
 def _refuse_unreached(wide: nn.Module, blocks: list[str], trace: Trace, image_NCHW: Tensor) -> None:
     """Raise BadInput where the image did not pass through a block: its library's numbers would be unproven."""
     for block in blocks:
-        if not any(path == block or path.startswith(f"{block}.") for path in trace.calls):
+        if not is_reached(block, trace.calls):
             raise BadInput(
                 f"fold: an image of {'x'.join(map(str, image_NCHW.shape[1:]))} does not reach {block} "
                 f"({type(wide.get_submodule(block)).__name__}), so its folded form cannot be proven; give an "
                 "example that reaches it, or take it out of the network."
             )
+
+
+def _refuse_another_function(wide: nn.Module, plain: nn.Module, blocks: list[str], trace: Trace) -> None:
+    """Raise BadInput where a block differs from what it was, or the network where no block itself can be asked."""
+    for block in judged_blocks(wide, trace.calls):
+        error = _difference(wide, plain, block, trace)
+        if not error <= SAME:
+            raise BadInput(
+                f"fold: the form that its library gives {block} ({type(wide.get_submodule(block)).__name__}) "
+                f"is another function: it differs by {error:.2g} of the largest output."
+            )
+    uncalled = [block for block in blocks if block not in trace.calls]
+    if uncalled and not (error := _difference(wide, plain, "", trace)) <= SAME:
+        raise BadInput(
+            f"fold: {uncalled[0]} ({type(wide.get_submodule(uncalled[0])).__name__}) is reached by another method "
+            "than its forward, and in the form that its library gives it the network's outputs are others: they "
+            f"differ by {error:.2g} of the largest. Call the block itself, or mend its method."
+        )
 
 
 @contextmanager
@@ -198,8 +218,6 @@ def _of_vectors(part: Block, dimensions: int) -> Block:
 
 def _difference(wide: nn.Module, plain: nn.Module, block: str, trace: Trace) -> float:
     """Return how far the block is from what it was, on random numbers."""
-    if block not in trace.calls:
-        return 0.0  # the pass did not reach it
     generator = torch.Generator().manual_seed(0)
     call: Call = tree_map(lambda value: _random_like(value, generator), trace.calls[block])
     one, other = call, copy.deepcopy(call)  # a block may work in place

@@ -1,7 +1,7 @@
 """Why a convolution and the norm that follows it are no pair: one reason each, in words for a person."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,22 +23,42 @@ Held = Mapping[str, str]  # a layer -> why it cannot be taken away
 def held_layers(model: nn.Module) -> Held:
     """Return which layers stand at several places of a network, share their numbers, or have hooks on them."""
     places: defaultdict[int, int] = defaultdict(int)
-    memory: defaultdict[int, set[int]] = defaultdict(set)  # tensors of their own may be one set of numbers still
     for module in model.modules():  # each once, whatever its names
         for part in (*module._modules.values(), *module._parameters.values(), *module._buffers.values()):
             places[id(part)] += 1
-        for number in numbers_of(module):
-            memory[number.data_ptr()].add(id(number))
-    memory.pop(0, None)  # what has no numbers shares none
+    overlapping = _overlapping(number for module in model.modules() for number in numbers_of(module))
     held = {}
     for name, layer in model.named_modules():
         if places[id(layer)] > 1:
             held[name] = f"shared: it stands at {places[id(layer)]} places of the network"
-        elif any(places[id(number)] > 1 or len(memory[number.data_ptr()]) > 1 for number in numbers_of(layer)):
+        elif any(places[id(number)] > 1 or id(number) in overlapping for number in numbers_of(layer)):
             held[name] = "shared: its numbers belong to another layer too"
         elif any(getattr(number, hooks, None) for number in numbers_of(layer) for hooks in NUMBER_HOOKS):
             held[name] = "hooks are registered on its numbers"  # which no copy has
     return held
+
+
+def _overlapping(numbers: Iterable[Tensor]) -> set[int]:
+    """Return the ids of the tensors that lie in another one's memory too, from its first number to its last.
+
+    Tensors of their own may be one set of numbers still; those side by side in one flat buffer are not.
+    """
+    found: set[int] = set()
+    each = {id(number): number for number in numbers if number.numel()}
+    by_start = sorted((_span(number), name) for name, number in each.items() if number.data_ptr())
+    farthest: tuple[int, int] | None = None  # where the one that reaches farthest ends, and its id
+    for (start, end), name in by_start:
+        if farthest is not None and start < farthest[0]:
+            found |= {name, farthest[1]}
+        farthest = max(farthest or (0, 0), (end, name))
+    return found
+
+
+def _span(number: Tensor) -> tuple[int, int]:
+    """Return the addresses of the first number's first byte and of the byte after the last number."""
+    steps = zip(number.shape, number.stride(), strict=True)
+    last = sum((size - 1) * stride for size, stride in steps)
+    return number.data_ptr(), number.data_ptr() + (last + 1) * number.element_size()
 
 
 def numbers_of(layer: nn.Module) -> tuple[Tensor, ...]:
@@ -81,21 +101,26 @@ def training_obstacle(eval_norm: str, model: nn.Module, name: str, seen: Seen) -
     norm = model.get_submodule(eval_norm)
     if not norm.training:
         return "in training its norm stays in eval mode"
-    if name not in seen.calls and eval_norm not in seen.calls:
-        return None  # left out by chance, as some networks train
-    if seen.calls.get(name) != 1 or seen.calls.get(eval_norm) != 1:
-        return (
-            f"in training it is applied {seen.calls.get(name, 0)} times, its norm {seen.calls.get(eval_norm, 0)}"
-        )
-    if seen.norm_of.get(name) != eval_norm:
-        return "in training something stands between it and its norm"
-    if name in seen.other_uses:
-        return f"in training its output is also used by {seen.other_uses[name]}"
-    if read := seen.numbers_read.get(name) or seen.numbers_read.get(eval_norm):
-        return f"in training its numbers are also read by {read}"
+    if reason := another_pass_obstacle(eval_norm, name, seen, "in training"):
+        return reason
     assert isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
-    if not is_norm_and_tail(norm, seen.shapes[eval_norm]):
+    if eval_norm in seen.calls and not is_norm_and_tail(norm, seen.shapes[eval_norm]):
         return f"in training its norm, a {type(norm).__name__}, computes something else than a batch norm"
+    return None
+
+
+def another_pass_obstacle(norm: str, name: str, seen: Seen, when: str) -> str | None:
+    """Return why a pair of the first pass is none in another one, which went as `seen` shows; or None."""
+    if name not in seen.calls and norm not in seen.calls:
+        return None  # left out by chance, as some networks train
+    if seen.calls.get(name) != 1 or seen.calls.get(norm) != 1:
+        return f"{when} it is applied {seen.calls.get(name, 0)} times, its norm {seen.calls.get(norm, 0)}"
+    if seen.norm_of.get(name) != norm:
+        return f"{when} something stands between it and its norm"
+    if name in seen.other_uses:
+        return f"{when} its output is also used by {seen.other_uses[name]}"
+    if read := seen.numbers_read.get(name) or seen.numbers_read.get(norm):
+        return f"{when} its numbers are also read by {read}"
     return None
 
 

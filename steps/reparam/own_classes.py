@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from steps.reparam.copies import copied
+from steps.reparam.draws import drawing_alike
 from steps.reparam.geometry import Margins, same_margins
 from steps.reparam.norms import PLAIN_NORMS, apply_in_its_mode, apply_tail
 
@@ -36,8 +37,11 @@ def draw_numbers(model: nn.Module) -> None:
 
 
 def _drawn(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
-    """Return numbers for a parameter: a kernel or matrix that keeps the size of its input, a bias, or a scale."""
-    if parameter.ndim > 1:
+    """Return numbers for a parameter: a kernel or matrix that keeps the size of its input, a bias, or a scale.
+
+    A scale is above zero, whatever its shape (1,C,1,1): a network may take its root.
+    """
+    if parameter.numel() > max(parameter.shape, default=1):
         return _normal(parameter, generator) / math.sqrt(parameter[0].numel())
     return 0.3 * _normal(parameter, generator) if name.endswith("bias") else _even(parameter, generator)
 
@@ -62,10 +66,9 @@ def is_norm_and_tail(norm: nn.Module, shape: torch.Size) -> bool:
     draw_numbers(itself)
     draw_numbers(reference)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
+        with drawing_alike():
             given = itself.forward(probe_NCHW.clone())
-            torch.default_generator.manual_seed(0)
+        with drawing_alike():
             expected = apply_tail(reference, apply_in_its_mode(reference, probe_NCHW))
         return same(expected, given)
     except Exception:  # whatever a class of one's own raises
@@ -109,6 +112,7 @@ def _takes_a_norm(conv: nn.Conv2d, probe_NCHW: Tensor) -> bool:
     return same(expected, normed.forward(probe_NCHW.clone()))
 
 
+@torch.no_grad()
 def same(expected: Tensor, given: object, within: float = SAME) -> bool:
     """Whether two tensors are equal but for a share of the largest number; infinities at the same places are."""
     if not isinstance(given, Tensor) or given.shape != expected.shape:

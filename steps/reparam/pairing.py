@@ -1,8 +1,5 @@
 """Which batch norm belongs to which convolution: seen by watching forward passes, never by order of names."""
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,12 +9,20 @@ from torch.nn.modules.conv import _ConvNd
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
+from steps.reparam.draws import drawing_alike, generators
 from steps.reparam.example import example_image, refuse_compiled, refuse_what_cannot_run, said
 from steps.reparam.geometry import Margins
-from steps.reparam.obstacles import NO_NORM, conv_obstacle, held_layers, norm_obstacle, training_obstacle
+from steps.reparam.obstacles import (
+    NO_NORM,
+    another_pass_obstacle,
+    conv_obstacle,
+    held_layers,
+    norm_obstacle,
+    training_obstacle,
+)
 from steps.reparam.own_classes import draw_numbers, own_rules
 from steps.reparam.rivals import rivals
-from steps.reparam.watch import Watched, watched_pass
+from steps.reparam.watch import Seen, Watched, watched_pass
 
 DRAWS = 3  # passes of training mode: what a network leaves to chance may go another way in each
 
@@ -42,9 +47,10 @@ class Pairing:
 def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> Pairing:
     """Return the pairs of convolution and batch norm in eval mode, by data flow, and why the others are alone.
 
-    The example gives a shape and nothing else: a random image goes through a copy of the network, whose numbers
-    are drawn; so the same structure gives the same pairs, whatever its weights are. Raises BadInput where the
-    network takes no image of that shape, has no numbers yet, or was compiled.
+    The example gives a shape and nothing else: a random image goes through a copy of the network, whose parameters
+    and norm statistics are drawn; so the same structure gives the same pairs, whatever its weights are. A second
+    pass with the numbers that it has costs a pair where they choose another way. Raises BadInput where the network
+    takes no image of that shape, has no numbers yet, or was compiled.
     """
     convs, norms = _named(model, _ConvNd), _named(model, _BatchNorm)
     if not convs:
@@ -52,6 +58,7 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
         return Pairing({}, {}, {**dict.fromkeys(norms, "no convolution in the network"), **_foreign_norms(model)})
     watched = _watch(model, example_NCHW)
     network, seen, held = watched.network, watched.seen, held_layers(model)
+    undrawn = _seen_undrawn(model, watched.images_NCHW)
     lone_norms = {name: why for name in norms if (why := norm_obstacle(network, name, seen, held))}
     taken: dict[str, str] = {}
     lone_convs: dict[str, str] = {}
@@ -70,6 +77,8 @@ def pair_convs_with_norms(model: nn.Module, example_NCHW: Tensor | None = None) 
             elif rules != "nothing":
                 reason = rules
         reason = reason or lone_norms.get(norm or "")
+        if norm is not None and reason is None and undrawn is not None:
+            reason = another_pass_obstacle(norm, name, undrawn, "with the numbers that it has")
         if norm is not None and reason is None:
             taken[name] = norm
         else:
@@ -84,7 +93,7 @@ def _without_rivals(pairing: Pairing, watched: Watched) -> Pairing:
     """Return the pairing without the norms beside which stands one that no pass reached: it may be chosen."""
     found = rivals(watched.network, pairing.norm_of, watched.seen.calls)
     if found:
-        trained = (name for one in _training_passes(watched) for name in one.seen.calls)
+        trained = (name for one in _training_passes(watched)[0] for name in one.seen.calls)
         found = rivals(watched.network, pairing.norm_of, {*watched.seen.calls, *trained})
     reasons = {
         conv: f"{other} stands beside its norm, as wide, and no pass reached it; if nothing uses it, take it out"
@@ -99,62 +108,54 @@ def _without_rivals(pairing: Pairing, watched: Watched) -> Pairing:
     )
 
 
-def in_training(pairing: Pairing) -> tuple[Watched | None, dict[str, str]]:
+def in_training(pairing: Pairing) -> tuple[Watched | None, dict[str, str], str | None]:
     """Return the pass of training mode, two random images, and which pairs are none there, each with its reason.
 
     What a second and third pass draw otherwise counts among the reasons. None where the network cannot train on
-    two images of that size: it is then known in eval mode alone.
+    two images of that size: it is then known in eval mode alone, and what it raises is the third.
     """
-    passes = [] if pairing.watched is None else _training_passes(pairing.watched)
+    passes, fault = ([], None) if pairing.watched is None else _training_passes(pairing.watched)
     found: dict[str, str] = {}
     for one in passes:
         for conv, norm in pairing.norm_of.items():
             if conv not in found and (why := training_obstacle(norm, one.network, conv, one.seen)):
                 found[conv] = why
-    return (passes[0] if passes else None), found
+    return (passes[0] if passes else None), found, fault
 
 
-def _training_passes(watched: Watched) -> list[Watched]:
-    """Return what passes of training mode show, each with other draws; none, where the network cannot train.
+def _training_passes(watched: Watched) -> tuple[list[Watched], str | None]:
+    """Return what passes of training mode show, each with other draws; none, where it fails, and what it raises.
 
-    A network that draws nothing shows the same in each: one is enough.
+    Gradients run only where a network needs them: it hooks a tensor, or asks for a gradient on its way.
     """
-    shape = (2, *watched.images_NCHW.shape[1:])
-    images_NCHW = _noise(shape, seed=1)
+    images_NCHW = _noise((2, *watched.images_NCHW.shape[1:]), seed=1)
+    raised = None
+    for gradients in (False, True):
+        try:
+            with torch.set_grad_enabled(gradients):
+                return _passes(watched.network, images_NCHW), None
+        except Exception as fault:  # whatever a network raises on images that it does not train on
+            raised = f"{type(fault).__name__}: {said(fault)}"
+    return [], raised
+
+
+def _passes(drawn: nn.Module, images_NCHW: Tensor) -> list[Watched]:
+    """Return the passes of training mode; a network that draws nothing shows the same in each: one is enough."""
     passes: list[Watched] = []
     for seed in range(DRAWS):
-        network = copied(watched.network).train()
-        try:
-            with drawing_alike(seed):
-                before = _generators()
-                seen = watched_pass(network, images_NCHW)
-                drew = _generators() != before
-        except Exception:  # whatever a network raises on images that it does not train on
-            return []
-        passes.append(Watched(passes[0].network if passes else network, images_NCHW, seen))  # one copy is enough
+        network = copied(drawn).train()
+        with drawing_alike(seed):
+            before = generators()
+            seen = watched_pass(network, images_NCHW)
+            drew = generators() != before
+        one_copy_is_enough = passes[0].network if passes else network
+        passes.append(Watched(one_copy_is_enough, images_NCHW, seen, torch.is_grad_enabled()))
         if not drew:
             break
     return passes
 
 
-@contextmanager
-def drawing_alike(seed: int = 0) -> Iterator[None]:
-    """Make what networks draw (dropout, dropped paths) the same each time, and leave the generators alone."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            yield
-    finally:
-        random.setstate(state)
-
-
-def _generators() -> tuple[object, bytes]:
-    """Return the states that draws move."""
-    return random.getstate(), torch.get_rng_state().numpy().tobytes()
-
-
+@torch.no_grad()
 def _watch(model: nn.Module, example_NCHW: Tensor | None) -> Watched:
     """Return what one random image, of the example's shape, shows in eval mode."""
     refuse_what_cannot_run(model)
@@ -168,6 +169,19 @@ def _watch(model: nn.Module, example_NCHW: Tensor | None) -> Watched:
     except Exception as fault:  # whatever a network raises on an image that it does not take
         size = "x".join(map(str, shape[1:]))
         raise BadInput(f"{type(model).__name__} takes no image of {size}: {said(fault)}") from fault
+
+
+@torch.no_grad()
+def _seen_undrawn(model: nn.Module, image_NCHW: Tensor) -> Seen | None:
+    """Return what the image shows of a network with its own numbers, which may choose its way; None: it fails.
+
+    What the numbers come to is not compared: they may overflow or cancel.
+    """
+    try:
+        with drawing_alike():
+            return watched_pass(copied(model).float().cpu().eval(), image_NCHW)
+    except Exception:  # whatever a network raises of numbers that are none
+        return None
 
 
 def _noise(shape: tuple[int, ...], seed: int) -> Tensor:

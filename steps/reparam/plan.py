@@ -26,6 +26,7 @@ class ExpansionPlan:
 
     block: str
     sites: tuple[SitePlan, ...]
+    untried: str | None = None  # what the network raised in training mode, which is unverified then
 
     @property
     def expanded(self) -> tuple[SitePlan, ...]:
@@ -33,11 +34,12 @@ class ExpansionPlan:
         return tuple(site for site in self.sites if site.skipped is None)
 
     def lines(self) -> list[str]:
-        """Return the plan for a person, one line a site."""
-        return [
+        """Return the plan for a person, one line a site, and what could not be tried."""
+        sites = [
             f"{site.site}: " + (f"skipped, {site.skipped}" if site.skipped else " + ".join(site.branches))
             for site in self.sites
         ]
+        return sites if self.untried is None else [*sites, f"not tried in training mode: {self.untried}"]
 
 
 def plan_site(model: nn.Module, name: str, norm_name: str, conv: nn.Conv2d, block: str, where: str) -> SitePlan:

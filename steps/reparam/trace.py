@@ -55,6 +55,22 @@ def traced(model: nn.Module, names: dict[nn.Module, str], image_NCHW: Tensor) ->
     return trace
 
 
+@torch.no_grad()
+def called_modules(model: nn.Module, images_NCHW: Tensor) -> list[str]:
+    """Return the paths of the modules that the pass of a batch calls, in order, each time anew."""
+    called: list[str] = []
+    handles = [
+        module.register_forward_pre_hook(lambda *_, path=path: called.append(path))
+        for path, module in model.named_modules()
+    ]
+    try:
+        model(images_NCHW)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return called
+
+
 def _reading(trace: Trace, path: str, name: str | None) -> Any:
     def read(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         call = Call(inputs, keywords)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from steps.reparam.copies import copied
+from steps.reparam.draws import drawing_alike
 from steps.reparam.norms import apply_in_its_mode
 from steps.reparam.outputs import tensors_of
 from steps.reparam.own_classes import same
-from steps.reparam.pairing import drawing_alike
 from steps.reparam.watch import Watched, the_input
 
 Change = Callable[[nn.Module, str, str], None]  # what is done, in place, to a convolution and its norm, by name
@@ -71,11 +71,11 @@ def _tried(passes: Sequence[Watched], norm_of: Mapping[str, str], change: Change
         except Exception as fault:  # whatever a layer of one's own raises
             found[conv] = f"it cannot be taken apart: {_said(fault)}"
     for one in passes:
-        found = found or _compared(one, changed.train(one.network.training), norm_of)
+        with torch.set_grad_enabled(one.gradients):
+            found = found or _compared(one, changed.train(one.network.training), norm_of)
     return found
 
 
-@torch.no_grad()
 def _compared(one: Watched, changed: nn.Module, norm_of: Mapping[str, str]) -> dict[str, str]:
     """Return the sites that differ in one pass."""
     sites = {conv: _Site() for conv in norm_of}

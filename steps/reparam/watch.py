@@ -41,6 +41,7 @@ class Watched:
     network: nn.Module
     images_NCHW: Tensor
     seen: Seen
+    gradients: bool = False  # whether they ran
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -66,9 +67,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-@torch.no_grad()
 def watched_pass(model: nn.Module, images_NCHW: Tensor) -> Seen:
-    """Return what the pass of one batch shows, in the network's mode; raises what the network raises."""
+    """Return what the pass of one batch shows, in the network's mode; raises what the network raises.
+
+    Its caller says whether gradients run; none do through the outputs that are returned.
+    """
     seen = Seen()
     handles = []
     for name, module in model.named_modules():
@@ -81,15 +84,20 @@ def watched_pass(model: nn.Module, images_NCHW: Tensor) -> Seen:
             handles.append(module.register_forward_hook(leave(seen, name)))
     try:
         with _Watch(seen):
-            seen.outputs = tensors_of(model(images_NCHW))
+            _note_outputs(seen, tensors_of(model(images_NCHW)))
     finally:
         for handle in handles:
             handle.remove()
-    for output in seen.outputs:
-        if id(output) in seen.conv_of_tensor:
-            seen.other_uses.setdefault(seen.conv_of_tensor[id(output)], "the network's output")
     _note_kept(seen)
     return seen
+
+
+def _note_outputs(seen: Seen, outputs: list[Tensor]) -> None:
+    """Keep the outputs without their graph, which holds every convolution's output."""
+    for output in outputs:
+        if id(output) in seen.conv_of_tensor:
+            seen.other_uses.setdefault(seen.conv_of_tensor[id(output)], "the network's output")
+    seen.outputs = [output.detach() for output in outputs]
 
 
 def _note_kept(seen: Seen) -> None:

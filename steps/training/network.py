@@ -17,6 +17,7 @@ from steps.models.normalised import Normalised, normalised
 from steps.models.positions import little_data
 from steps.models.weights import load_weights
 from steps.progress import say
+from steps.reparam.example import refuse_a_precision_of_its_own
 from steps.reparam.expand import Init, Mode, expand
 from steps.reparam.library_blocks import library_form
 from steps.reports.card import Expansion, Preprocessing
@@ -71,6 +72,7 @@ def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
     size = recipe.preprocessing.size
     plain = create(recipe.arch, recipe.class_num, size).eval()
     _refuse_a_size_that_it_does_not_take(plain, recipe)
+    refuse_a_precision_of_its_own(plain, torch.zeros(1, 3, size, size))  # fuse would, after the training
     whole_head = head_parameters(plain)
     if recipe.bottleneck is not None:
         add_bottleneck(plain, recipe.bottleneck)
@@ -150,6 +152,8 @@ def _expand(plain: nn.Module, how: Expansion, init: Init, size: int) -> tuple[Si
         say(f"train: {site.site} stays as it is: {site.skipped}")
     if len(skipped) > 3:
         say(f"train: and {len(skipped) - 3} more; report.json lists all of them")
+    if plan.untried is not None:
+        say(f"train: the branches were tried in eval mode alone; in training mode it raised {plan.untried}")
     return tuple(
         SiteDecision(
             site=site.site, block=None if site.skipped else " + ".join(site.branches), skipped=site.skipped

@@ -42,6 +42,30 @@ def test_the_head_costs_what_the_width_says_and_the_network_still_runs(arch: str
     assert network.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 100)
 
 
+class HeadFirst(nn.Module):
+    """Makes its head before the rest, and before squeeze-and-excitation by linear layers."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.squeeze, self.excite = nn.Linear(8, 2), nn.Linear(2, 8)
+
+    def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
+        features = self.conv(image_NCHW)
+        gates_NC11 = self.excite(self.squeeze(features.mean((2, 3))).relu()).sigmoid()[..., None, None]
+        pooled = (features * gates_NC11).mean((2, 3), keepdim=not isinstance(self.head, nn.Linear))
+        return self.head(pooled).flatten(1)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("head", [nn.Linear(8, 8), nn.Conv2d(8, 8, 1)], ids=["linear", "convolution"])
+def test_the_head_is_what_an_image_comes_to_last_whenever_it_was_made(head: nn.Module) -> None:
+    network = HeadFirst(head)
+    assert head_name(network) == "head"
+    add_bottleneck(network, 3)
+    assert head_name(network) == "head" and type(network.excite) is nn.Linear
+
+
 def test_the_logits_have_no_more_rank_than_the_bottleneck_is_wide() -> None:
     network = randomise(create("repvgg_nano", 20, 16))
     add_bottleneck(network, 3)

@@ -79,6 +79,31 @@ class ReplacedForward(Own):
         self.norm.forward = types.MethodType(slightly_more, self.norm)  # type: ignore[method-assign]
 
 
+class ChosenByANumber(Own):
+    """Numbers that are drawn would choose the other way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor(-100.0))
+
+    def body(self, features: Tensor) -> Tensor:
+        convolved = self.conv(features)
+        normed: Tensor = self.norm(convolved)
+        return normed if self.alpha > 0 else normed + convolved
+
+
+class NeedsGradients(Own):
+    """In training it hooks a tensor, which fails where no gradient runs, and the output is used twice."""
+
+    def body(self, features: Tensor) -> Tensor:
+        convolved = self.conv(features)
+        normed: Tensor = self.norm(convolved)
+        if self.training:
+            normed = normed + convolved
+            normed.register_hook(torch.clone)  # type: ignore[no-untyped-call]
+        return normed
+
+
 class FrozenNorm(Own):
     """Its norm keeps the statistics of its weights, as where detectors are fine-tuned."""
 
@@ -96,6 +121,8 @@ OWN_CHOICES: dict[type[Own], str] = {
     KeptAsAnAttribute: "the network, which keeps it",
     KeptInAList: "the network, which keeps it",
     ReplacedForward: "its forward was replaced",
+    ChosenByANumber: "with the numbers that it has its output is also used by aten.add",
+    NeedsGradients: "in training its output is also used by aten.add",
     FrozenNorm: "in training its norm stays in eval mode",
 }
 

@@ -95,6 +95,15 @@ class TiedMemory(Own):
         self.spare.weight = nn.Parameter(self.conv.weight.data.flatten(1))
 
 
+class OverlappingMemory(Own):
+    """A smaller layer's numbers are the last of a larger one's, and begin elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Linear(72, 2)
+        self.spare.weight = nn.Parameter(self.conv.weight.data[6:].flatten(1))
+
+
 class HookedWeight(Own):
     def __init__(self) -> None:
         super().__init__()
@@ -108,6 +117,7 @@ OWN_NUMBERS: dict[type[Own], str] = {
     ParametrizedNorm: "its weight is computed by a parametrization",
     TiedGamma: "its numbers belong to another layer",
     TiedStatistics: "its numbers belong to another layer",
+    OverlappingMemory: "its numbers belong to another layer",
     TiedMemory: "its numbers belong to another layer",
     HookedWeight: "hooks are registered on its numbers",
 }

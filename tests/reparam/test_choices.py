@@ -2,7 +2,9 @@
 
 import random
 import threading
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -13,9 +15,9 @@ from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS
 from steps.reparam.certify import relative_error
 from steps.reparam.copies import copied
+from steps.reparam.draws import drawing_alike, generators
 from steps.reparam.expand import MODES, Mode, expand, plan_expansion
 from steps.reparam.fold import absorb_norms, fold
-from steps.reparam.pairing import drawing_alike
 from steps.reparam.plan import ExpansionPlan
 from tests.reparam.networks import SmallNet, randomise
 from tests.reparam.own_choices import (
@@ -60,15 +62,29 @@ def ring() -> list[object]:
     return made
 
 
-def test_what_python_draws_is_drawn_alike_and_its_generator_is_left_alone() -> None:
-    before = random.getstate()
-    drawn = []
-    for _ in range(2):
-        with drawing_alike():
-            drawn.append((random.random(), float(torch.rand(()))))
-    assert drawn[0] == drawn[1] and random.getstate() == before
-    with drawing_alike(seed=1):
-        assert random.random() != drawn[0][0]
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: float(torch.rand(()))])
+def test_what_is_drawn_is_drawn_alike_and_seen_and_the_generator_is_left_alone(draw: Callable[[], float]) -> None:
+    before, drawn = generators(), []
+    for seed in (0, 0, 1):
+        with drawing_alike(seed):
+            undrawn = generators()
+            drawn.append(draw())
+            assert generators() != undrawn
+    assert drawn[0] == drawn[1] != drawn[2] and generators() == before
+
+
+def test_a_network_that_draws_from_numpy_has_one_plan() -> None:
+    class DropsItsSite(Own):
+        def body(self, features: torch.Tensor) -> torch.Tensor:
+            if self.training and np.random.rand() < 0.5:
+                return features
+            return features + super().body(features).relu()
+
+    plans = []
+    for seed in range(4):
+        np.random.seed(seed)
+        plans.append(plan_expansion(DropsItsSite(), "acb", example_NCHW=torch.zeros(1, 3, 16, 16)))
+    assert all(plan == plans[0] for plan in plans) and len(plans[0].expanded) == 2
 
 
 def test_a_network_of_two_inputs_is_told_what_would_be_right() -> None:
@@ -111,6 +127,20 @@ def test_the_size_of_the_weights_changes_no_plan() -> None:
     expected = plan("scale", 1.0)
     assert "without it" in (expected.sites[1].skipped or "")
     assert plan("scale", 1e8) == plan("alone.weight", 1e8) == expected
+
+
+@pytest.mark.parametrize("shape", [(), (16,), (3, 1, 1), (1, 3, 1, 1)])
+def test_a_scale_of_any_shape_is_drawn_above_zero(shape: tuple[int, ...]) -> None:
+    class OfARoot(Own):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sigma = nn.Parameter(torch.ones(shape))
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            features: torch.Tensor = super().forward(image.abs() ** self.sigma.sqrt())
+            return features
+
+    assert len(plan_expansion(OfARoot(), "acb", example_NCHW=torch.zeros(1, 3, 16, 16)).expanded) == 2
 
 
 @pytest.mark.parametrize("kept", [threading.Lock(), (number for number in range(3)), ring()], ids=type)

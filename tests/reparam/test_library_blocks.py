@@ -203,6 +203,15 @@ def test_a_method_that_breaks_the_network_is_one_sentence() -> None:
         fold(model, torch.zeros(1, 5, 8, 8))  # the image is to blame
 
 
+def test_a_network_with_a_precision_of_its_own_is_one_sentence() -> None:
+    class Casting(nn.Sequential):
+        def forward(self, image: Tensor) -> Tensor:
+            return self[1](self[0](image).float())  # type: ignore[no-any-return]
+
+    with pytest.raises(BadInput, match="Casting does not compute in float64"):
+        fold(Casting(library_network(), nn.Conv2d(8, 4, 1)).eval())
+
+
 def test_a_block_that_the_example_does_not_reach_is_refused() -> None:
     class AtLargeSizes(nn.Module):
         def __init__(self) -> None:

@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS, KernelBranch
 from steps.reparam.certify import certify, exceeds, relative_error
 from steps.reparam.copies import copied
-from steps.reparam.expand import MODES, Mode, expand, plan_expansion
+from steps.reparam.expand import MODES, Init, Mode, expand, plan_expansion
 from steps.reparam.fold import absorb_norms, fold, norms_left
 from steps.reparam.verify import BROKEN
 from tests.reparam.networks import randomise
@@ -80,6 +81,16 @@ def test_another_way_of_calling_a_site_is_no_obstacle(network: type[Own], mode: 
     assert not norms_left(plain)
     assert not exceeds(certify(model, plain, image, 0, {"fp64": 1e-12})[0])
     network().load_state_dict(fold(model).state_dict(), strict=True)
+
+
+def test_numbers_side_by_side_in_one_buffer_are_not_shared() -> None:
+    model = Own()
+    parameters = [model.get_parameter(name) for name in ("stem.weight", "conv.weight", "norm.weight")]
+    buffer = torch.cat([parameter.detach().flatten() for parameter in parameters])
+    parts = torch.split(buffer, [parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.data = part.view_as(parameter)
+    assert len(plan_expansion(model, "repvgg").expanded) == 2
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -161,12 +172,23 @@ def test_a_norm_that_is_held_in_eval_mode_stays_so() -> None:
     assert not model.norm.training
 
 
-def test_a_norm_keeps_its_precision_beside_a_coarser_convolution() -> None:
-    model = randomise(Own()).half()
+@pytest.mark.parametrize("init", get_args(Init))
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_norm_keeps_its_precision_beside_a_coarser_convolution(block: str, init: Init) -> None:
+    torch.manual_seed(0)
+    model, images = randomise(Own()).half(), torch.randn(2, 3, 16, 16).half()
     model.norm.float()
-    before = {key: value.dtype for key, value in model.state_dict().items()}
-    expand(model, "dbb", init="standard", example_NCHW=torch.zeros(1, 3, 16, 16))
-    assert {key: value.dtype for key, value in fold(model).state_dict().items()} == before
+    with torch.no_grad():
+        model.get_buffer("norm.running_var").mul_(2e5)  # more than half a precision holds
+        model.get_parameter("norm.weight").mul_(450)
+    before, returned = {key: value.dtype for key, value in model.state_dict().items()}, model(images)
+    assert len(expand(model, block, init=init, example_NCHW=images).expanded) == 2
+    folded = fold(model)
+    assert {key: value.dtype for key, value in folded.state_dict().items()} == before
+    expected = returned if init == "exact" else model(images)
+    for network in (model, folded):
+        error = relative_error(expected, network(images))
+        assert error is not None and error <= 0.01  # a few roundings to half
 
 
 def test_networks_that_were_expanded_apart_fold_together() -> None:

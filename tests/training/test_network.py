@@ -55,6 +55,13 @@ def test_weights_that_are_not_there_are_bad_input(tmp_path: Path) -> None:
         make_network(recipe, 0, torch.device("cpu"))
 
 
+def test_a_network_that_fuse_could_not_prove_is_refused_before_it_trains() -> None:
+    with pytest.raises(
+        BadInput, match=r"Casting does not compute in float64.*write \.to\(self\.fc\.weight\.dtype\)"
+    ):
+        made(3, arch="tests.models.artifacts:Casting")
+
+
 def test_a_network_with_more_outputs_in_training_is_told_what_would_be_right() -> None:
     class WithAnAuxiliaryHead(nn.Module):
         def forward(self, images_NCHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:

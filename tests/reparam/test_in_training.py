@@ -1,0 +1,32 @@
+"""Networks that train with gradients only, or not at all: the plan is tried in training, or says it is not."""
+
+import torch
+
+from steps.reparam.expand import expand, plan_expansion
+from tests.reparam.own_networks import Own
+
+
+def test_a_network_that_needs_gradients_in_training_is_tried_with_them() -> None:
+    class Penalised(Own):
+        def body(self, features: torch.Tensor) -> torch.Tensor:
+            normed = super().body(features)
+            if self.training:
+                (slope,) = torch.autograd.grad(normed.square().sum(), self.head.weight, allow_unused=True)
+                assert slope is None
+            return normed
+
+    plan = plan_expansion(Penalised(), "acb", example_NCHW=torch.zeros(1, 3, 16, 16))
+    assert plan.untried is None and plan.sites[0].branches
+
+
+def test_a_plan_says_that_training_mode_could_not_be_tried() -> None:
+    class Untrainable(Own):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                raise ValueError("ask me for the loss")
+            features: torch.Tensor = super().forward(image)
+            return features
+
+    plan = expand(Untrainable(), "acb", example_NCHW=torch.zeros(1, 3, 16, 16))
+    assert plan.untried == "ValueError: ask me for the loss" and len(plan.expanded) == 2
+    assert plan.lines()[-1] == "not tried in training mode: ValueError: ask me for the loss"
