@@ -15,6 +15,7 @@ Letters: N images, K classes, T of them shown.
 
 import argparse
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
@@ -100,8 +101,12 @@ def _classify(flags: argparse.Namespace) -> int:
 
 def _spare_images(out: Path, named: list[Path]) -> None:
     """Raise BadInput where the answers would take the place of an image that they are about."""
+    try:
+        file = out.stat()
+    except OSError:  # nothing is there; or nobody may look, which is said where it is to be written
+        return
     images = (image for each in named for image in images_of(each) if isinstance(image, Path))
-    if out.is_file() and any(_is_that_file(image, out.stat()) for image in images):
+    if stat.S_ISREG(file.st_mode) and any(_is_that_file(image, file) for image in images):
         raise BadInput(f"--out {out} is one of the images, and would be replaced; name another file.")
 
 

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -103,11 +104,15 @@ def _let_any_name_out() -> None:
 
 def _place_of(out: Path) -> Path:
     """Return the file that is written or replaced: the one that a link leads to, if it leads to one."""
-    if out.is_dir():
-        raise BadInput(f"--out {out} is a folder; name a file.")
-    if not out.exists():  # nor does a link that leads nowhere
+    try:
+        kind = out.stat().st_mode
+    except FileNotFoundError:  # as of a link that leads nowhere
         return out
-    if not out.is_file():
+    except OSError as fault:
+        raise BadInput(f"--out {out} cannot be written: {fault.strerror}.") from fault
+    if stat.S_ISDIR(kind):
+        raise BadInput(f"--out {out} is a folder; name a file.")
+    if not stat.S_ISREG(kind):
         raise BadInput(f"--out {out} is no regular file, and would be replaced; name another.")
     return out.resolve()
 

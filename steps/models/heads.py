@@ -6,11 +6,13 @@ Letters: F features that reach the head, W the bottleneck's width, K classes.
 from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import nn
 
 from steps.errors import BadInput
 from steps.reparam.copies import copied
 from steps.reparam.example import example_image
+from steps.reparam.outputs import tensors_of
 from steps.reparam.trace import called_modules
 
 
@@ -24,8 +26,8 @@ class Bottleneck(nn.Sequential):
 def head_name(network: nn.Module) -> str:
     """Return the path of the layer that makes the logits; "" where there is none to be found.
 
-    timm says so itself; else it is the linear layer or convolution that an image comes to last, or the last one of
-    a network that takes no image of a usual size.
+    timm says so itself; else it is, of the linear layers and convolutions as wide as the output, the one that an
+    image comes to last, or the last one where it comes to none, or to no network of a usual size.
     """
     bottlenecks = [name for name, module in network.named_modules() if isinstance(module, Bottleneck)]
     if bottlenecks:
@@ -83,13 +85,24 @@ def _of_kind(network: nn.Module, kind: type[nn.Module]) -> list[str]:
 
 
 def _last_called(network: nn.Module, names: list[str]) -> str:
-    """Return which of these a pass calls last: a network may make its head before what comes before it."""
+    """Return which of these a pass calls last: a network may make its head before what comes before it.
+
+    Only those count that are as wide as the output. A head may be read and not called, and what is called after it
+    (a temperature) makes no logits.
+    """
     try:
         image_NCHW = example_image(network)
     except BadInput:
         return names[-1]
-    called = called_modules(copied(network).float().cpu().eval(), image_NCHW)
-    return next((name for name in reversed(called) if name in names), names[-1])
+    copy = copied(network).float().cpu().eval()
+    with torch.no_grad():
+        classes = tensors_of(copy(image_NCHW))[0].shape[-1]
+    wide = [name for name in names if _width(copy.get_submodule(name)) == classes] or names
+    return next((name for name in reversed(called_modules(copy, image_NCHW)) if name in wide), wide[-1])
+
+
+def _width(layer: nn.Module) -> int:
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.get_parameter("weight").shape[0])
 
 
 def _is_pointwise(conv: nn.Conv2d) -> bool:

@@ -67,7 +67,7 @@ def _images_for_class(apart: Apart, worst: int, limit: float, to_fail: float) ->
     """Return how many test images like these would show that the class is beyond the limit."""
     mean, deviation, images = (float(of_K[worst]) for of_K in (apart.mean_K, apart.deviation_K, apart.images_K))
     if images < 2:
-        return math.inf
+        return 2 * len(apart.mean_N)  # one image of the class shows nothing, whatever it is
     return images_to_show(mean - limit, deviation, to_fail) * len(apart.mean_N) / images
 
 

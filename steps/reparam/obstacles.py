@@ -3,6 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
@@ -39,19 +42,27 @@ def held_layers(model: nn.Module) -> Held:
 
 
 def _overlapping(numbers: Iterable[Tensor]) -> set[int]:
-    """Return the ids of the tensors that lie in another one's memory too, from its first number to its last.
+    """Return the ids of the tensors that have a number in another one's memory.
 
-    Tensors of their own may be one set of numbers still; those side by side in one flat buffer are not.
+    Tensors of their own may be one set of numbers still; those side by side in one buffer, or row by row, are not.
     """
     found: set[int] = set()
     each = {id(number): number for number in numbers if number.numel()}
     by_start = sorted((_span(number), name) for name, number in each.items() if number.data_ptr())
-    farthest: tuple[int, int] | None = None  # where the one that reaches farthest ends, and its id
+    near: list[tuple[int, int]] = []  # where those end that reach farther than this one's start, and their ids
     for (start, end), name in by_start:
-        if farthest is not None and start < farthest[0]:
-            found |= {name, farthest[1]}
-        farthest = max(farthest or (0, 0), (end, name))
+        near = [(other_end, other) for other_end, other in near if other_end > start]
+        met = {other for _, other in near if np.intersect1d(_addresses(each[other]), _addresses(each[name])).size}
+        found |= {name, *met} if met else set()
+        near.append((end, name))
     return found
+
+
+def _addresses(number: Tensor) -> npt.NDArray[np.int64]:
+    """Return where each number of a tensor begins."""
+    start, end = _span(number)
+    places = torch.arange(start, end, number.element_size())
+    return places.as_strided(number.shape, number.stride()).flatten().numpy()
 
 
 def _span(number: Tensor) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from typing import Literal, NewType
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from steps.reparam.copies import copied
 from steps.reparam.draws import drawing_alike
@@ -27,7 +28,9 @@ def draw_numbers(model: nn.Module) -> None:
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.is_floating_point() and parameter.numel():
-                parameter.copy_(_drawn(name, parameter, generator))
+                weighs = name == "weight" and isinstance(module, nn.Linear | _ConvNd)  # of one output too
+                drawn = _matrix if weighs or parameter.numel() > max(parameter.shape, default=1) else _vector
+                parameter.copy_(drawn(name, parameter, generator))
         if isinstance(module, _BatchNorm):
             if module.weight is not None:
                 module.weight.mul_(_normal(module.weight, generator).sign())
@@ -36,13 +39,13 @@ def draw_numbers(model: nn.Module) -> None:
                 module.running_var.copy_(_even(module.running_var, generator))
 
 
-def _drawn(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
-    """Return numbers for a parameter: a kernel or matrix that keeps the size of its input, a bias, or a scale.
+def _matrix(_: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """Return numbers for a kernel or matrix, that keep the size of its input."""
+    return _normal(parameter, generator) / math.sqrt(parameter[0].numel())
 
-    A scale is above zero, whatever its shape (1,C,1,1): a network may take its root.
-    """
-    if parameter.numel() > max(parameter.shape, default=1):
-        return _normal(parameter, generator) / math.sqrt(parameter[0].numel())
+
+def _vector(name: str, parameter: Tensor, generator: torch.Generator) -> Tensor:
+    """Return numbers for a bias, or a scale: above zero, whatever its shape (1,C,1,1): it may go under a root."""
     return 0.3 * _normal(parameter, generator) if name.endswith("bias") else _even(parameter, generator)
 
 

@@ -66,6 +66,27 @@ def test_the_head_is_what_an_image_comes_to_last_whenever_it_was_made(head: nn.M
     assert head_name(network) == "head" and type(network.excite) is nn.Linear
 
 
+class ReadHead(HeadFirst):
+    """Compares directions: its head is read and never called. Or a temperature is called last."""
+
+    def __init__(self, cosine: bool) -> None:
+        super().__init__(nn.Linear(8, 5, bias=False))
+        self.temperature, self.cosine = nn.Linear(8, 1), cosine
+
+    def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
+        features_NF = self.excite(self.squeeze(self.conv(image_NCHW).mean((2, 3))))
+        if self.cosine:
+            return nn.functional.linear(features_NF, nn.functional.normalize(self.head.get_parameter("weight")))
+        logits_NK: torch.Tensor = self.head(features_NF)
+        warmth_N1: torch.Tensor = self.temperature(features_NF).sigmoid()
+        return logits_NK * warmth_N1
+
+
+@pytest.mark.parametrize("cosine", [True, False])
+def test_the_head_is_as_wide_as_the_output_whatever_is_called_last(cosine: bool) -> None:
+    assert head_name(ReadHead(cosine)) == "head"
+
+
 def test_the_logits_have_no_more_rank_than_the_bottleneck_is_wide() -> None:
     network = randomise(create("repvgg_nano", 20, 16))
     add_bottleneck(network, 3)

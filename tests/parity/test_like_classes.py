@@ -93,6 +93,18 @@ def test_a_class_that_few_images_kept_is_listed_and_blocks_where_classes_are_str
     assert ("test images like these" in finding.advice) == (classes == "strict")
 
 
+def test_of_a_class_that_one_image_kept_more_images_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_scores, "WHOLE", CLASSES - 1)
+    monkeypatch.setattr(kept_scores, "HIGHEST", 10)
+    logits_NK = trained()
+    logits_NK[np.arange(IMAGES) != 20, 20] = -5
+    changed_NK = logits_NK.copy()
+    changed_NK[20, 20] -= 6
+    finding = class_logit_difference(pair_of(logits_NK, changed_NK, classes="strict"), 1)
+    assert finding.judgement == "inconclusive" and "(class '20': " in finding.evidence
+    assert f"about {2 * IMAGES} test images like these {IMAGES} would decide" in finding.advice
+
+
 def test_a_class_that_many_images_kept_fails_though_not_all_scores_were(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_scores, "WHOLE", CLASSES - 1)
     monkeypatch.setattr(kept_scores, "HIGHEST", 200)

@@ -143,6 +143,26 @@ def test_a_scale_of_any_shape_is_drawn_above_zero(shape: tuple[int, ...]) -> Non
     assert len(plan_expansion(OfARoot(), "acb", example_NCHW=torch.zeros(1, 3, 16, 16)).expanded) == 2
 
 
+@pytest.mark.parametrize("score", [nn.Linear(1024, 1), nn.Conv2d(1024, 1, 1)], ids=["linear", "convolution"])
+def test_a_layer_of_one_output_is_drawn_as_one_of_many(score: nn.Module) -> None:
+    """Drawn as a scale, all above zero, it gave a thousand times its input, whose exponential is infinite."""
+
+    class Scored(Own):
+        def __init__(self) -> None:
+            super().__init__()
+            self.score = score
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            repeated = image.mean(1, keepdim=True).abs().repeat(1, 1024, 1, 1) * 10
+            given = (
+                repeated.mean((2, 3)) if isinstance(self.score, nn.Linear) else repeated.mean((2, 3), keepdim=True)
+            )
+            features: torch.Tensor = super().forward(image * self.score(given).exp().view(-1, 1, 1, 1))
+            return features
+
+    assert len(plan_expansion(Scored(), "acb", example_NCHW=torch.zeros(1, 3, 16, 16)).expanded) == 2
+
+
 @pytest.mark.parametrize("kept", [threading.Lock(), (number for number in range(3)), ring()], ids=type)
 def test_what_cannot_be_copied_is_one_sentence(kept: object) -> None:
     network = SmallNet()

@@ -93,6 +93,16 @@ def test_numbers_side_by_side_in_one_buffer_are_not_shared() -> None:
     assert len(plan_expansion(model, "repvgg").expanded) == 2
 
 
+def test_numbers_row_by_row_in_one_kernel_are_not_shared() -> None:
+    model = Own()
+    kernel = torch.randn(8, 16, 3, 3)
+    model.conv.weight.data, model.spare = kernel[:, :8], nn.Conv2d(8, 8, 3)
+    model.spare.weight.data = kernel[:, 8:]
+    assert len(plan_expansion(model, "repvgg").expanded) == 2
+    model.spare.weight.data = kernel[:, 7:15]
+    assert len(plan_expansion(model, "repvgg").expanded) == 1
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_planning_draws_nothing_and_changes_nothing(block: str) -> None:
     model = Own()

@@ -68,6 +68,14 @@ def test_any_name_is_written_whatever_the_encoding(
     assert stream.getvalue() == expected
 
 
+def test_a_name_that_cannot_be_is_one_sentence(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BadInput, match="cannot be written: File name too long"),
+        opened_for_writing(tmp_path / ("a" * 300)),
+    ):
+        pass
+
+
 def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with (
