@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
@@ -106,9 +107,9 @@ def _place_of(out: Path) -> Path:
     """Return the file that is written or replaced: the one that a link leads to, if it leads to one."""
     try:
         kind = out.stat().st_mode
-    except FileNotFoundError:  # as of a link that leads nowhere
-        return out
     except OSError as fault:
+        if fault.errno in (errno.ENOENT, errno.ELOOP):  # as of a link that leads nowhere, or round in a circle
+            return out
         raise BadInput(f"--out {out} cannot be written: {fault.strerror}.") from fault
     if stat.S_ISDIR(kind):
         raise BadInput(f"--out {out} is a folder; name a file.")
