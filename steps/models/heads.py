@@ -6,7 +6,6 @@ Letters: F features that reach the head, W the bottleneck's width, K classes.
 from collections import OrderedDict
 from typing import Any
 
-import torch
 from torch import nn
 
 from steps.errors import BadInput
@@ -27,7 +26,8 @@ def head_name(network: nn.Module) -> str:
     """Return the path of the layer that makes the logits; "" where there is none to be found.
 
     timm says so itself; else it is, of the linear layers and convolutions as wide as the output, the one that an
-    image comes to last, or the last one where it comes to none, or to no network of a usual size.
+    image comes to last, or the last one by name where it comes to none. Of a network that takes no image of a
+    usual size it is the last one of all by name.
     """
     bottlenecks = [name for name, module in network.named_modules() if isinstance(module, Bottleneck)]
     if bottlenecks:
@@ -94,15 +94,17 @@ def _last_called(network: nn.Module, names: list[str]) -> str:
         image_NCHW = example_image(network)
     except BadInput:
         return names[-1]
-    copy = copied(network).float().cpu().eval()
-    with torch.no_grad():
-        classes = tensors_of(copy(image_NCHW))[0].shape[-1]
+    copy, outputs = copied(network).float().cpu().eval(), list[Any]()
+    copy.register_forward_hook(lambda _, __, output: outputs.append(output))
+    called = called_modules(copy, image_NCHW)
+    classes = tensors_of(outputs)[0].shape[-1]
     wide = [name for name in names if _width(copy.get_submodule(name)) == classes] or names
-    return next((name for name in reversed(called_modules(copy, image_NCHW)) if name in wide), wide[-1])
+    return next((name for name in reversed(called) if name in wide), wide[-1])
 
 
 def _width(layer: nn.Module) -> int:
-    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.get_parameter("weight").shape[0])
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 
 def _is_pointwise(conv: nn.Conv2d) -> bool:

@@ -87,6 +87,11 @@ def test_the_head_is_as_wide_as_the_output_whatever_is_called_last(cosine: bool)
     assert head_name(ReadHead(cosine)) == "head"
 
 
+def test_a_weight_that_is_computed_hides_no_head() -> None:
+    first = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))
+    assert head_name(nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))) == "3"
+
+
 def test_the_logits_have_no_more_rank_than_the_bottleneck_is_wide() -> None:
     network = randomise(create("repvgg_nano", 20, 16))
     add_bottleneck(network, 3)
