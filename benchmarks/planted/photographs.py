@@ -2,7 +2,6 @@
 
 import hashlib
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ from benchmarks import lite0
 from benchmarks.planted import graphs
 from benchmarks.planted.in_evaluation import crop_moved, with_how, without_resize
 from benchmarks.planted.line import Line, downstream
-from benchmarks.planted.mutant import Mutant, images_of, logits_of
+from benchmarks.planted.mutant import Mutant, images_of
 from benchmarks.planted.places import Change, Place
-from steps.backends.contract import Images, Logits
+from steps.backends.contract import Images
 from steps.images.manifest import SCHEMA, write_manifest
 from steps.images.preprocess import decode_rgb, preprocess
 from steps.reports.card import Preprocessing
@@ -93,23 +92,15 @@ def _pixels(change: Change, check: str = "score_difference") -> Mutant:
     return Mutant(FORM, Place("runner"), images_of(change), downstream(FORM), check)
 
 
-def _scores(change: Callable[[Logits], Logits]) -> Mutant:
-    return Mutant(FORM, Place("runner"), logits_of(change), downstream(FORM), "class_logit_difference")
-
-
-def _with_rows(rows: dict[int, int]) -> Callable[[Logits], Logits]:
-    """Return the change that gives these classes the scores of others."""
-
-    def changed(logits_NK: Logits) -> Logits:
-        wrong_NK = logits_NK.copy()
-        wrong_NK[:, list(rows)] = logits_NK[:, list(rows.values())]
-        return wrong_NK
-
-    return changed
-
-
 def _built(change: Change, check: str) -> Mutant:
     return Mutant(FORM, Place("build", "onnxruntime"), change, (f"build@{FORM}", *downstream(FORM)), check)
+
+
+def _in_place_of(others: dict[int, int]) -> Mutant:
+    """Return the mutant of an engine that gives each of these classes another one's score."""
+    order = np.arange(lite0.CLASSES)
+    order[list(others)] = list(others.values())
+    return _built(graphs.on_logits(("Gather", [order])), "class_logit_difference")
 
 
 def _per_channel(values: tuple[float, ...]) -> graphs.Array:
@@ -134,7 +125,7 @@ PHOTOGRAPHS: dict[str, Mutant] = {
     "nearest pixel for bicubic": _preprocessed(lambda _: _nearest),
     "crop one pixel off on photographs": _preprocessed(crop_moved(1, 1)),
     "sides squeezed to a square": _preprocessed(lambda _: _squashed, "agreement"),
-    "two like classes of a thousand exchanged": _scores(_with_rows({MISSILE: PROJECTILE, PROJECTILE: MISSILE})),
-    "a class of a thousand with the weights of one like it": _scores(_with_rows({MISSILE: PROJECTILE})),
+    "two like classes of a thousand exchanged": _in_place_of({MISSILE: PROJECTILE, PROJECTILE: MISSILE}),
+    "a class of a thousand with the weights of one like it": _in_place_of({MISSILE: PROJECTILE}),
     "short side to the crop's size": _preprocessed(lambda _: without_resize, "agreement"),
 }

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steps.metrics.unkept import Marks, Shares, largest_part, least_part, likely_part
-from steps.reports.scores import CHUNK, Floats, Logits, Scores
+from steps.reports.scores import Floats, Logits, Scores
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,7 @@ def same_class(reference: Scores, form: Scores) -> float:
 def closeness(reference: Scores, form: Scores) -> Closeness:
     """Return how far the form's scores are from the reference's; both must be finite, of the same images."""
     compare = _whole if reference.classes_NM is None else _kept
-    parts = [
-        compare(reference.rows(some), form.rows(some))
-        for begin in range(0, len(reference.logits_NM), CHUNK)
-        for some in [slice(begin, begin + CHUNK)]
-    ]
+    parts = [compare(*both) for both in zip(reference.parts(), form.parts(), strict=True)]
     least_N, most_N, divergence_least_N, divergence_most_N, likely_N = map(
         np.concatenate, zip(*parts, strict=True)
     )

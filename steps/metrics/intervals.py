@@ -82,8 +82,7 @@ def least_mean(values_N: Floats, confidence: float) -> float:
     images = len(values_N)
     if images < 2:
         return -math.inf
-    spread = float(values_N.std(ddof=1)) / math.sqrt(images)
-    return float(values_N.mean()) - t_quantile(confidence, images - 1) * spread
+    return float(_least(values_N.mean(), values_N.std(ddof=1), images, confidence))
 
 
 def least_means(mean_K: Floats, deviation_K: Floats, images_K: Ints, confidence: float) -> Floats:
@@ -91,8 +90,13 @@ def least_means(mean_K: Floats, deviation_K: Floats, images_K: Ints, confidence:
     least_K: Floats = np.full(len(mean_K), -math.inf)
     for images in np.unique(images_K[images_K > 1]).tolist():
         of = images_K == images
-        least_K[of] = mean_K[of] - t_quantile(confidence, images - 1) * deviation_K[of] / math.sqrt(images)
+        least_K[of] = _least(mean_K[of], deviation_K[of], images, confidence)
     return least_K
+
+
+def _least(mean: npt.ArrayLike, deviation: npt.ArrayLike, images: int, confidence: float) -> Floats:
+    """Return the lower end of the interval of means of so many values, by Student's t."""
+    return np.asarray(mean) - t_quantile(confidence, images - 1) * np.asarray(deviation) / math.sqrt(images)
 
 
 def images_for_drop(

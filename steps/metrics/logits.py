@@ -4,13 +4,12 @@ Letters: N images, K classes, M scores that are kept of each image. An image's s
 a softmax sees no shift.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from steps.metrics.agreement import places
-from steps.reports.scores import CHUNK, Floats, Ints, Logits, Scores
+from steps.reports.scores import Floats, Ints, Logits, Scores
 
 TINY = 1e-30  # of a spread: less is none
 
@@ -36,26 +35,22 @@ def apart(reference: Scores, form: Scores) -> Apart:
     Only classes that the reference kept are seen; one of them that the form did not keep is taken to have the last
     score that it kept.
     """
-    spread_N = np.concatenate([np.square(_centred(part.logits_NM)).mean(axis=1) for part in _parts(reference)])
+    spread_N = np.concatenate([np.square(_centred(part.logits_NM)).mean(axis=1) for part in reference.parts()])
     yard_N = np.maximum(np.maximum(spread_N, np.median(spread_N)), TINY)
     means, images_K, sums_K, squares_K = [], *np.zeros((3, reference.class_num))
     begin = 0
-    for wanted, found in zip(_parts(reference), _parts(form), strict=True):
+    for wanted, found in zip(reference.parts(), form.parts(), strict=True):
         end = begin + len(wanted.logits_NM)
         apart_NM = np.square(_centred(_met(wanted, found)) - _centred(wanted.logits_NM)) / yard_N[begin:end, None]
         means.append(apart_NM.mean(axis=1))
-        for total_K, values_NM in ((images_K, None), (sums_K, apart_NM), (squares_K, np.square(apart_NM))):
-            total_K += _by_class(wanted, values_NM)
+        images_K += _by_class(wanted, np.ones_like(apart_NM))
+        sums_K += _by_class(wanted, apart_NM)
+        squares_K += _by_class(wanted, np.square(apart_NM))
         begin = end
     mean_K = sums_K / np.maximum(images_K, 1)
     beyond_K = np.maximum(squares_K - sums_K * mean_K, 0)  # rounding may leave a hair below zero
     deviation_K = np.sqrt(beyond_K / np.maximum(images_K - 1, 1))
     return Apart(np.concatenate(means), mean_K, deviation_K, images_K.astype(np.int64))
-
-
-def _parts(scores: Scores) -> Iterator[Scores]:
-    for begin in range(0, len(scores.logits_NM), CHUNK):
-        yield scores.rows(slice(begin, begin + CHUNK))
 
 
 def _centred(logits_NM: Logits) -> Floats:
@@ -71,9 +66,11 @@ def _met(reference: Scores, form: Scores) -> Logits:
     return np.where(both_NM, np.take_along_axis(form.logits_NM, at_NM, axis=1), form.logits_NM[:, -1:])
 
 
-def _by_class(scores: Scores, values_NM: Floats | None) -> Floats:
-    """Return the sum of each class's values, or how many there are."""
+def _by_class(scores: Scores, values_NM: Floats) -> Floats:
+    """Return the sum of each class's values, which stand in the places of its scores."""
+    sums_K: Floats
     if scores.classes_NM is None:
-        return np.full(scores.class_num, len(scores.logits_NM)) if values_NM is None else values_NM.sum(axis=0)
-    weights = None if values_NM is None else values_NM.ravel()
-    return np.bincount(scores.classes_NM.ravel(), weights, scores.class_num).astype(np.float64)
+        sums_K = values_NM.sum(axis=0)
+    else:
+        sums_K = np.bincount(scores.classes_NM.ravel(), values_NM.ravel(), scores.class_num).astype(np.float64)
+    return sums_K

@@ -8,7 +8,7 @@ highest first, with `classes`, their class ids; `logsumexp` over all K scores, N
 between `lowest` and the last that was.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,11 @@ class Scores:
         classes_NM = None if self.classes_NM is None else self.classes_NM[which]
         kept = self.logits_NM[which], self.logsumexp_N[which], self.lowest_N[which]
         return Scores(self.class_num, *kept, classes_NM)
+
+    def parts(self) -> Iterator["Scores"]:
+        """Yield the scores of CHUNK images after the other."""
+        for begin in range(0, len(self.logits_NM), CHUNK):
+            yield self.rows(slice(begin, begin + CHUNK))
 
     @property
     def predicted_N(self) -> Ints:
