@@ -6,7 +6,11 @@ typedef float vector __attribute__((vector_size(32)));
 #else
 typedef float vector __attribute__((vector_size(16)));
 #endif
+#if defined(__AVX512F__)
 enum { CHAINS = 20 };
+#else
+enum { CHAINS = 12 }; /* of 16 registers, so that none goes to memory */
+#endif
 
 /* Does `steps` times CHAINS fused multiply-adds of whole vectors; returns the floating-point operations done. */
 double multiply_add(long steps) {

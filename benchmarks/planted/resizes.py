@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.planted.places import Change
 from steps.images.preprocess import MAX_ASPECT
 
-OWN, MEAN = "preprocess/", "offset_C"
+OWN, MEAN = "preprocess/", "offset_C11"
 
 
 def no_wider_filter(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -72,7 +72,9 @@ def normalised_before_it_resizes(model: onnx.ModelProto) -> onnx.ModelProto:
     cast = next(
         node for node in model.graph.node if model.graph.input[0].name in node.input and node.op_type == "Cast"
     )
-    moved = helper.make_node("Sub", ["planted/pixels", subtraction.input[1]], [cast.output[0]])
+    mean = next(tensor for tensor in model.graph.initializer if tensor.name == MEAN)
+    mean.dims[:] = [3]  # of pixels now, not of planes
+    moved = helper.make_node("Sub", ["planted/pixels", MEAN], [cast.output[0]])
     cast.output[0] = "planted/pixels"
     model.graph.node.remove(subtraction)
     model.graph.node.insert(list(model.graph.node).index(cast) + 1, moved)
@@ -84,8 +86,8 @@ def mean_in_a_padded_convolution(model: onnx.ModelProto) -> onnx.ModelProto:
     subtraction = _of_mean(model)
     conv = next(node for node in model.graph.node if node.op_type == "Conv")
     arrays = {tensor.name: tensor for tensor in model.graph.initializer}
-    weight_OIKK, bias_O, mean_C = (numpy_helper.to_array(arrays[name]) for name in (*conv.input[1:3], MEAN))
-    folded_O = bias_O - (weight_OIKK.sum((2, 3)) * mean_C).sum(1)
+    weight_OIKK, bias_O, mean_C11 = (numpy_helper.to_array(arrays[name]) for name in (*conv.input[1:3], MEAN))
+    folded_O = bias_O - (weight_OIKK.sum((2, 3)) * mean_C11.reshape(-1)).sum(1)
     arrays[conv.input[2]].CopyFrom(numpy_helper.from_array(folded_O.astype(np.float32), conv.input[2]))
     _read_instead(model, subtraction.output[0], subtraction.input[0])
     model.graph.node.remove(subtraction)

@@ -23,17 +23,16 @@ from steps.models.onnx_nodes import (
     readers_of,
 )
 
-CHAIN = ("Cast", "Sub", "Div", "Transpose")  # from images_NHWC_u8 to normalised images_NCHW
+CHAIN = ("Cast", "Transpose", "Sub", "Div")  # from images_NHWC_u8 to normalised images_NCHW
 
 
 @dataclass(frozen=True)
 class _Normalisation:
-    """The nodes of CHAIN, and the numbers of (x - offset) / scale per channel."""
+    """The nodes of CHAIN after the cast, and the numbers of (x - offset) / scale per channel."""
 
-    cast: NodeProto
+    transpose: NodeProto
     sub: NodeProto
     div: NodeProto
-    transpose: NodeProto
     offset_C: Reals
     scale_C: Reals
 
@@ -61,7 +60,7 @@ def fold_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
     follows = all(first.border_follows for first in firsts)
     for first in firsts:
         _fold(graph, first.conv, found.scale_C, found.offset_C if follows else np.zeros_like(found.offset_C))
-    found.transpose.input[0] = (found.cast if follows else found.sub).output[0]
+    (found.transpose if follows else found.sub).output[0] = found.div.output[0]
     _remove(graph, [found.div, found.sub] if follows else [found.div])
     return folded
 
@@ -76,16 +75,16 @@ def _normalisation(graph: GraphProto) -> _Normalisation | None:
         if len(readers) != 1 or readers[0].op_type != kind or readers[0].input[0] != nodes[-1].output[0]:
             return None
         nodes.append(readers[0])
-    cast, sub, div, transpose = nodes
+    _, transpose, sub, div = nodes
     offset_C, scale_C = constant_of(graph, sub.input[1]), constant_of(graph, div.input[1])
     if offset_C is None or scale_C is None or attribute_of(transpose, "perm") != [0, 3, 1, 2]:
         return None
-    return _Normalisation(cast, sub, div, transpose, offset_C.reshape(-1), scale_C.reshape(-1))
+    return _Normalisation(transpose, sub, div, offset_C.reshape(-1), scale_C.reshape(-1))
 
 
 def _first_convolutions(graph: GraphProto, found: _Normalisation) -> list[_First]:
     """Return the convolutions of normalised pixels, straight or behind a padding; none where others see them."""
-    normal = found.transpose.output[0]
+    normal = found.div.output[0]
     firsts: list[_First] = []
     for node in readers_of(graph, normal):
         border = _border(graph, node) if node.op_type == "Pad" else "none"

@@ -53,7 +53,7 @@ class Made:
     @property
     def device(self) -> torch.device:
         """Where the network computes."""
-        return self.network.offset_C.device
+        return self.network.offset_C11.device
 
     @property
     def parameters(self) -> int:

@@ -96,7 +96,7 @@ def folded_for_int8(
 
     Refuses where it differs from the trained one by more than MAX_FOLD_ERROR at any site.
     """
-    device = trained.offset_C.device
+    device = trained.offset_C11.device
     trained = trained.cpu().eval()
     real_NCHW = trained.normalise(real_NHWC_u8)
     wide = trained.network.double()

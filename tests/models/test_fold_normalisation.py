@@ -65,8 +65,8 @@ def network(layers: list[Node]) -> onnx.ModelProto:
     """Return a graph that normalises as an exported one does, then has these layers."""
     random = np.random.default_rng(0)
     stored: dict[str, Any] = {
-        "mean": MEAN,
-        "std": STD,
+        "mean": MEAN.reshape(3, 1, 1),
+        "std": STD.reshape(3, 1, 1),
         "w": random.standard_normal((OUT, 3, 3, 3)),
         "w1": random.standard_normal((OUT, 3, 1, 1)),
         "wg": random.standard_normal((OUT, 1, 3, 3)),
@@ -78,9 +78,9 @@ def network(layers: list[Node]) -> onnx.ModelProto:
     around = numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "around")
     nodes = [
         helper.make_node("Cast", ["images_NHWC_u8"], ["real"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["real", "mean"], ["centred"]),
-        helper.make_node("Div", ["centred", "std"], ["normal"]),
-        helper.make_node("Transpose", ["normal"], ["x"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["real"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Sub", ["planes", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "std"], ["x"]),
         *layers,
         *flat(*(name for node in layers for name in node.output if name in ("y", "z"))),
     ]
