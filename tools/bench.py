@@ -11,7 +11,6 @@ import argparse
 import csv
 import io
 import math
-import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import numpy as np
 
 from steps.backends.artifact import model_bytes
 from steps.errors import BadInput, StepError
+from steps.images.workers import usable_cores
 from steps.progress import say, track
 from steps.reports.artifact import CARD, read_verified_card
 from steps.reports.base import write_whole
@@ -68,9 +68,7 @@ def measure(folders: dict[str, Path], how: Setting) -> BenchReport:
             peaks |= {name: max(peaks.get(name, 0), child.peak_bytes) for name, child in children.items()}
     forms = tuple(_form(name, folders[name], cards[name], peaks.get(name), not_run.get(name)) for name in folders)
     size = next(iter(cards.values())).preprocessing.size
-    report = BenchReport(
-        cpu=_cpu(), cpus=len(os.sched_getaffinity(0)), image_size=size, forms=forms, rows=tuple(rows)
-    )
+    report = BenchReport(cpu=_cpu(), cpus=usable_cores(), image_size=size, forms=forms, rows=tuple(rows))
     return report.marked()
 
 
@@ -176,8 +174,17 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
+def _write(report: BenchReport, out: Path) -> None:
+    try:
+        write_whole(out / "bench.csv", as_csv(report))
+        write_whole(out / "bench.html", page(report))
+        report.write(out / "bench.json")
+    except OSError as fault:
+        raise BadInput(f"--out {out} cannot be written: {fault}") from fault
+
+
 def _parse() -> argparse.Namespace:
-    cpus = len(os.sched_getaffinity(0))
+    cpus = usable_cores()
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -230,14 +237,12 @@ def main() -> None:
         report = measure(
             find_forms(flags.forms, flags.release), Setting(flags.threads, flags.batches, flags.seconds)
         )
-        write_whole(flags.out / "bench.csv", as_csv(report))
-        write_whole(flags.out / "bench.html", page(report))
-        report.write(flags.out / "bench.json")
+        _write(report, flags.out)
     except StepError as error:
         say(f"bench: {error}")
         sys.exit(error.exit_code)
     except OSError as fault:
-        say(f"bench: {flags.out} cannot be written: {fault}")
+        say(f"bench: a form cannot be read: {fault}")
         sys.exit(2)
     except KeyboardInterrupt:
         say(f"bench: interrupted; {flags.out} is as it was.")

@@ -1,6 +1,5 @@
 """open_runner: from any artifact to a function that scores images, whatever made it."""
 
-import os
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -18,6 +17,7 @@ from steps.backends.contract import (
     WrongImages,
 )
 from steps.backends.table import BACKENDS, fault_of
+from steps.images.workers import usable_cores
 from steps.reports.artifact import read_verified_card
 from steps.reports.card import Card
 
@@ -43,7 +43,7 @@ def open_runner(folder: Path, threads: int | None = None) -> tuple[Runner, Card]
 
 def usable(threads: int | None) -> int | None:
     """Return the number of threads, at most one a CPU: an engine may have been built for a larger machine."""
-    return None if threads is None else min(threads, len(os.sched_getaffinity(0)))
+    return None if threads is None else min(threads, usable_cores())
 
 
 def _checked(run: Runner, card: Card) -> Runner:

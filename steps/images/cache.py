@@ -23,6 +23,7 @@ import steps.images.preprocess
 from steps.images.dataset import PLACE, Images, Row, batches, load_image
 from steps.images.draws import Positions
 from steps.images.manifest import SCHEMA
+from steps.images.workers import usable_cores
 from steps.progress import say, track
 from steps.reports.card import Preprocessing
 
@@ -75,7 +76,7 @@ def open_images(
     manifest: pl.DataFrame, root: Path, how: Preprocessing, folder: Path, bound_bytes: int = BOUND_BYTES
 ) -> ImageReader:
     """Return a reader of the manifest's images, from the cache in `folder` where they fit into `bound_bytes`."""
-    threads = os.cpu_count() or 1
+    threads = usable_cores()
     needed = manifest.height * how.size * how.size * 3
     if needed > bound_bytes:
         say(f"{needed / 2**30:.1f} GiB of images pass the cache's bound: they are decoded again each epoch")
