@@ -138,7 +138,8 @@ def _figures(arch: str, bounds: Bounds, turns: Turns, operations: float, peak_op
         ratio = _ratio(turns["eager"], turns[best])
         found.append(Figure(f"{arch}: eager / {best}, both fused", ratio, "at least", compiled))
     if share is not None:
-        reached = operations / peak_operations * _undisturbed(turns["peak"]) / _undisturbed(turns[best])
+        cpu = {name: [call.cpu for call in turns[name]] for name in ("peak", best)}
+        reached = operations / peak_operations * _undisturbed(cpu["peak"]) / _undisturbed(cpu[best])
         found.append(Figure(f"{arch}: share of the FMA peak, {best}", reached, "at least", share))
     return found
 
@@ -148,7 +149,7 @@ def _two_threads(arch: str, folder: Path, rounds: int) -> Figure:
     engines = [engine for engine in ENGINES if (folder / engine / CARD).is_file()]
     runs = {(engine, threads): _engine(engine, folder, threads) for engine in engines for threads in (1, 2)}
     turns = take_turns(runs, rounds)
-    wall = {key: float(np.percentile([call.wall for call in calls], 10)) for key, calls in turns.items()}
+    wall = {key: _undisturbed([call.wall for call in calls]) for key, calls in turns.items()}
     best = min(engines, key=lambda engine: wall[engine, 2])
     ratio = wall[best, 1] / wall[best, 2]
     return Figure(f"{arch}: one thread / two, {best}, wall time", ratio, "at least", LEAST_FOR_TWO)
@@ -166,9 +167,9 @@ def _median(calls: list[Call]) -> float:
     return float(np.median([call.cpu for call in calls]))
 
 
-def _undisturbed(calls: list[Call]) -> float:
-    """Return the CPU time of a call that nothing else on the machine slows much."""
-    return float(np.percentile([call.cpu for call in calls], 10))
+def _undisturbed(milliseconds: list[float]) -> float:
+    """Return the time of a call that nothing else on the machine slows much."""
+    return float(np.percentile(milliseconds, 10))
 
 
 def _ratio(numerator: list[Call], denominator: list[Call]) -> float:

@@ -20,7 +20,6 @@ kept in `.foldline/reparam_gain/`, for these images, this code and these version
 import argparse
 import hashlib
 import json
-import os
 import statistics
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -36,6 +35,7 @@ from benchmarks.bounds import Figure, one_sentence, report
 from benchmarks.gain_training import FORMS, Budget, Outcome, train
 from benchmarks.image_sets import fashion, read_images, store
 from steps.errors import BadInput
+from steps.images.workers import usable_cores
 from steps.progress import say
 
 SEEDS = range(5)
@@ -137,7 +137,7 @@ def _train_all(images: Path, budget: Budget, device: str, workers: int | None) -
     kept = KEPT / f"{fingerprint(images, budget, device)}.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
     known = _read(kept)
-    workers = workers or (WORKERS_ON_A_GPU if device == "cuda" else os.cpu_count())
+    workers = workers or (WORKERS_ON_A_GPU if device == "cuda" else usable_cores())
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         missing = [job for job in jobs if job not in known]
         futures = {pool.submit(train, images, budget, form, seed, device): (seed, form) for seed, form in missing}
