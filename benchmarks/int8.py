@@ -32,7 +32,7 @@ from benchmarks.int8_networks import CLASSES, SIZE, Budget, trained
 from steps.backends.contract import Images, Logits
 from steps.backends.int8 import Fallback, Int8Images, Int8Plan, write_int8
 from steps.backends.turns import exported
-from steps.images.workers import usable_cores
+from steps.cores import usable_cores
 from steps.models.architectures import create
 from steps.progress import say
 

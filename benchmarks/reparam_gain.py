@@ -34,8 +34,8 @@ import numpy as np
 from benchmarks.bounds import Figure, one_sentence, report
 from benchmarks.gain_training import FORMS, Budget, Outcome, train
 from benchmarks.image_sets import fashion, read_images, store
+from steps.cores import usable_cores
 from steps.errors import BadInput
-from steps.images.workers import usable_cores
 from steps.progress import say
 
 SEEDS = range(5)

@@ -28,7 +28,7 @@ BY_THE_NAME_IN_BACKENDS = {
     "steps.backends.tensorrt",
     "steps.backends.runner",
 }  # the second tries whether it is there
-BELOW_EVERY_STEP = {"steps.cli", "steps.errors", "steps.progress"}
+BELOW_EVERY_STEP = {"steps.cli", "steps.cores", "steps.errors", "steps.progress"}
 SHIPPED = {"release": {"tools/consumers"}}  # copied, not imported
 LISTED_BY_MODULE = ("steps.images", "steps.params", "steps.reports")
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from steps.backends.artifact import model_bytes
+from steps.cores import usable_cores
 from steps.errors import BadInput, StepError
-from steps.images.workers import usable_cores
 from steps.progress import say, track
 from steps.reports.artifact import CARD, read_verified_card
 from steps.reports.base import write_whole

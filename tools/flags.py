@@ -2,7 +2,7 @@
 
 from argparse import ArgumentTypeError
 
-from steps.images.workers import usable_cores
+from steps.cores import usable_cores
 
 
 def count(text: str) -> int:

@@ -17,7 +17,7 @@ from steps.backends.contract import (
     WrongImages,
 )
 from steps.backends.table import BACKENDS, fault_of
-from steps.images.workers import usable_cores
+from steps.cores import usable_cores
 from steps.reports.artifact import read_verified_card
 from steps.reports.card import Card
 

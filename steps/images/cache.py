@@ -20,10 +20,10 @@ import polars as pl
 
 import steps.images.dataset
 import steps.images.preprocess
+from steps.cores import usable_cores
 from steps.images.dataset import PLACE, Images, Row, batches, load_image
 from steps.images.draws import Positions
 from steps.images.manifest import SCHEMA
-from steps.images.workers import usable_cores
 from steps.progress import say, track
 from steps.reports.card import Preprocessing
 

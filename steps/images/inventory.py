@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import polars as pl
 
+from steps.cores import usable_cores
 from steps.images.inspection import Facts, Place, inspect_images
 from steps.images.manifest import SCHEMA
-from steps.images.workers import map_in_processes, usable_cores
+from steps.images.workers import map_in_processes
 from steps.progress import track
 
 Item = TypeVar("Item")

@@ -45,11 +45,6 @@ def map_in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def usable_cores() -> int:
-    """Return the number of cores that this process may use, which a container may have narrowed."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _pool(workers: int) -> ProcessPoolExecutor:
     # spawn: a fork of a process with threads (polars has them) may hang
     spawn = multiprocessing.get_context("spawn")

@@ -1,0 +1,8 @@
+"""The cores there are to work with."""
+
+import os
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use, which a container may have narrowed."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
