@@ -2,15 +2,16 @@
 
     python -m benchmarks.fold_zoo [--minutes 10] [--full] [--shard 0/4] [--only NAME ...]
 
-timm's and torchvision's networks of up to 60 million parameters, with fresh weights, at 64 px or the least
-input they take; a hash of the name draws the block, one of the papers' four, init (exact must not move the
-outputs) and mode. Networks with blocks of their own load into their library's inference form. One family after
-the other, so that any part of the list has something of each. A network is skipped where no convolution of it
-has a batch norm, where it is too large, or where the library's own plain network fails the same way; what fails
-with our blocks alone is WRONG. One whose outputs move by 1e-10 when the last place of its input does cannot be
-told from a wrong one at 1e-9 (torchvision's efficientnet_b6 with DBB: norms of 32 numbers each, 2.5e-9): it is
-judged once more, with the statistics of 32 images instead of 8. Each has a process of its own. Results are kept
-in `.foldline/fold_zoo/`, for this code and these versions: the same command again goes on with what is missing.
+timm's and torchvision's networks of up to 60 million parameters, with fresh weights, at 64 px or the least input
+they take; a hash of the name draws the block, one of the papers' four, init (exact must not move the outputs)
+and mode. Networks with blocks of their own load into their library's inference form. One family after the other,
+so that any part of the list has something of each. A network is skipped where no convolution of it has a batch
+norm, where it is too large, where it is made for something else than images, or where the library's own plain
+network fails the same way; what fails with our blocks alone is WRONG. One whose outputs move by 1e-10 when the
+last place of its input does cannot be told from a wrong one at 1e-9 (torchvision's efficientnet_b6 with DBB:
+norms of 32 numbers each, 2.5e-9): it is judged once more, with the statistics of 32 images instead of 8. Each
+has a process of its own. The default tries as many as the minutes allow, anew each time. Results are kept in
+`.foldline/fold_zoo/`, for this code and these versions, and `--full` goes on with what is missing.
 `benchmarks/zoo_results/` holds what was tried so far, a network a line; it counts where code and versions are
 those of its name, so that a long run can go on in another clone.
 """
@@ -32,21 +33,24 @@ from benchmarks.zoo_networks import by_family, in_shard
 from benchmarks.zoo_way import BOUND, Result, apart
 
 LEAST_FOLDED = 0.99  # of the networks in which a convolution gives its output to a batch norm
+MAKERS = [Path("steps/models") / name for name in ("architectures.py", "zoos.py")]  # of the networks
+MANY, HUNDREDS = 1000, 500  # of so many networks, so many must fold at least
 KEPT = Path(".foldline/fold_zoo")
 TRIED = Path(__file__).with_name("zoo_results")
 
 
 def main() -> None:
-    """Try the networks that are not yet in the kept results and report the counts of all that are."""
+    """Try the networks, with `--full` those that are not yet in the kept results, and report the counts."""
     arguments = _arguments()
     torch.set_num_threads(1)  # images are small: a second thread waits longer than it works; use shards instead
     kept = KEPT / f"{fingerprint()}.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    known = {result.name: result for result in [*_read(TRIED / kept.name), *_read(kept)]}
+    earlier = [*_read(TRIED / kept.name), *_read(kept)] if arguments.full else []
+    known = {result.name: result for result in earlier}
     names = arguments.only or list(in_shard(by_family(), arguments.shard))
     end = time.monotonic() + (float("inf") if arguments.full or arguments.only else 60 * arguments.minutes)
     for name in names:
-        if name in known and not arguments.only:
+        if name in known:
             continue
         if time.monotonic() > end:
             break
@@ -59,7 +63,8 @@ def main() -> None:
 
 def fingerprint() -> str:
     """Return a name for the code and the versions that a result holds for."""
-    files = sorted([*Path("steps/reparam").glob("*.py"), *Path(__file__).parent.glob("zoo_*.py")])
+    files = [*Path("steps/reparam").glob("*.py"), *Path(__file__).parent.glob("zoo_*.py"), *MAKERS]
+    files.sort()
     parts = [path.read_bytes() for path in files]
     parts += [f"{package} {version(package)}".encode() for package in ("torch", "timm", "torchvision")]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
@@ -77,7 +82,7 @@ def figures(results: list[Result], listed: int) -> list[Figure]:
     errors = [result.error for result in folded if result.error is not None]
     return [
         Figure("networks wrong", len(wrong), "at most", 0),
-        Figure("networks folded", len(folded), "at least", 1),
+        Figure("networks folded", len(folded), "at least", HUNDREDS if listed == len(results) >= MANY else 1),
         Figure("of those with a convolution before a norm, folded", share, "at least", LEAST_FOLDED),
         Figure("worst relative error in float64", max(errors, default=0.0), "at most", BOUND),
     ]
@@ -134,7 +139,7 @@ def _arguments() -> Any:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--full", action="store_true", help="all of them, without a limit")
     parser.add_argument("--shard", default="0/1", help="number/count, for several machines or processes")
-    parser.add_argument("--only", nargs="+", help="these networks, as library:name")
+    parser.add_argument("--only", nargs="+", help="these networks, as library:name, anew")
     return parser.parse_args(sys.argv[1:])
 
 

@@ -1,4 +1,8 @@
-"""The public networks that fold_zoo takes: in what order, at what size, and what hooks alone tell of one."""
+"""The public networks that fold_zoo takes: in what order, at what size, and what hooks alone tell of one.
+
+Beside the classifiers that `train.arch` names these are torchvision's networks for other tasks, where they take
+images and give tensors: segmentation, and the classifiers that are made to be quantized.
+"""
 
 import collections
 import zlib
@@ -17,6 +21,7 @@ from steps.reparam.example import SIZES
 LARGEST = 60_000_000
 LEAST = 64  # pixels
 CLASSES = 10
+OF_IMAGES = ("segmentation", "quantization")  # torchvision's modules beside the classifiers
 
 
 def by_family() -> list[str]:
@@ -25,13 +30,41 @@ def by_family() -> list[str]:
     import torchvision
 
     makers = {f"timm:{name}": timm.model_entrypoint(name) for name in zoos.timm_names()}
-    for name in zoos.torchvision_names():
+    for name in torchvision.models.list_models():
         makers[f"torchvision:{name}"] = torchvision.models.get_model_builder(name)
     families: dict[str, list[str]] = collections.defaultdict(list)
     for name in sorted(makers, key=lambda name: zlib.crc32(name.encode())):
         families[makers[name].__module__].append(name)
     ranked = [(rank, name) for names in families.values() for rank, name in enumerate(names)]
     return [name for _, name in sorted(ranked)]
+
+
+def task_of(name: str) -> str:
+    """Return the module of torchvision that a network for another task is from, or "" for a classifier's name."""
+    import torchvision
+
+    library, _, name = name.partition(":")
+    if library != "torchvision" or name in zoos.torchvision_names():
+        return ""
+    module: str = torchvision.models.get_model_builder(name).__module__
+    return module.split(".")[2]
+
+
+def made(name: str, size: int) -> nn.Module:
+    """Return the network with fresh weights, as `train.arch` makes it where it can name it."""
+    task = task_of(name)
+    if not task:
+        return create(name, CLASSES, size)
+    import torchvision
+
+    library_name = name.partition(":")[2]
+    plain_name = library_name.removeprefix("quantized_")
+    options = {"aux_logits": False, "init_weights": True} if plain_name in zoos.AUXILIARY else {}
+    backbone = {"weights_backbone": None} if task == "segmentation" else {}  # else its weights would be fetched
+    network: nn.Module = torchvision.models.get_model(
+        library_name, weights=None, num_classes=CLASSES, **options, **backbone
+    )
+    return network
 
 
 def in_shard(names: list[str], shard: str) -> Iterator[str]:
@@ -47,7 +80,7 @@ def built(name: str) -> tuple[nn.Module, int] | None:
     """
     with torch.device("meta"):
         try:
-            parameters = _parameters(create(name, CLASSES, 224))
+            parameters = _parameters(made(name, 224))
         except Exception:  # not every network is made without numbers, or for this size
             parameters = 0
     if parameters > LARGEST:
@@ -55,7 +88,7 @@ def built(name: str) -> tuple[nn.Module, int] | None:
     faults = []
     for size in sorted({*SIZES, _own_size(name)} - set(range(LEAST))):
         try:
-            network = create(name, CLASSES, size)
+            network = made(name, size)
         except Exception as fault:  # whatever a library raises on a size that its network is not made for
             faults.append(f"{size} px: {' '.join(str(fault).split())[:120]}")
             continue

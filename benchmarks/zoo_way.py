@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from benchmarks.zoo_networks import CLASSES, LARGEST, built, handed_over
+from benchmarks.zoo_networks import LARGEST, OF_IMAGES, built, handed_over, made, task_of
 from steps.errors import BadInput
-from steps.models.architectures import create
 from steps.reparam.certify import relative_error
 from steps.reparam.copies import copied
 from steps.reparam.expand import Init, Mode, expand, plan_expansion
 from steps.reparam.fold import FOLDABLE, absorb_norms, fold, norms_left
 from steps.reparam.library_blocks import library_blocks, library_form
 from steps.reparam.outputs import tensors_of
+from steps.reparam.own_classes import NO_OTHER_WEIGHT
 from steps.reparam.plan import ExpansionPlan
 from steps.reparam.verify import BROKEN
 
@@ -102,6 +102,8 @@ def tried(name: str) -> Result:
 def _through(name: str, images: int) -> Result:
     """Take one network the whole way, its norms with the statistics of so many images."""
     block, init, mode = drawn_for(name)
+    if (task := task_of(name)) and task not in OF_IMAGES:
+        return Result(name, block, init, mode, skipped=f"it takes or gives something else than images: {task}")
     torch.manual_seed(0)
     found = built(name)
     if found is None:
@@ -125,7 +127,7 @@ def _through(name: str, images: int) -> Result:
         dict(collections.Counter(_kind(site.skipped) for site in plan.sites if site.skipped)),
         images=images,
     )
-    if ours := [line for line in plan.lines() if any(f": skipped, {reason}" in line for reason in OURS)]:
+    if ours := [line for line in plan.lines() if _is_ours(line)]:
         return result._replace(wrong=f"{len(ours)} sites fail once expanded, such as {ours[0]}")
     if not plan.expanded and not own:
         return result._replace(skipped="; ".join(result.left) or "no convolution")
@@ -134,10 +136,15 @@ def _through(name: str, images: int) -> Result:
     if fault := _fault_of_a_step(network, batch_NCHW):
         # A fault of the library's network shows without our blocks too; one that does not is ours.
         torch.manual_seed(0)
-        of_plain = _fault_of_a_step(create(name, CLASSES, size), batch_NCHW)
+        of_plain = _fault_of_a_step(made(name, size), batch_NCHW)
         same = of_plain.partition(":")[0] == fault.partition(":")[0]
         return result._replace(skipped=of_plain) if same else result._replace(wrong=fault)
     return _judged(result, network, image_NCHW)
+
+
+def _is_ours(line: str) -> bool:
+    """Whether a line of the plan tells of a fault of ours: a convolution's own class was seen to run."""
+    return NO_OTHER_WEIGHT in line or any(f": skipped, {reason}" in line for reason in OURS)
 
 
 def _moved_by_expanding(plain: nn.Module, expanded: nn.Module, image_NCHW: Tensor) -> str:
@@ -163,7 +170,7 @@ def _expand(network: nn.Module, block: str, init: Init, mode: Mode, image_NCHW: 
 def _judged(result: Result, network: nn.Module, image_NCHW: Tensor) -> Result:
     """Return the result of the trained network: its forms compared with it, and what is left in them."""
     plain = fold(network, image_NCHW)
-    original = library_form(create(result.name, CLASSES, result.size).eval()).double()
+    original = library_form(made(result.name, result.size).eval()).double()
     original.load_state_dict(plain.state_dict(), strict=True)
     absorbed = absorb_norms(plain, image_NCHW)
     errors = [_error(network, image_NCHW, form, image_NCHW) for form in (plain, original, absorbed)]

@@ -181,7 +181,7 @@ def expand(
     of a convolution follows from the size of its input, the branches pad as it did on the example, and refuse an
     input that it pads otherwise. A site where the function would not stay the same is skipped; a frozen one, too.
     That is judged by a pass in eval mode and one in training, or three where the network draws: what it does by
-    its images' values alone need not show in them. Where training mode fails, `untried` in the plan says so.
+    its images' values or size alone need not show in them. `untried` in the plan says where training mode fails.
 
     In mode "branch" the convolution's branch of "qarepvgg" has a norm, and one follows the sum: in training, a
     channel whose variance in the batch is no more than their eps is another function with `init="exact"` too.

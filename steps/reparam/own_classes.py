@@ -1,6 +1,7 @@
 """What a layer of somebody's own class computes, seen on a copy with drawn numbers: zeros would hide it."""
 
 import math
+from collections.abc import Iterator
 from typing import Literal, NewType
 
 import torch
@@ -10,11 +11,12 @@ from torch.nn.modules.conv import _ConvNd
 
 from steps.reparam.copies import copied
 from steps.reparam.draws import drawing_alike
-from steps.reparam.geometry import Margins, same_margins
+from steps.reparam.geometry import Margins, geometry_of, same_margins
 from steps.reparam.norms import PLAIN_NORMS, apply_in_its_mode, apply_tail
 
 SAME = 1e-4  # of float32 numbers around 1; another function is off by 1e-2 and more
 ENOUGH = 8  # rows and columns
+NO_OTHER_WEIGHT = "takes no other weight"
 Reason = NewType("Reason", str)  # why a layer is left as it is
 
 
@@ -83,21 +85,48 @@ def own_rules(conv: nn.Conv2d, shape: torch.Size) -> Margins | Literal["nothing"
     """Return what a convolution of another class does that a plain one does not, on images of this shape.
 
     A reason, where no norm can go into its weight; "nothing"; the zeros that it adds around the image by that
-    image's size; or None, where what it does is unknown, but a norm can go into its weight.
+    image's size, none at all on some; or None, where what it does is unknown, but a norm can go into its weight.
     """
-    probe_NCHW = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
+    probe_NCHW = _probe(shape)
     drawn = copied(conv)
     try:
         weight = torch.randn(conv.weight.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float32)
         drawn.weight = nn.Parameter(weight / weight[0].numel() ** 0.5)
         if not _takes_a_norm(drawn, probe_NCHW):
             return Reason(f"unsupported kernel: {type(conv).__name__} makes more of its weight than a convolution")
-        given = drawn.forward(probe_NCHW.clone())
-        if same(nn.Conv2d.forward(drawn, probe_NCHW.clone()), given):
+        seen = [(probe_NCHW, drawn.forward(probe_NCHW.clone())), *_larger(drawn, shape)]
+        if all(_is_plain(drawn, *images) for images in seen):
             return "nothing"
-        return same_margins(drawn, probe_NCHW, given)
+        margins = [same_margins(drawn, *images) for images in seen]
+        return margins[0] if None not in margins else None
     except Exception as fault:  # whatever a class of one's own raises
-        return Reason(f"unsupported kernel: {type(conv).__name__} takes no other weight ({type(fault).__name__})")
+        name = type(conv).__name__
+        return Reason(f"unsupported kernel: {name} {NO_OTHER_WEIGHT} ({type(fault).__name__})")
+
+
+def _larger(conv: nn.Conv2d, shape: torch.Size) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield somewhat larger images, not square, and what the convolution makes of those that it takes.
+
+    A padding by size that adds nothing at one size adds something at the next ones, up to the stride.
+    """
+    *others, rows, columns = shape
+    for more in range(1, max(geometry_of(conv).stride) + 1):
+        probe_NCHW = _probe(torch.Size([*others, rows + more, columns + 2 * more]))
+        try:
+            yield probe_NCHW, conv.forward(probe_NCHW.clone())
+        except Exception:  # it refuses that size, and computes nothing else there
+            continue
+
+
+def _is_plain(conv: nn.Conv2d, probe_NCHW: Tensor, given_NCHW: Tensor) -> bool:
+    try:
+        return same(nn.Conv2d.forward(conv, probe_NCHW.clone()), given_NCHW)
+    except RuntimeError:  # a kernel larger than the image, which a padding of its own makes room for
+        return False
+
+
+def _probe(shape: torch.Size) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float32)
 
 
 def _takes_a_norm(conv: nn.Conv2d, probe_NCHW: Tensor) -> bool:

@@ -12,7 +12,7 @@ from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS
 from steps.reparam.certify import relative_error
 from steps.reparam.expand import MODES, Mode, expand, plan_expansion
-from steps.reparam.fold import fold
+from steps.reparam.fold import absorb_norms, fold
 from tests.reparam.networks import Site, randomise
 
 BOUND = 1e-12  # float64, a few hundred products a sum
@@ -56,6 +56,59 @@ class PadsBefore(nn.Conv2d):
 def test_another_rule_of_padding_is_left_alone_with_its_reason() -> None:
     (site,) = plan_expansion(Site(PadsBefore(4, 4, 3, bias=False)).eval(), "acb").sites
     assert site.skipped == "unsupported kernel: PadsBefore is a convolution with rules of its own"
+
+
+class PadsToMultiple(nn.Conv2d):
+    """Pads its images until eight rows and columns go into them: nothing is added to those of the example."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
+        rows, columns = (-side % 8 for side in input.shape[2:])
+        features: Tensor = super().forward(nn.functional.pad(input, (0, columns, 0, rows)))
+        return features
+
+
+class PadsToSquare(nn.Conv2d):
+    """Pads its images until they are square, as those of the example are."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
+        rows, columns = input.shape[2:]
+        most = max(rows, columns)
+        features: Tensor = super().forward(nn.functional.pad(input, (0, most - columns, 0, most - rows)))
+        return features
+
+
+@pytest.mark.parametrize("own", [PadsToMultiple, PadsToSquare])
+def test_a_rule_that_adds_nothing_to_the_example_is_seen_all_the_same(own: type[nn.Conv2d]) -> None:
+    site = Site(own(4, 4, 3, padding=1, bias=False)).eval()
+    (planned,) = plan_expansion(site, "acb", example_NCHW=torch.zeros(1, 4, 16, 16)).sites
+    assert planned.skipped == f"unsupported kernel: {own.__name__} is a convolution with rules of its own"
+
+
+@pytest.mark.parametrize("side", [2, 3, 5])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_map_smaller_than_the_kernel_trains_as_a_block_too(block: str, side: int) -> None:
+    plain = randomise(Site(Conv2dSame(4, 4, 5, groups=4, bias=False))).double()
+    image_NCHW = torch.randn(8, 4, side, side, dtype=torch.float64)
+    wide = copy.deepcopy(plain)
+    expand(wide, block, init="standard", example_NCHW=image_NCHW)
+    randomise(wide)
+    folded = fold(wide, image_NCHW)
+    absorbed = absorb_norms(folded, image_NCHW)
+    assert not [module for module in absorbed.modules() if isinstance(module, nn.BatchNorm2d)]
+    for form in (folded, absorbed):
+        error = relative_error(wide(image_NCHW), form(image_NCHW))
+        assert error is not None and error <= BOUND
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_that_adds_nothing_at_the_examples_size_refuses_the_sizes_where_it_would(mode: Mode) -> None:
+    plain = randomise(Site(Conv2dSame(3, 8, 2, stride=2, bias=False)))
+    wide = copy.deepcopy(plain)
+    example_NCHW = torch.randn(2, 3, 32, 32)
+    expand(wide, "acb", init="exact", mode=mode, example_NCHW=example_NCHW)
+    assert torch.allclose(wide(example_NCHW), plain(example_NCHW), atol=1e-5)
+    with pytest.raises(BadInput, match=r"conv pads by its input's size, .* for another than 33x33"):
+        wide(torch.randn(2, 3, 33, 33))
 
 
 @pytest.mark.parametrize("mode", MODES)

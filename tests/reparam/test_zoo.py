@@ -18,6 +18,7 @@ ODD = (
     "timm:cs3darknet_focus_s",  # an activation inside its norms
     "timm:tf_efficientnet_lite0",  # padding that depends on the image
     "torchvision:shufflenet_v2_x0_5",  # channels shuffled
+    "torchvision:lraspp_mobilenet_v3_large",  # a score a pixel, in a dictionary
     pytest.param("timm:ghostnet_100", marks=pytest.mark.slow),  # inputs joined with outputs
     pytest.param("timm:hardcorenas_d", marks=pytest.mark.slow),  # squeeze-and-excitation
     pytest.param("timm:inception_v3", marks=pytest.mark.slow),  # four ways side by side
@@ -47,6 +48,7 @@ def test_an_odd_network_comes_back_as_it_was(name: str) -> None:
         ("timm:resnetv2_50x1_bit", "unsupported kernel: StdConv2d"),
         ("torchvision:squeezenet1_1", "no batch norm takes its output"),
         ("timm:convnext_xlarge", "over 60 million parameters"),
+        ("torchvision:r3d_18", "it takes or gives something else than images: video"),
     ],
 )
 def test_what_cannot_be_expanded_is_skipped_with_its_reason(name: str, reason: str) -> None:
@@ -83,7 +85,7 @@ class NoTraining(nn.Module):
 def small(monkeypatch: pytest.MonkeyPatch, after: nn.Module) -> zoo_way.Result:
     """Return what becomes of a network of one site, in the place of whatever is named."""
     for module in (zoo_networks, zoo_way):
-        monkeypatch.setattr(module, "create", lambda *_: Small(after))
+        monkeypatch.setattr(module, "made", lambda *_: Small(after))
     return zoo_way.tried("timm:resnet18")
 
 
@@ -216,3 +218,30 @@ def test_the_readme_counts_what_was_tried_and_none_of_it_was_wrong() -> None:
     assert f"of {len(results):,} tried" in readme and f"{len(folded):,} came back" in readme
     assert f"({sum(result.sites for result in folded):,} sites" in readme
     assert f"the worst {max(result.error or 0 for result in folded):.1e} off" in readme
+
+
+def test_a_convolution_that_does_not_run_by_itself_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: Any) -> Any:
+        raise RuntimeError("a kernel larger than the image")
+
+    monkeypatch.setattr("steps.reparam.own_classes._takes_a_norm", refuses)
+    assert "sites fail once expanded" in zoo_way.tried("timm:tf_efficientnet_lite0").wrong
+
+
+def test_the_default_takes_a_sample_anew_and_only_the_whole_list_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried: list[str] = []
+
+    def apart(name: str) -> zoo_way.Result:
+        tried.append(name)
+        return zoo_way.Result(name, handed_over=1, error=0.0)
+
+    monkeypatch.setattr(fold_zoo, "KEPT", tmp_path)
+    monkeypatch.setattr(fold_zoo, "by_family", lambda: ["one", "two"])
+    monkeypatch.setattr(fold_zoo, "apart", apart)
+    for flags in ([], [], ["--full"]):
+        monkeypatch.setattr("sys.argv", ["fold_zoo", *flags])
+        with pytest.raises(SystemExit, match="0"):
+            fold_zoo.main()
+    assert tried == ["one", "two"] * 2
