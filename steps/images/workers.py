@@ -48,7 +48,7 @@ def map_in_processes(
 def _pool(workers: int) -> ProcessPoolExecutor:
     # spawn: a fork of a process with threads (polars has them) may hang
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(os.getpid(),))
 
 
 def _submit(
@@ -85,9 +85,13 @@ def _one_by_one(
     return results
 
 
-def _end_with(parent: int) -> None:
-    """Ask Linux to end this worker when its parent ends: a killed run must leave nothing that goes on."""
+def _begin(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the pool
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """Ask Linux to end this worker when its parent ends: a killed run must leave nothing that goes on."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
