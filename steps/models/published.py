@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from steps.models.architectures import library_of
 
 VD = ("resnet50_vd", "resnet50d")  # PaddleClas's name of the network and timm's
-OF_VD = ("ResNet50_vd_pretrained", "ResNet50_vd_ssld_pretrained", "ResNet50_vd_ssld_v2_pretrained")
+# A file's name, and the name of the folder that a tar of one file a variable unpacks to. No prefix would do: the
+# weights of Fix_ResNet50_vd_ssld_v2_pretrained were fine-tuned at 320 pixels. 10w: of 100,000 classes.
+OF_VD = tuple(f"ResNet50_vd{kind}_pretrained" for kind in ("", "_ssld", "_ssld_v2", "_10w"))
 HASH = re.compile(r"-[0-9a-f]{8}$")  # timm and torchvision end a file's name with the beginning of its sha256
 OF_PADDLE = {
     "size": 224,
