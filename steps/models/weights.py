@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from steps.errors import BadInput, Refused
 from steps.models.files import read_safetensors
-from steps.models.heads import head_name
+from steps.models.heads import head_names
 from steps.models.paddle import read_pdparams, read_variables
 from steps.models.plain_tensors import refuse_odd_tensors
 from steps.models.positions import are_positions, fitted
@@ -50,7 +50,7 @@ def load_weights(network: nn.Module, path: Path, min_coverage: float) -> Weights
     network.load_state_dict({key: value for key, value in tensors.items() if key not in left}, strict=False)
     say(f"train: {path} fills {coverage.coverage:.1%} of the network: {_said(coverage)}.")
     if coverage.head_replaced:
-        say(f"train: the last layer ({head_name(network)}) starts fresh: the file has none of its shape.")
+        say(f"train: {_fresh_heads(network, coverage)}.")
     return coverage
 
 
@@ -60,10 +60,10 @@ def cover(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightsCoverage:
     missing = [key for key in wanted if key not in tensors]
     other_shape = [key for key in wanted if key in tensors and not _fits(tensors[key], wanted[key])]
     unexpected = [key for key in tensors if key not in wanted and not key.endswith(COUNTERS)]
-    head = f"{head_name(network)}."
+    heads = tuple(f"{name}." for name in head_names(network))
     not_filled = {*missing, *other_shape}
-    fresh_head = [key for key in not_filled if key.startswith(head)]
-    strangers = [key for key in unexpected if not key.startswith(head)]
+    fresh_head = [key for key in not_filled if key.startswith(heads)]
+    strangers = [key for key in unexpected if not key.startswith(heads)]
     counted = len(wanted) - len(fresh_head)
     loaded = len(wanted) - len(not_filled)
     return WeightsCoverage(
@@ -176,6 +176,15 @@ def _too_little(network: nn.Module, path: Path, coverage: WeightsCoverage, bound
         f"{path} {what}, and train.min_weights_coverage asks for {bound:.1%}: {_said(coverage)}. "
         "Is train.arch the network that these weights are of?"
     )
+
+
+def _fresh_heads(network: nn.Module, coverage: WeightsCoverage) -> str:
+    """Say which last layers kept their fresh weights: of several, the file may have one."""
+    not_filled = (*coverage.missing, *coverage.other_shape)
+    fresh = [name for name in head_names(network) if any(key.startswith(f"{name}.") for key in not_filled)]
+    if len(fresh) == 1:
+        return f"the last layer ({fresh[0]}) starts fresh: the file has none of its shape"
+    return f"the last layers ({', '.join(fresh)}) start fresh: the file has none of their shapes"
 
 
 def _said(coverage: WeightsCoverage) -> str:

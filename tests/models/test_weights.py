@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from steps.errors import BadInput, Refused
+from steps.models.architectures import create
 from steps.models.preprocessing import Wishes, settle
 from steps.models.weights import load_weights, read_weights
 from steps.reports.train import TrainReport
@@ -76,6 +77,24 @@ def test_a_head_that_does_not_fit_starts_fresh_and_is_said(
     assert torch.equal(network.head.weight, before)
     assert torch.equal(network.conv.weight, tensors["conv.weight"])
     assert "the last layer (head) starts fresh" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("left_out", "classes", "said"),
+    [
+        ("nothing", 9, "the last layers (head, head_dist) start fresh"),
+        ("head_dist.", 5, "the last layer (head_dist) starts fresh"),  # a transformer that was not distilled
+    ],
+)
+def test_each_head_that_starts_fresh_is_said(
+    tmp_path: Path, left_out: str, classes: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch = "timm:deit_tiny_distilled_patch16_224"
+    whole = create(arch, classes, 32).state_dict()
+    tensors = {key: value for key, value in whole.items() if not key.startswith(left_out)}
+    coverage = load_weights(create(arch, 5, 32), saved(tmp_path, tensors), 1.0)
+    assert coverage.head_replaced and coverage.coverage == coverage.used == 1
+    assert said in capsys.readouterr().err
 
 
 def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path: Path) -> None:
