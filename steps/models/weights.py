@@ -25,6 +25,8 @@ DEEPEST = 4  # checkpoints keep a state dict one or two such names down
 # What DataParallel, torch.compile, Lightning and self-supervised training put before each name, in any order.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 AVERAGED = "n_averaged"  # how many networks torch's AveragedModel has averaged
+# GoogLeNet's and Inception-v3's second heads, in torchvision's files: both networks are made without them.
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")  # torch prints its advice in bold
 COUNTERS = "num_batches_tracked"  # says nothing about what a network computes; old files lack it
 
@@ -33,8 +35,9 @@ def load_weights(network: nn.Module, path: Path, min_coverage: float) -> Weights
     """Fill the plain network from a file or folder of weights and return what was filled.
 
     Coverage is the share of the network's tensors that the file fills; `used` is the share of the file's tensors
-    that the network has a place for. A last layer of another shape, or one that the file does not have, keeps its
-    fresh weights, is left out of the count and is said. A vision transformer's position embedding is interpolated
+    that the network has a place for: a larger network's file may fill this one wholly. A last layer of another
+    shape, or one that the file does not have, keeps its fresh weights, is left out of the count and is said; the
+    file's auxiliary heads are left out of `used`. A vision transformer's position embedding is interpolated
     to the network's input size. Raises BadInput for tensors that are no plain numbers, and Refused when a weight
     is not finite, when either share is under `min_coverage`, or when what tells a transformer places does not
     fit; the network is then unchanged.
@@ -63,7 +66,9 @@ def cover(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightsCoverage:
     heads = tuple(f"{name}." for name in head_names(network))
     not_filled = {*missing, *other_shape}
     fresh_head = [key for key in not_filled if key.startswith(heads)]
-    strangers = [key for key in unexpected if not key.startswith(heads)]
+    on_purpose = [key for key in unexpected if key.startswith(AUXILIARY)]
+    strangers = [key for key in unexpected if not key.startswith((*heads, *AUXILIARY))]
+    given = len(tensors) - len(on_purpose)
     counted = len(wanted) - len(fresh_head)
     loaded = len(wanted) - len(not_filled)
     return WeightsCoverage(
@@ -72,7 +77,7 @@ def cover(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightsCoverage:
         unexpected=tuple(unexpected),
         other_shape=tuple(other_shape),
         coverage=loaded / counted if counted else 0.0,
-        used=1 - len(strangers) / len(tensors) if tensors else 0.0,
+        used=1 - len(strangers) / given if given else 0.0,
         head_replaced=bool(fresh_head),
     )
 

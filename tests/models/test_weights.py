@@ -3,11 +3,13 @@
 import json
 import pickle
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -139,6 +141,18 @@ def test_weights_of_a_larger_network_are_refused_though_they_fill_this_one(tmp_p
     assert isinstance(report, TrainReport) and report.weights is not None
     assert report.weights.coverage == 1
     assert report.weights.used == pytest.approx(8 / 15)
+
+
+@pytest.mark.parametrize(("name", "auxiliary"), [("googlenet", "aux1."), ("inception_v3", "AuxLogits.")])
+def test_auxiliary_heads_that_the_network_is_made_without_do_not_count(
+    tmp_path: Path, name: str, auxiliary: str
+) -> None:
+    make = partial(torchvision.models.get_model, name, weights=None, init_weights=False)
+    whole = make(aux_logits=True, num_classes=9).state_dict()
+    old = {key: value for key, value in whole.items() if not key.endswith("num_batches_tracked")}
+    coverage = load_weights(make(aux_logits=False, num_classes=4), saved(tmp_path, old), 1.0)
+    assert coverage.coverage == coverage.used == 1 and coverage.head_replaced
+    assert any(key.startswith(auxiliary) for key in coverage.unexpected)  # not counted, but listed
 
 
 class Hostile:
