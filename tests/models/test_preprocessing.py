@@ -10,7 +10,8 @@ import yaml
 from safetensors.torch import save_file
 
 from steps.errors import BadInput, Refused
-from steps.models.preprocessing import DEFAULTS, Wishes, carried_by, settle
+from steps.models.carried import Wishes, carried_by
+from steps.models.preprocessing import DEFAULTS, settle
 from steps.reports.card import Preprocessing
 from tests.models.artifacts import HOW, write_trained
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from steps.errors import Refused
-from steps.models.preprocessing import DEFAULTS, Wishes, settle
+from steps.models.carried import Wishes
+from steps.models.preprocessing import DEFAULTS, settle
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET = (DEFAULTS.mean, DEFAULTS.std)

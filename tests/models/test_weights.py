@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from steps.errors import BadInput, Refused
 from steps.models.architectures import create
-from steps.models.preprocessing import Wishes, settle
+from steps.models.carried import Wishes
+from steps.models.preprocessing import settle
 from steps.models.weights import load_weights, read_weights
 from steps.reports.train import TrainReport
 from tests.models.artifacts import Own
