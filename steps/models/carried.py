@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from steps.errors import BadInput
 from steps.models.weights import load_torch
+from steps.reports.artifact import sha256
 
 Colour = tuple[float, float, float]
 INSIDE = ("pretrained_cfg", "preprocessing", "preprocess")  # timm's name, our card's, and a plain one
@@ -32,8 +33,17 @@ class Wishes:
     crop: str = "center"
 
 
-def carried_by(weights: Path) -> tuple[Wishes, str] | None:
-    """Return what a file or folder of weights says of its preprocessing, and which file says it; None: nothing.
+class Carried(NamedTuple):
+    """What is said of the preprocessing, who says it, and how sure it is that these weights are meant."""
+
+    wishes: Wishes
+    source: str
+    arch: str | None = None  # of a file beside the weights: the network that it names
+    shared: bool = False  # it may be meant of another file in the folder
+
+
+def carried_by(weights: Path) -> Carried | None:
+    """Return what a file or folder of weights says of its preprocessing; None: nothing.
 
     Looked at are the file's own metadata, `<weights>.yaml`, and preprocess.json, card.json or config.json beside
     the file (in the folder, where weights are one).
@@ -41,8 +51,27 @@ def carried_by(weights: Path) -> tuple[Wishes, str] | None:
     for source, content in _places(weights):
         inner = next((content[key] for key in INSIDE if isinstance(content.get(key), Mapping)), content)
         if TELLING & inner.keys():
-            return wishes_of(inner, source), str(source)
+            beside = source.name in BESIDE
+            return Carried(
+                wishes_of(inner, source),
+                str(source),
+                _network_of(content) if beside else None,
+                beside and weights.is_file() and not _vouches(content, weights),
+            )
     return None
+
+
+def _network_of(content: Mapping[str, Any]) -> str | None:
+    """Return the network that Hugging Face's config or our card is of, as it names it."""
+    named = (content.get(key) for key in ("architecture", "arch"))
+    return next((name for name in named if isinstance(name, str)), None)
+
+
+def _vouches(content: Mapping[str, Any], weights: Path) -> bool:
+    """Whether it is the card of this very file: it has the file's checksum."""
+    files = content.get("files")
+    said = files.get(weights.name) if isinstance(files, Mapping) else None
+    return said is not None and said == sha256(weights)
 
 
 class _Carried(BaseModel):

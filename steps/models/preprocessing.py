@@ -7,12 +7,13 @@ form shares it.
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 from steps.errors import BadInput, Refused
-from steps.models.carried import Wishes, carried_by, wishes_of
-from steps.models.published import other_colours, preprocessing_of
+from steps.models.carried import Carried, Wishes, carried_by, wishes_of
+from steps.models.published import other_colours, preprocessing_of, same_network
 from steps.progress import say
 from steps.reports.card import Interpolation, Preprocessing
 from steps.reports.train import TrainReport
@@ -42,8 +43,8 @@ def settle(stated: Wishes, weights: Path | None, of_weights: Adoption, arch: str
     """
     if weights is not None and not weights.exists():
         raise BadInput(f"train.weights: {weights} is not there.")
-    found = None if weights is None else carried_by(weights) or _by_name(arch, weights)
-    own, source = found or (Wishes(), None)
+    found = None if weights is None else _found(stated, weights, arch)
+    own, source = (found.wishes, found.source) if found else (Wishes(), None)
     size = stated.size or own.size or DEFAULTS.size
     if own.resize is not None and own.size is not None:  # the share that the crop keeps is the weights'
         own = Wishes(**{**vars(own), "resize": math.floor(size * own.resize / own.size)})
@@ -68,10 +69,64 @@ def settle(stated: Wishes, weights: Path | None, of_weights: Adoption, arch: str
     return Settled(settled, source)
 
 
-def _by_name(arch: str, weights: Path) -> tuple[Wishes, str] | None:
+def _found(stated: Wishes, weights: Path, arch: str) -> Carried | None:
+    """Return what is known of the weights: what they carry, else what their library says of their name.
+
+    A file beside them counts where nothing speaks against it. Where something does, and params do not state all
+    of the preprocessing, it is not guessed who is right: BadInput is raised.
+    """
+    carried = carried_by(weights)
+    if carried is None:
+        return _by_name(arch, weights)
+    stranger = carried.arch is not None and not same_network(carried.arch, arch)
+    if not carried.shared and not stranger:
+        return carried
+    named = _by_name(arch, weights)
+    differing = _differing(carried.wishes, named.wishes) if named else ()
+    if named and not differing:
+        return named  # they agree, and a library leaves nothing out
+    if named is None and not stranger:
+        return carried
+    doubt = "; ".join(_against(carried, named, differing, weights, arch if stranger else None))
+    if None in vars(stated).values():
+        raise BadInput(f"{doubt}. {_remedy(weights, stranger)}")
+    say(f"train: {doubt}. train.preprocess states all of it, so {carried.source} does not count.")
+    return named
+
+
+def _by_name(arch: str, weights: Path) -> Carried | None:
     """Return what the network's library says of weights of this name, and what it calls them."""
     known = preprocessing_of(arch, weights)
-    return None if known is None else (wishes_of(known[1], known[0]), known[0])
+    return None if known is None else Carried(wishes_of(known[1], known[0]), known[0])
+
+
+def _differing(theirs: Wishes, published: Wishes) -> tuple[str, ...]:
+    """Return the keys of which both say something, and not the same."""
+    pairs = {name: (getattr(theirs, name), getattr(published, name)) for name in vars(theirs)}
+    return tuple(name for name, (a, b) in pairs.items() if None not in (a, b) and not _same(a, b))
+
+
+def _against(
+    beside: Carried, named: Carried | None, differing: tuple[str, ...], weights: Path, trained: str | None
+) -> Iterator[str]:
+    """Yield what speaks against the file beside the weights; `trained` is train.arch where that names another."""
+    if trained:
+        yield f"{beside.source} is of {beside.arch}, and train.arch is {trained}"
+    if named:
+        theirs, published = (
+            ", ".join(f"{KEYS.get(key, key)} {_plain(getattr(one.wishes, key))}" for key in differing)
+            for one in (beside, named)
+        )
+        yield f"{beside.source} says {theirs}, but {weights.name} is known as {named.source}: {published}"
+
+
+def _remedy(weights: Path, stranger: bool) -> str:
+    train_arch = f"set train.arch to the network that {weights.name} is of, or " if stranger else ""
+    return (
+        f"It is not guessed which preprocessing {weights} was made with: {train_arch}put it into a folder of its "
+        f"own, or write its preprocessing into {weights.name}.yaml beside it, or state side, resize, "
+        "interpolation, mean and std under train.preprocess."
+    )
 
 
 def _say_other_colours(arch: str, settled: Preprocessing) -> None:

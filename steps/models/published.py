@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from steps.models.architectures import library_of
+from steps.models.architectures import OWN_NAME, library_of
 
 VD = ("resnet50_vd", "resnet50d")  # PaddleClas's name of the network and timm's
 # A file's name, and the name of the folder that a tar of one file a variable unpacks to. No prefix would do: the
@@ -63,6 +63,19 @@ def other_colours(arch: str, colours: Colours) -> dict[Colours, list[str]]:
         if one.colours != colours:
             others.setdefault(one.colours, []).append(one.title)
     return others
+
+
+def same_network(one: str, other: str) -> bool:
+    """Whether two names, as train.arch has them, may be of one network; tags of weights say nothing of it.
+
+    timm and torchvision have networks of one name, which are two; a user's own are what their whole names say.
+    """
+    if one == other:
+        return True
+    if all(OWN_NAME.fullmatch(name) and not library_of(name)[0] for name in (one, other)):
+        return False
+    (library, name), (another, its_name) = library_of(one), library_of(other)
+    return (name == its_name or {name, its_name} == set(VD)) and ("" in (library, another) or library == another)
 
 
 def _bare(stem: str) -> str:
