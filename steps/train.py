@@ -13,8 +13,9 @@ from steps.cli import replace_folder, run_step
 from steps.errors import Refused
 from steps.images.cache import ImageReader, cache_key, open_images
 from steps.images.dataset import image_root
+from steps.models.carried import Wishes
 from steps.models.files import save_model
-from steps.models.preprocessing import Settled, Wishes, settle
+from steps.models.preprocessing import Settled, settle
 from steps.models.weights import weights_checksum
 from steps.params.train import TrainParams
 from steps.reports.card import Card, Expansion, Preprocessing

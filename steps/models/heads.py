@@ -22,35 +22,38 @@ class Bottleneck(nn.Sequential):
     """
 
 
-def head_name(network: nn.Module) -> str:
-    """Return the path of the layer that makes the logits; "" where there is none to be found.
+def head_names(network: nn.Module) -> tuple[str, ...]:
+    """Return the paths of the layers that make the logits; none where there are none to be found.
 
-    timm says so itself; else it is, of the linear layers and convolutions as wide as the output, the one that an
-    image comes to last, or the last one by name where it comes to none. Of a network that takes no image of a
-    usual size it is the last one of all by name.
+    timm says so itself, and may name several (a distilled transformer averages two); else it is, of the linear
+    layers and convolutions as wide as the output, the one that an image comes to last, or the last one by name
+    where it comes to none. Of a network that takes no image of a usual size it is the last one of all by name.
     """
-    bottlenecks = [name for name, module in network.named_modules() if isinstance(module, Bottleneck)]
+    modules = dict(network.named_modules())
+    bottlenecks = [name for name, module in modules.items() if isinstance(module, Bottleneck)]
     if bottlenecks:
-        return str(bottlenecks[0])
-    named = _named_by_timm(network)
-    if isinstance(named, str) and named in dict(network.named_modules()):
-        return str(named)
+        return (bottlenecks[0],)
+    named = tuple(name for name in _named_by_timm(network) if name in modules)
+    if named:
+        return named
     names = [name for kind in (nn.Conv2d, nn.Linear) for name in _of_kind(network, kind)]
-    return _last_called(network, names) if len(names) > 1 else "".join(names)
+    return (_last_called(network, names),) if len(names) > 1 else tuple(names)
+
+
+def head_name(network: nn.Module) -> str:
+    """Return those paths as they are said: one after the other, and "" where there are none."""
+    return ", ".join(head_names(network))
 
 
 def head_parameters(network: nn.Module) -> int:
-    """Return the number of parameters of the head, its bottleneck included."""
-    return _count(network.get_submodule(name)) if (name := head_name(network)) else 0
+    """Return the number of parameters of the head, its bottleneck included, or of all heads."""
+    return sum(_count(network.get_submodule(name)) for name in head_names(network))
 
 
 def class_parameters(network: nn.Module, class_num: int) -> int:
-    """Return how many of the head's parameters belong to each class."""
-    name = head_name(network)
-    if not name:
-        return 0
-    head = network.get_submodule(name)
-    return _count(head[-1] if isinstance(head, Bottleneck) else head) // class_num
+    """Return how many of the heads' parameters belong to each class."""
+    heads = [network.get_submodule(name) for name in head_names(network)]
+    return sum(_count(head[-1] if isinstance(head, Bottleneck) else head) for head in heads) // class_num
 
 
 def add_bottleneck(network: nn.Module, width: int) -> None:
@@ -58,21 +61,18 @@ def add_bottleneck(network: nn.Module, width: int) -> None:
 
     Raises BadInput where that is neither a linear layer nor a 1x1 convolution, or where there are several.
     """
-    name = head_name(network)
+    name, *others = head_names(network) or ("",)
     head = network.get_submodule(name) if name else None
-    several = not isinstance(_named_by_timm(network), str | None)
     narrow: nn.Module
     last: nn.Module
-    if isinstance(head, nn.Linear) and type(head).__name__ == "Linear" and not several:  # torch's, or timm's
+    if isinstance(head, nn.Linear) and type(head).__name__ == "Linear" and not others:  # torch's, or timm's
         narrow = nn.Linear(head.in_features, width)
         last = nn.Linear(width, head.out_features, bias=head.bias is not None)
-    elif type(head) is nn.Conv2d and _is_pointwise(head) and not several:
+    elif type(head) is nn.Conv2d and _is_pointwise(head) and not others:
         narrow = nn.Conv2d(head.in_channels, width, 1)
         last = nn.Conv2d(width, head.out_channels, 1, bias=head.bias is not None)
     else:
-        found = (
-            "several last layers" if several else f"{type(head).__name__} '{name}'" if head else "no last layer"
-        )
+        found = "several last layers" if others else f"{type(head).__name__} '{name}'" if head else "no last layer"
         raise BadInput(
             f"train.bottleneck: {type(network).__name__} has {found}; a bottleneck goes before one linear layer "
             "or 1x1 convolution. Leave train.bottleneck null."
@@ -111,9 +111,10 @@ def _is_pointwise(conv: nn.Conv2d) -> bool:
     return (*conv.kernel_size, *conv.stride, conv.padding, conv.groups) == (1, 1, 1, 1, (0, 0), 1)
 
 
-def _named_by_timm(network: nn.Module) -> Any:
+def _named_by_timm(network: nn.Module) -> tuple[str, ...]:
     config: Any = getattr(network, "pretrained_cfg", None) or {}
-    return config.get("classifier") if hasattr(config, "get") else None
+    named = config.get("classifier") if hasattr(config, "get") else None
+    return (named,) if isinstance(named, str) else tuple(named or ())
 
 
 def _count(module: nn.Module) -> int:

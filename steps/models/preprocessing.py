@@ -6,42 +6,20 @@ A wrong mean and standard deviation costs ten points of accuracy, and no compari
 form shares it.
 """
 
-import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
-
-import yaml
-from pydantic import BaseModel, Field, ValidationError
-from safetensors import SafetensorError, safe_open
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from steps.errors import BadInput, Refused
-from steps.models.published import other_colours, preprocessing_of
-from steps.models.weights import load_torch
+from steps.models.carried import Carried, Wishes, carried_by, wishes_of
+from steps.models.published import other_colours, preprocessing_of, same_network
 from steps.progress import say
 from steps.reports.card import Interpolation, Preprocessing
 from steps.reports.train import TrainReport
 
 Adoption = Literal["adopt", "override"]
-Colour = tuple[float, float, float]
-INSIDE = ("pretrained_cfg", "preprocessing", "preprocess")  # timm's name, our card's, and a plain one
-BESIDE = ("preprocess.json", "card.json", "config.json")  # anyone's, our own artifact's, Hugging Face's
 KEYS = {"size": "side"}  # what params.yaml calls otherwise
-TELLING = {"mean", "std", "interpolation", "input_size", "size"}
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """Some or all of a preprocessing; None is no wish. `interpolation` and `crop` may be ones we do not have."""
-
-    size: int | None = None
-    resize: int | None = None
-    interpolation: str | None = None
-    mean: Colour | None = None
-    std: Colour | None = None
-    crop: str = "center"
 
 
 class Settled(NamedTuple):
@@ -65,8 +43,8 @@ def settle(stated: Wishes, weights: Path | None, of_weights: Adoption, arch: str
     """
     if weights is not None and not weights.exists():
         raise BadInput(f"train.weights: {weights} is not there.")
-    found = None if weights is None else carried_by(weights) or _by_name(arch, weights)
-    own, source = found or (Wishes(), None)
+    found = None if weights is None else _found(stated, weights, arch)
+    own, source = (found.wishes, found.source) if found else (Wishes(), None)
     size = stated.size or own.size or DEFAULTS.size
     if own.resize is not None and own.size is not None:  # the share that the crop keeps is the weights'
         own = Wishes(**{**vars(own), "resize": math.floor(size * own.resize / own.size)})
@@ -91,23 +69,64 @@ def settle(stated: Wishes, weights: Path | None, of_weights: Adoption, arch: str
     return Settled(settled, source)
 
 
-def carried_by(weights: Path) -> tuple[Wishes, str] | None:
-    """Return what a file or folder of weights says of its preprocessing, and which file says it; None: nothing.
+def _found(stated: Wishes, weights: Path, arch: str) -> Carried | None:
+    """Return what is known of the weights: what they carry, else what their library says of their name.
 
-    Looked at are the file's own metadata, `<weights>.yaml`, and preprocess.json, card.json or config.json beside
-    the file (in the folder, where weights are one).
+    A file beside them counts where nothing speaks against it. Where something does, and params do not state all
+    of the preprocessing, it is not guessed who is right: BadInput is raised.
     """
-    for source, content in _places(weights):
-        inner = next((content[key] for key in INSIDE if isinstance(content.get(key), Mapping)), content)
-        if TELLING & inner.keys():
-            return _wishes(inner, source), str(source)
-    return None
+    carried = carried_by(weights)
+    if carried is None:
+        return _by_name(arch, weights)
+    stranger = carried.arch is not None and not same_network(carried.arch, arch)
+    if not carried.shared and not stranger:
+        return carried
+    named = _by_name(arch, weights)
+    differing = _differing(carried.wishes, named.wishes) if named else ()
+    if named and not differing:
+        return named  # they agree, and a library leaves nothing out
+    if named is None and not stranger:
+        return carried
+    doubt = "; ".join(_against(carried, named, differing, weights, arch if stranger else None))
+    if None in vars(stated).values():
+        raise BadInput(f"{doubt}. {_remedy(weights, stranger)}")
+    say(f"train: {doubt}. train.preprocess states all of it, so {carried.source} does not count.")
+    return named
 
 
-def _by_name(arch: str, weights: Path) -> tuple[Wishes, str] | None:
+def _by_name(arch: str, weights: Path) -> Carried | None:
     """Return what the network's library says of weights of this name, and what it calls them."""
     known = preprocessing_of(arch, weights)
-    return None if known is None else (_wishes(known[1], known[0]), known[0])
+    return None if known is None else Carried(wishes_of(known[1], known[0]), known[0])
+
+
+def _differing(theirs: Wishes, published: Wishes) -> tuple[str, ...]:
+    """Return the keys of which both say something, and not the same."""
+    pairs = {name: (getattr(theirs, name), getattr(published, name)) for name in vars(theirs)}
+    return tuple(name for name, (a, b) in pairs.items() if None not in (a, b) and not _same(a, b))
+
+
+def _against(
+    beside: Carried, named: Carried | None, differing: tuple[str, ...], weights: Path, trained: str | None
+) -> Iterator[str]:
+    """Yield what speaks against the file beside the weights; `trained` is train.arch where that names another."""
+    if trained:
+        yield f"{beside.source} is of {beside.arch}, and train.arch is {trained}"
+    if named:
+        theirs, published = (
+            ", ".join(f"{KEYS.get(key, key)} {_plain(getattr(one.wishes, key))}" for key in differing)
+            for one in (beside, named)
+        )
+        yield f"{beside.source} says {theirs}, but {weights.name} is known as {named.source}: {published}"
+
+
+def _remedy(weights: Path, stranger: bool) -> str:
+    train_arch = f"set train.arch to the network that {weights.name} is of, or " if stranger else ""
+    return (
+        f"It is not guessed which preprocessing {weights} was made with: {train_arch}put it into a folder of its "
+        f"own, or write its preprocessing into {weights.name}.yaml beside it, or state side, resize, "
+        "interpolation, mean and std under train.preprocess."
+    )
 
 
 def _say_other_colours(arch: str, settled: Preprocessing) -> None:
@@ -117,74 +136,6 @@ def _say_other_colours(arch: str, settled: Preprocessing) -> None:
             f"train: that mean and std are assumed; {', '.join(titles[:3])} were made with mean {_plain(mean)}, "
             f"std {_plain(std)}. Are these such weights, state them as train.preprocess.mean and std."
         )
-
-
-class _Carried(BaseModel):
-    """The keys of timm's pretrained_cfg and of our card that tell a preprocessing; others are let be."""
-
-    mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(None, min_length=3, max_length=3)
-    std: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(None, min_length=3, max_length=3)
-    interpolation: str | None = None
-    input_size: tuple[int, int, int] | None = None
-    size: Annotated[int, Field(ge=8)] | None = None
-    resize: Annotated[int, Field(ge=8)] | None = None
-    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
-    crop_mode: str = "center"
-
-
-def _wishes(content: Mapping[str, Any], source: Path | str) -> Wishes:
-    try:
-        carried = _Carried.model_validate(dict(content))
-    except ValidationError as fault:
-        first = fault.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadInput(f"{source}: {where} is no part of a preprocessing: {first['msg']}.") from fault
-    size, crop = carried.size, carried.crop_mode
-    if size is None and carried.input_size is not None:
-        _, height, width = carried.input_size
-        size, crop = (height, crop) if height == width else (None, f"{height} x {width}")
-    resize = carried.resize
-    if resize is None and size is not None and carried.crop_pct is not None:
-        resize = math.floor(size / carried.crop_pct)  # as timm's create_transform rounds it
-    mean, std = cast(Colour | None, carried.mean), cast(Colour | None, carried.std)
-    return Wishes(size, resize, carried.interpolation, mean, std, crop)
-
-
-def _places(weights: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Yield each place that may tell, with the mapping that is there."""
-    if weights.is_file():
-        yield weights, _metadata(weights)
-    for path in (weights.with_name(f"{weights.name}.yaml"), weights.with_suffix(".yaml")):
-        if path.is_file():
-            yield path, _mapping(path)
-    folder = weights if weights.is_dir() else weights.parent
-    for name in BESIDE:
-        if (folder / name).is_file():
-            yield folder / name, _mapping(folder / name)
-
-
-def _metadata(weights: Path) -> Mapping[str, Any]:
-    """Return what the file itself keeps under the names of INSIDE, and nothing of its tensors."""
-    if weights.suffix == ".pdparams":
-        return {}
-    if weights.suffix != ".safetensors":
-        content = load_torch(weights, "meta")
-        found = {key: content[key] for key in INSIDE if key in content} if isinstance(content, dict) else {}
-        return {key: value for key, value in found.items() if isinstance(value, Mapping)}
-    try:
-        with safe_open(weights, "pt") as file:
-            said = file.metadata() or {}
-        return {key: json.loads(said[key]) for key in INSIDE if key in said}
-    except (SafetensorError, OSError, ValueError) as fault:
-        raise BadInput(f"{weights}: its metadata cannot be read ({fault}).") from fault
-
-
-def _mapping(path: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())  # JSON is YAML
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise BadInput(f"{path} is no YAML or JSON: {' '.join(str(fault).split())[:200]}") from fault
-    return content if isinstance(content, Mapping) else {}
 
 
 def _refuse_conflicts(stated: Wishes, own: Wishes, source: str, of_weights: Adoption) -> None:

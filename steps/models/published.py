@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from steps.models.architectures import library_of
+from steps.models.architectures import OWN_NAME, library_of
 
 VD = ("resnet50_vd", "resnet50d")  # PaddleClas's name of the network and timm's
-OF_VD = ("ResNet50_vd_pretrained", "ResNet50_vd_ssld_pretrained", "ResNet50_vd_ssld_v2_pretrained")
+# A file's name, and the name of the folder that a tar of one file a variable unpacks to. No prefix would do: the
+# weights of Fix_ResNet50_vd_ssld_v2_pretrained were fine-tuned at 320 pixels. 10w: of 100,000 classes.
+OF_VD = tuple(f"ResNet50_vd{kind}_pretrained" for kind in ("", "_ssld", "_ssld_v2", "_10w"))
 HASH = re.compile(r"-[0-9a-f]{8}$")  # timm and torchvision end a file's name with the beginning of its sha256
 OF_PADDLE = {
     "size": 224,
@@ -61,6 +63,19 @@ def other_colours(arch: str, colours: Colours) -> dict[Colours, list[str]]:
         if one.colours != colours:
             others.setdefault(one.colours, []).append(one.title)
     return others
+
+
+def same_network(one: str, other: str) -> bool:
+    """Whether two names, as train.arch has them, may be of one network; tags of weights say nothing of it.
+
+    timm and torchvision have networks of one name, which are two; a user's own are what their whole names say.
+    """
+    if one == other:
+        return True
+    if all(OWN_NAME.fullmatch(name) and not library_of(name)[0] for name in (one, other)):
+        return False
+    (library, name), (another, its_name) = library_of(one), library_of(other)
+    return (name == its_name or {name, its_name} == set(VD)) and ("" in (library, another) or library == another)
 
 
 def _bare(stem: str) -> str:

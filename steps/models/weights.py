@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from steps.errors import BadInput, Refused
 from steps.models.files import read_safetensors
-from steps.models.heads import head_name
+from steps.models.heads import head_names
 from steps.models.paddle import read_pdparams, read_variables
 from steps.models.plain_tensors import refuse_odd_tensors
 from steps.models.positions import are_positions, fitted
@@ -25,6 +25,8 @@ DEEPEST = 4  # checkpoints keep a state dict one or two such names down
 # What DataParallel, torch.compile, Lightning and self-supervised training put before each name, in any order.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 AVERAGED = "n_averaged"  # how many networks torch's AveragedModel has averaged
+# GoogLeNet's and Inception-v3's second heads, in torchvision's files: both networks are made without them.
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")  # torch prints its advice in bold
 COUNTERS = "num_batches_tracked"  # says nothing about what a network computes; old files lack it
 
@@ -33,8 +35,9 @@ def load_weights(network: nn.Module, path: Path, min_coverage: float) -> Weights
     """Fill the plain network from a file or folder of weights and return what was filled.
 
     Coverage is the share of the network's tensors that the file fills; `used` is the share of the file's tensors
-    that the network has a place for. A last layer of another shape, or one that the file does not have, keeps its
-    fresh weights, is left out of the count and is said. A vision transformer's position embedding is interpolated
+    that the network has a place for: a larger network's file may fill this one wholly. A last layer of another
+    shape, or one that the file does not have, keeps its fresh weights, is left out of the count and is said; the
+    file's auxiliary heads are left out of `used`. A vision transformer's position embedding is interpolated
     to the network's input size. Raises BadInput for tensors that are no plain numbers, and Refused when a weight
     is not finite, when either share is under `min_coverage`, or when what tells a transformer places does not
     fit; the network is then unchanged.
@@ -50,7 +53,7 @@ def load_weights(network: nn.Module, path: Path, min_coverage: float) -> Weights
     network.load_state_dict({key: value for key, value in tensors.items() if key not in left}, strict=False)
     say(f"train: {path} fills {coverage.coverage:.1%} of the network: {_said(coverage)}.")
     if coverage.head_replaced:
-        say(f"train: the last layer ({head_name(network)}) starts fresh: the file has none of its shape.")
+        say(f"train: {_fresh_heads(network, coverage)}.")
     return coverage
 
 
@@ -60,10 +63,12 @@ def cover(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightsCoverage:
     missing = [key for key in wanted if key not in tensors]
     other_shape = [key for key in wanted if key in tensors and not _fits(tensors[key], wanted[key])]
     unexpected = [key for key in tensors if key not in wanted and not key.endswith(COUNTERS)]
-    head = f"{head_name(network)}."
+    heads = tuple(f"{name}." for name in head_names(network))
     not_filled = {*missing, *other_shape}
-    fresh_head = [key for key in not_filled if key.startswith(head)]
-    strangers = [key for key in unexpected if not key.startswith(head)]
+    fresh_head = [key for key in not_filled if key.startswith(heads)]
+    on_purpose = [key for key in unexpected if key.startswith(AUXILIARY)]
+    strangers = [key for key in unexpected if not key.startswith((*heads, *AUXILIARY))]
+    given = len(tensors) - len(on_purpose)
     counted = len(wanted) - len(fresh_head)
     loaded = len(wanted) - len(not_filled)
     return WeightsCoverage(
@@ -72,7 +77,7 @@ def cover(network: nn.Module, tensors: Mapping[str, Tensor]) -> WeightsCoverage:
         unexpected=tuple(unexpected),
         other_shape=tuple(other_shape),
         coverage=loaded / counted if counted else 0.0,
-        used=1 - len(strangers) / len(tensors) if tensors else 0.0,
+        used=1 - len(strangers) / given if given else 0.0,
         head_replaced=bool(fresh_head),
     )
 
@@ -176,6 +181,15 @@ def _too_little(network: nn.Module, path: Path, coverage: WeightsCoverage, bound
         f"{path} {what}, and train.min_weights_coverage asks for {bound:.1%}: {_said(coverage)}. "
         "Is train.arch the network that these weights are of?"
     )
+
+
+def _fresh_heads(network: nn.Module, coverage: WeightsCoverage) -> str:
+    """Say which last layers kept their fresh weights: of several, the file may have one."""
+    not_filled = (*coverage.missing, *coverage.other_shape)
+    fresh = [name for name in head_names(network) if any(key.startswith(f"{name}.") for key in not_filled)]
+    if len(fresh) == 1:
+        return f"the last layer ({fresh[0]}) starts fresh: the file has none of its shape"
+    return f"the last layers ({', '.join(fresh)}) start fresh: the file has none of their shapes"
 
 
 def _said(coverage: WeightsCoverage) -> str:

@@ -9,7 +9,7 @@ from torch import nn
 from steps.errors import BadInput
 from steps.models.architectures import create
 from steps.models.files import load_model, save_model
-from steps.models.heads import add_bottleneck, class_parameters, head_name, head_parameters
+from steps.models.heads import add_bottleneck, class_parameters, head_name, head_names, head_parameters
 from steps.models.weights import load_weights
 from steps.reparam.expand import expand
 from steps.reparam.fold import absorb_norms, fold
@@ -40,6 +40,13 @@ def test_the_head_costs_what_the_width_says_and_the_network_still_runs(arch: str
     assert head_parameters(network) == (features * 3 + 3) + (3 * 100 + 100)
     assert class_parameters(network, 100) == 3 + 1
     assert network.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 100)
+
+
+def test_each_of_several_heads_is_counted() -> None:
+    network = create("timm:deit_tiny_distilled_patch16_224", 5, 32)
+    assert head_names(network) == ("head", "head_dist")
+    assert head_parameters(network) == 2 * (192 * 5 + 5)
+    assert class_parameters(network, 5) == 2 * (192 + 1)
 
 
 class HeadFirst(nn.Module):

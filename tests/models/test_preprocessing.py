@@ -10,7 +10,8 @@ import yaml
 from safetensors.torch import save_file
 
 from steps.errors import BadInput, Refused
-from steps.models.preprocessing import DEFAULTS, Wishes, carried_by, settle
+from steps.models.carried import Wishes, carried_by
+from steps.models.preprocessing import DEFAULTS, settle
 from steps.reports.card import Preprocessing
 from tests.models.artifacts import HOW, write_trained
 
@@ -42,7 +43,7 @@ def in_a_torch_file(folder: Path, said: dict[str, Any]) -> Path:
 
 def beside_as_hugging_face_does(folder: Path, said: dict[str, Any]) -> Path:
     (folder / "config.json").write_text(
-        json.dumps({"architecture": "x", "num_classes": 3, "pretrained_cfg": said})
+        json.dumps({"architecture": ARCH, "num_classes": 3, "pretrained_cfg": said})
     )
     save_file(NUMBERS, folder / "w.safetensors")
     return folder / "w.safetensors"

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from steps.errors import Refused
-from steps.models.preprocessing import DEFAULTS, Wishes, settle
+from steps.models.carried import Wishes
+from steps.models.preprocessing import DEFAULTS, settle
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET = (DEFAULTS.mean, DEFAULTS.std)
@@ -52,7 +53,12 @@ def weights(folder: Path, name: str) -> Path:
                 (224, 256, "bilinear", *IMAGENET),
                 f"PaddleClas:ResNet50_vd{kind}_pretrained",
             )
-            for arch, kind in (("resnet50_vd", ""), ("resnet50_vd", "_ssld"), ("timm:resnet50d", "_ssld_v2"))
+            for arch, kind in (
+                ("resnet50_vd", ""),
+                ("resnet50_vd", "_ssld"),
+                ("timm:resnet50d", "_ssld_v2"),
+                ("resnet50_vd", "_10w"),
+            )
         ),
     ],
 )
@@ -63,6 +69,13 @@ def test_the_published_preprocessing_is_adopted(
     assert (how.size, how.resize, how.interpolation, how.mean, how.std) == settled
     assert said_by == source
     assert f"the preprocessing is the one of {source}" in capsys.readouterr().err
+
+
+def test_a_folder_of_variables_is_known_by_its_name_too(tmp_path: Path) -> None:
+    (tmp_path / "ResNet50_vd_10w_pretrained").mkdir()
+    how, source = settle(Wishes(), tmp_path / "ResNet50_vd_10w_pretrained", "adopt", "resnet50_vd")
+    assert (how.size, how.resize, how.mean, how.std) == (224, 256, *IMAGENET)
+    assert source == "PaddleClas:ResNet50_vd_10w_pretrained"
 
 
 def test_another_mean_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
@@ -91,6 +104,7 @@ def test_what_the_file_carries_goes_before_its_name(tmp_path: Path) -> None:
         ("tests.models.artifacts:Own", TORCHVISIONS),
         ("torchvision:vgg11_bn", TORCHVISIONS),
         ("resnet50_vd", "vd.pdparams"),
+        ("resnet50_vd", "Fix_ResNet50_vd_ssld_v2_pretrained.pdparams"),  # made at 320 pixels
         ("resnet50", "ResNet50_vd_ssld_pretrained.pdparams"),
     ],
 )

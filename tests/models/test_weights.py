@@ -3,16 +3,20 @@
 import json
 import pickle
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from steps.errors import BadInput, Refused
-from steps.models.preprocessing import Wishes, settle
+from steps.models.architectures import create
+from steps.models.carried import Wishes
+from steps.models.preprocessing import settle
 from steps.models.weights import load_weights, read_weights
 from steps.reports.train import TrainReport
 from tests.models.artifacts import Own
@@ -78,6 +82,24 @@ def test_a_head_that_does_not_fit_starts_fresh_and_is_said(
     assert "the last layer (head) starts fresh" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("left_out", "classes", "said"),
+    [
+        ("nothing", 9, "the last layers (head, head_dist) start fresh"),
+        ("head_dist.", 5, "the last layer (head_dist) starts fresh"),  # a transformer that was not distilled
+    ],
+)
+def test_each_head_that_starts_fresh_is_said(
+    tmp_path: Path, left_out: str, classes: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arch = "timm:deit_tiny_distilled_patch16_224"
+    whole = create(arch, classes, 32).state_dict()
+    tensors = {key: value for key, value in whole.items() if not key.startswith(left_out)}
+    coverage = load_weights(create(arch, 5, 32), saved(tmp_path, tensors), 1.0)
+    assert coverage.head_replaced and coverage.coverage == coverage.used == 1
+    assert said in capsys.readouterr().err
+
+
 def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path: Path) -> None:
     network = Own(4)
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -120,6 +142,18 @@ def test_weights_of_a_larger_network_are_refused_though_they_fill_this_one(tmp_p
     assert isinstance(report, TrainReport) and report.weights is not None
     assert report.weights.coverage == 1
     assert report.weights.used == pytest.approx(8 / 15)
+
+
+@pytest.mark.parametrize(("name", "auxiliary"), [("googlenet", "aux1."), ("inception_v3", "AuxLogits.")])
+def test_auxiliary_heads_that_the_network_is_made_without_do_not_count(
+    tmp_path: Path, name: str, auxiliary: str
+) -> None:
+    make = partial(torchvision.models.get_model, name, weights=None, init_weights=False)
+    whole = make(aux_logits=True, num_classes=9).state_dict()
+    old = {key: value for key, value in whole.items() if not key.endswith("num_batches_tracked")}
+    coverage = load_weights(make(aux_logits=False, num_classes=4), saved(tmp_path, old), 1.0)
+    assert coverage.coverage == coverage.used == 1 and coverage.head_replaced
+    assert any(key.startswith(auxiliary) for key in coverage.unexpected)  # not counted, but listed
 
 
 class Hostile:
