@@ -73,7 +73,7 @@ def test_the_graph_describes_itself(exported: Path, fused: Path) -> None:
 def test_the_graph_is_plain_and_takes_bytes(exported: Path) -> None:
     graph = onnx.load(exported / "model" / "model.onnx").graph
     assert not {"BatchNormalization", "Identity", "Div"} & {node.op_type for node in graph.node}
-    assert [node.op_type for node in graph.node][:4] == ["Cast", "Sub", "Transpose", "Conv"]
+    assert [node.op_type for node in graph.node][:4] == ["Cast", "Transpose", "Sub", "Conv"]
     (source,), (target,) = graph.input, graph.output
     assert source.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     shapes = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in (source, target)]

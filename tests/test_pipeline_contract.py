@@ -18,7 +18,7 @@ from steps.params import SHARED_KEYS, Params, load_params
 ROOT = Path(__file__).parent.parent
 DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES: dict[str, Any] = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
-NO_STEPS = {"__init__", "cli", "errors", "progress"}
+NO_STEPS = {"__init__", "cli", "cores", "errors", "progress"}
 STEPS = sorted(path.stem for path in (ROOT / "steps").glob("*.py") if path.stem not in NO_STEPS)
 WITHOUT_PARAMS = {"evaluate"}  # everything that it needs stands in the model's card
 
