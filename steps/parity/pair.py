@@ -74,7 +74,8 @@ class Finding:
     """What a criterion found: `value` `relation` the bound, because of `evidence`; and what would help.
 
     `known` stands before a value that is itself only a bound. `undecided` names classes. `at_least` is the lower
-    end of the value's one-sided interval, where it was judged by one.
+    end of the value's one-sided interval, where it was judged by one, and the least that it can be, where it is
+    not shown to exceed the bound because not all scores were kept.
     """
 
     value: float
