@@ -25,8 +25,8 @@ SHOWN = 5  # classes that a sentence names; the verdict lists them all
 class Pair:
     """A form and its reference, on the same images.
 
-    Each bound is shown at `confidence`. `sharing` is how many comparisons of the whole verdict share the error of
-    failing; `classes` says whether a class that is undecided is listed, or blocks.
+    Each bound on accuracy is shown at `confidence`. `sharing` is how many comparisons of the whole verdict share
+    the error of failing; `classes` says whether a class that is undecided is listed, or blocks.
     """
 
     reference: Evidence
