@@ -28,7 +28,7 @@ from onnxruntime.quantization import (
 )
 
 from steps.backends.contract import CannotBuild, Images, Logits
-from steps.backends.layers import layers_of, name_nodes
+from steps.backends.layers import layers_of, name_nodes, with_infinity
 from steps.backends.recentre import recentre_pixels
 from steps.backends.sensitivity import fewest_left, worst_first
 from steps.backends.tail import leave_exact, tail_of
@@ -122,6 +122,7 @@ class _Quantizer:
     def __init__(self, model: onnx.ModelProto, calibration_NHWC_u8: Images, scratch: Path) -> None:
         self.model, self.images_NHWC_u8, self.scratch = model, calibration_NHWC_u8, scratch
         self.tail = tail_of(model)
+        self.exact = *self.tail.behind, *with_infinity(model)  # a range without an end has no steps
 
     def quantized(self, left_in_float: tuple[str, ...]) -> onnx.ModelProto:
         """Return the int8 graph without these layers."""
@@ -139,7 +140,7 @@ class _Quantizer:
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
                 reduce_range=True,
-                nodes_to_exclude=[*left_in_float, *self.tail.behind],
+                nodes_to_exclude=[*left_in_float, *self.exact],
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options=RECIPE,
                 calibration_cache_path=self.scratch / "ranges.json",
