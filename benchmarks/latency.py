@@ -72,8 +72,8 @@ def main() -> None:
 
 def peak_loop(folder: Path) -> tuple[Run, float]:
     """Return a call that does as many multiply-adds as one core can, and its floating-point operations."""
-    if shutil.which("g++") is None:
-        say("latency: there is no g++, so the peak is that of a large matrix product, which is a little less")
+    if shutil.which("gcc") is None:
+        say("latency: there is no gcc, so the peak is that of a large matrix product, which is a little less")
         a, b = np.ones((2, 768, 768), np.float32)
         return lambda: a @ b, 2.0 * 768**3
     source = Path(__file__).with_name("fma.c")

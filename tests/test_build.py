@@ -67,6 +67,10 @@ def not_finite(by: Weights) -> None:
     by["b3"][2] = np.nan
 
 
+def infinite(by: Weights) -> None:
+    by["b3"][2] = np.inf
+
+
 def saturated(by: Weights) -> None:
     by["b3"][1] = 60000
     by["b1"][:] = 6e4
@@ -79,6 +83,7 @@ def saturated(by: Weights) -> None:
         ("onnxruntime-fp32", constant, "its outputs are constant: over 17 different probes"),
         ("openvino-fp32", constant, "its outputs are constant"),
         ("onnxruntime-fp32", not_finite, "17 of 17 probes give outputs that are not finite"),
+        ("onnxruntime-fp16", infinite, "17 of 17 probes give outputs that are not finite"),
         ("onnxruntime-fp16", saturated, r"reaches .* beyond float16's end at 65504"),
     ],
 )

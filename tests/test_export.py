@@ -19,9 +19,10 @@ from steps.models.files import load_classifier
 from steps.models.onnx_graph import described
 from steps.params.export import ExportParams
 from steps.params.fuse import FuseParams
+from steps.reparam.certify import exceeds, relative_error
 from steps.reports.artifact import write_card
 from steps.reports.card import Card
-from steps.reports.certificate import Certificate
+from steps.reports.certificate import Certificate, CertificateRow
 from tests.models.artifacts import HOW, NAMES, SIZE, write_trained
 
 PARAMS = ExportParams()
@@ -106,6 +107,12 @@ def test_a_graph_that_computes_something_else_is_refused(
         export(PARAMS, 0, fused, tmp_path)
     assert isinstance(refusal.value.report, Certificate)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_infinite_logit_is_within_no_bound_of_the_same_infinity() -> None:
+    infinite_NK = torch.tensor([[1.0, torch.inf]])
+    error = relative_error(infinite_NK, infinite_NK)
+    assert exceeds(CertificateRow(site="whole network", precision="fp32", probes="real", error=error, bound=1.0))
 
 
 def test_an_invalid_graph_is_no_artifact(fused: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,16 @@ def test_a_test_set_too_small_to_tell_is_told_how_many_images_would(tmp_path: Pa
     sentence = refusal(Forms(tmp_path / "small", images=200))
     assert "fuse: top1_drop 0 (at most 0.0133 at 95 %) is not shown to stay within 0.01" in sentence
     assert "about 268 test images like these 200 would decide" in sentence
+    assert "tools.localise" not in sentence, "nothing is known to differ"
+
+
+def test_answers_that_differ_beyond_a_bound_are_looked_into_though_more_images_would_have_to_decide(
+    forms: Forms,
+) -> None:
+    forms.plant(ENGINE, logits_NK=forms.with_lost(2))
+    sentence = refusal(forms, min_agreement=0.999, max_largest_score_difference=1.0)
+    assert f"{ENGINE}: agreement 0.998 is below, but not shown for other images to be below 0.999" in sentence
+    assert sentence.endswith(f"would decide. Where it begins: python -m tools.localise {ENGINE}")
 
 
 def test_a_candidate_that_fails_is_withheld_and_stops_nobody(forms: Forms) -> None:

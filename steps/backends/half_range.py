@@ -11,21 +11,31 @@ import numpy as np
 
 from steps.backends.artifact import read_probes
 from steps.backends.contract import CannotBuild
-from steps.backends.sanity import LARGEST
+from steps.backends.sanity import LARGEST, largest_finite
 from steps.backends.tensors import Intermediate, read_tensors
 
 AT_ONCE = 4  # images whose tensors are all in memory
 
 
 def check_half_range(exported: Path) -> None:
-    """Raise CannotBuild with the first tensor that goes beyond float16's end on the artifact's real images."""
+    """Raise CannotBuild with the first tensor that goes beyond float16's end on the artifact's real images.
+
+    Infinities pass, as float16 has them too: no sum or product of what it holds comes to one in float32, so it
+    is a constant's (what a max pooling is padded with), or that of a division by zero, a logarithm or an
+    exponential, which float16 gives as well. One that lasts to the logits is refused in any precision: by
+    export, where the difference of two is no number and so within no bound, and by build, which wants outputs
+    that are finite.
+    """
     for tensor in _tensors(exported):
-        largest = float(np.abs(tensor.values_N).max(initial=0.0))
-        if not largest <= LARGEST["fp16"]:
-            of_layer = f" of layer {tensor.layer}" if tensor.layer else ""
+        of_layer = f" of layer {tensor.layer}" if tensor.layer else ""
+        named = f"the tensor {tensor.name} ({tensor.operator}{of_layer})"
+        if np.isnan(tensor.values_N).any():
+            raise CannotBuild(f"{named} is not a number (NaN) on the model's own probes, in float32 already.")
+        largest = largest_finite(tensor.values_N)
+        if largest > LARGEST["fp16"]:
             raise CannotBuild(
-                f"the tensor {tensor.name} ({tensor.operator}{of_layer}) reaches {largest:g} on the model's own "
-                f"probes, beyond float16's end at {LARGEST['fp16']:g}; use fp32 for this model."
+                f"{named} reaches {largest:g} on the model's own probes, beyond float16's end at "
+                f"{LARGEST['fp16']:g}; use fp32 for this model."
             )
 
 

@@ -1,9 +1,10 @@
 """The int8 graph: calibrated, held against float32 on other images, with layers left in float32 if need be.
 
 The recipe is accepted by ONNX Runtime, OpenVINO and TensorRT's parser, and gives the same bytes every time:
-weights per output channel, activations per tensor, both symmetric; biases and logits stay in float32. Weights have
-64 steps to either side of zero, not 127: a CPU without VNNI sums two products of an activation and a weight in 16
-bits, where 2 * 255 * 127 is cut off at 32767 and 2 * 255 * 64 is not. So the answers are not the CPU's.
+weights per output channel, activations per tensor, both symmetric; biases stay in float32, and so does all from
+what the last layers give to the logits (backends.tail). Weights have 64 steps to either side of zero, not 127:
+a CPU without VNNI sums two products of an activation and a weight in 16 bits, where 2 * 255 * 127 is cut off at
+32767 and 2 * 255 * 64 is not. So the answers are not the CPU's.
 Letters: N images, H and W pixels, K classes.
 """
 
@@ -27,9 +28,10 @@ from onnxruntime.quantization import (
 )
 
 from steps.backends.contract import CannotBuild, Images, Logits
-from steps.backends.layers import layers_of, name_nodes
+from steps.backends.layers import layers_of, name_nodes, with_infinity
 from steps.backends.recentre import recentre_pixels
 from steps.backends.sensitivity import fewest_left, worst_first
+from steps.backends.tail import leave_exact, tail_of
 
 Fallback = Literal["none", "sensitivity"]
 BATCH = 32
@@ -39,7 +41,7 @@ RECIPE = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
     "QuantizeBias": False,  # TensorRT's parser takes no int32 bias
-    "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],  # 256 steps are too few for logits
+    "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],  # wherever they stand
 }
 AS_WRITTEN = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # each node by itself, in float32
 FUSED = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL  # layers in integers, by the kernels of this CPU
@@ -119,6 +121,8 @@ class _Quantizer:
 
     def __init__(self, model: onnx.ModelProto, calibration_NHWC_u8: Images, scratch: Path) -> None:
         self.model, self.images_NHWC_u8, self.scratch = model, calibration_NHWC_u8, scratch
+        self.tail = tail_of(model)
+        self.exact = *self.tail.behind, *with_infinity(model)  # a range without an end has no steps
 
     def quantized(self, left_in_float: tuple[str, ...]) -> onnx.ModelProto:
         """Return the int8 graph without these layers."""
@@ -136,12 +140,14 @@ class _Quantizer:
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
                 reduce_range=True,
-                nodes_to_exclude=list(left_in_float),
+                nodes_to_exclude=[*left_in_float, *self.exact],
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options=RECIPE,
                 calibration_cache_path=self.scratch / "ranges.json",
             )
-        return onnx.load(target)
+        quantized = onnx.load(target)
+        leave_exact(quantized, self.tail.last)
+        return quantized
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # the package has no types

@@ -1,6 +1,8 @@
 """The nodes of a graph that hold weights, and names that tell all nodes apart."""
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # the first of them ends the normalisation
 
@@ -17,3 +19,13 @@ def layers_of(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(
         node.name for node in model.graph.node if node.op_type in LAYERS and weights.intersection(node.input)
     )
+
+
+def with_infinity(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the names of the nodes that take an infinite constant, such as a padding before a max pooling."""
+    infinite = {
+        stored.name
+        for stored in model.graph.initializer
+        if stored.data_type == onnx.TensorProto.FLOAT and np.isinf(numpy_helper.to_array(stored)).any()
+    }
+    return tuple(node.name for node in model.graph.node if infinite.intersection(node.input))

@@ -17,6 +17,7 @@ from steps.backends.bfloat16 import to_bfloat16
 from steps.backends.contract import CannotBuild
 from steps.backends.int8 import Int8Outcome, Int8Plan, write_int8
 from steps.backends.layers import LAYERS, name_nodes
+from steps.backends.sanity import largest_finite
 from steps.backends.table import Precision
 
 HALF = np.finfo(np.float16)
@@ -79,9 +80,10 @@ WRITERS: dict[Precision, Callable[[Path, Path, Int8Plan | None], Int8Outcome | N
 
 
 def _check_range(model: onnx.ModelProto) -> None:
+    """Raise CannotBuild where a constant lies beyond float16; an infinite one, as of a padding, does not."""
     for weight in model.graph.initializer:
         if weight.data_type == onnx.TensorProto.FLOAT:
-            largest = float(np.abs(numpy_helper.to_array(weight)).max(initial=0.0))
+            largest = largest_finite(numpy_helper.to_array(weight))
             if largest > float(HALF.max):
                 raise CannotBuild(
                     f"the weight {weight.name} reaches {largest:g}, beyond float16's end at {float(HALF.max):g}; "

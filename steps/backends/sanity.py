@@ -4,6 +4,7 @@ Letters: N images, K classes.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from steps.backends.contract import Images, Logits
 from steps.backends.table import Precision
@@ -28,6 +29,11 @@ def random_probes(size: int, seed: int, count: int = 6) -> Images:
     across = np.broadcast_to(ramp[None, :, None], (size, size, 3))
     flat = [np.zeros_like(across), np.full_like(across, 255), across, across.transpose(1, 0, 2)]
     return np.concatenate([noise, np.stack(flat)])
+
+
+def largest_finite(values: npt.NDArray[np.floating]) -> float:
+    """Return the largest absolute value of those that are finite, 0 where none is."""
+    return float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
 
 
 def noise_of(logits_NK: Logits) -> float:

@@ -122,8 +122,10 @@ def images_for_mean(values_N: Floats, limit: float, confidence: float) -> float:
 
 
 def images_to_show(beyond: float, deviation: float, confidence: float) -> float:
-    """Return how many values of this deviation would show that their mean, which is `beyond` a limit, is so."""
-    if beyond <= 0:
+    """Return how many values of this deviation would show that their mean, which is `beyond` a limit, is so;
+    infinity where MOST_IMAGES would not.
+    """
+    if beyond <= 0 or NormalDist().inv_cdf(confidence) * deviation > beyond * math.sqrt(MOST_IMAGES):
         return math.inf
     ratio = deviation / beyond
     needed = max(math.ceil((NormalDist().inv_cdf(confidence) * ratio) ** 2), 2)

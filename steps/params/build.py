@@ -37,8 +37,9 @@ class BuildParams(Section):
     """`compute_capabilities` are those that a TensorRT for RTX engine is built for, ahead of time.
 
     `preprocess: graph` puts resize and crop into the engine, which then takes images of up to `max_side` pixels a
-    side, and is refused where a test image has more; `host` leaves them to whoever calls it; `auto` is `graph` on
-    a GPU and `host` on the CPU.
+    side, and is refused where a test image has more; `host` leaves them to whoever calls it; `auto` is `graph` for
+    TensorRT and `host` for the others. Of those, AOTInductor's engines, on a GPU too, take images at the network's
+    size only: `graph` refuses them.
 
     `threads` stands in the card of each engine of the CPU, and whoever runs it takes it from there.
     """

@@ -87,7 +87,7 @@ def score_difference(pair: Pair, bound: float) -> Finding:
     if value <= bound:
         return Finding(value, "pass", "stays within", evidence, known=known)
     if at_least <= bound:
-        return Finding(value, "inconclusive", "is not shown to stay within", evidence, _unkept(value), known=known)
+        return _not_shown(value, at_least, evidence, known)
     within, images = int((difference.least_N <= bound).sum()), len(difference.least_N)
     if falls_short(within, images, 1 - TAIL, pair.confidence_to_fail()):
         return Finding(value, "fail", "exceeds", evidence, known=known)
@@ -106,7 +106,7 @@ def largest_score_difference(pair: Pair, bound: float) -> Finding:
         return Finding(value, "pass", "stays within", evidence, known=known)
     if difference.least_N.max() > bound:
         return Finding(value, "fail", "exceeds", evidence, known=known)
-    return Finding(value, "inconclusive", "is not shown to stay within", evidence, _unkept(value), known=known)
+    return _not_shown(value, float(difference.least_N.max()), evidence, known)
 
 
 def divergence(pair: Pair, bound: float) -> Finding:
@@ -143,11 +143,16 @@ def _mean(pair: Pair, least_N: Floats, most_N: Floats, bound: float) -> Finding:
     if least_mean(least_N, to_fail) > bound:
         return Finding(value, "fail", "exceeds", known=known)
     if least_N.mean() <= bound:
-        evidence = f" (at least {least_N.mean():.3g})"
-        return Finding(value, "inconclusive", "is not shown to stay within", evidence, _unkept(value), known=known)
+        return _not_shown(value, float(least_N.mean()), f" (at least {least_N.mean():.3g})", known)
     needed = images_for_mean(least_N, bound, to_fail)
     relation = "exceeds, though not shown for other images,"
     return Finding(value, "inconclusive", relation, "", wanted(needed, len(least_N)), known=known)
+
+
+def _not_shown(value: float, at_least: float, evidence: str, known: str) -> Finding:
+    """Return that the bound lies between the least and the most that the figure can be."""
+    relation = "is not shown to stay within"
+    return Finding(value, "inconclusive", relation, evidence, _unkept(value), known=known, at_least=at_least)
 
 
 def _unkept(most: float) -> str:

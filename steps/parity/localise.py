@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from steps.backends.sanity import largest_finite
 from steps.backends.table import Precision
 from steps.backends.tensors import Intermediate
 
@@ -18,23 +19,24 @@ LOGITS = "logits_NK"
 # what a form may differ by, tensor by tensor, where nothing is wrong: rounding, and int8's 256 steps
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.15}
 LARGEST_FP16 = float(np.finfo(np.float16).max)
-Values = npt.NDArray[np.float32]
+Reals = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Drift:
     """How far a tensor of the form is from the reference's: the root mean square of the difference over its own.
 
-    `error` is infinite where the form's tensor is not finite and the reference's is, or has another shape.
+    `error` is infinite where one of the two is finite and the other is not, or the form's has another shape.
+    Where both hold the same infinity, such as what a max pooling is padded with, only the rest is compared.
     """
 
     name: str
     operator: str
     layer: str
     error: float
-    largest: float  # absolute value in the reference
+    largest: float  # absolute value in the reference, of those that are finite
     constant: bool  # the same for all images in the form, and not in the reference
-    finite: bool  # whether the form's is
+    finite: bool  # whether the form's is wherever the reference's is
 
 
 def drifts(pairs: Iterable[tuple[Intermediate, Intermediate]]) -> list[Drift]:
@@ -79,26 +81,41 @@ def _paired(
 
 
 def _drift(reference: Intermediate, form: Intermediate) -> Drift:
-    wanted, found = reference.values_N.astype(np.float64), form.values_N.astype(np.float64)
-    finite = bool(np.isfinite(found).all())
+    wanted, found = _without_shared(*(tensor.values_N.astype(np.float64) for tensor in (reference, form)))
     return Drift(
         name=reference.name,
         operator=form.operator,
         layer=reference.layer or form.layer,
-        error=_error(wanted, found) if finite else math.inf,
-        largest=float(np.abs(wanted).max(initial=0)),
+        error=_error(wanted, found),
+        largest=largest_finite(wanted),
         constant=_is_constant(found) and not _is_constant(wanted),
-        finite=finite,
+        finite=_is_finite_where(wanted, found),
     )
 
 
-def _error(wanted: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> float:
+def _without_shared(wanted: Reals, found: Reals) -> tuple[Reals, Reals]:
+    """Return both with 0 where they hold the same infinity, or both no number: that is no drift of the form's."""
     if wanted.shape != found.shape:
+        return wanted, found
+    same = (np.isinf(wanted) & (wanted == found)) | (np.isnan(wanted) & np.isnan(found))
+    return np.where(same, 0.0, wanted), np.where(same, 0.0, found)
+
+
+def _is_finite_where(wanted: Reals, found: Reals) -> bool:
+    """Tell whether the form is finite wherever the reference is."""
+    finite = np.isfinite(found)
+    return bool((finite | ~np.isfinite(wanted) if wanted.shape == found.shape else finite).all())
+
+
+def _error(wanted: Reals, found: Reals) -> float:
+    if wanted.shape != found.shape or not (np.isfinite(wanted).all() and np.isfinite(found).all()):
         return math.inf
     scale = float(np.sqrt(np.mean(wanted**2)))
     difference = float(np.sqrt(np.mean((wanted - found) ** 2)))
     return 0.0 if difference == 0 else difference / scale if scale > 0 else math.inf
 
 
-def _is_constant(values_N: npt.NDArray[np.float64]) -> bool:
-    return len(values_N) > 1 and bool(np.ptp(values_N, axis=0).max(initial=0) <= 1e-6 * np.abs(values_N).max())
+def _is_constant(values_N: Reals) -> bool:
+    if len(values_N) < 2 or not np.isfinite(values_N).all():
+        return False
+    return bool(np.ptp(values_N, axis=0).max(initial=0) <= 1e-6 * np.abs(values_N).max())

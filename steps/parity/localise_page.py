@@ -16,6 +16,7 @@ from steps.parity.worst import Top, WorstImage
 from steps.reports.card import Card
 
 LEAST, MOST = -8.0, 1.0  # powers of ten that the bars show
+NOT_MEASURED = "of another shape, finite where the other is not, or where nothing should be"
 STYLE = (
     "body{font:15px sans-serif;margin:2em;max-width:70em}table{border-collapse:collapse}"
     "td,th{border:1px solid #ccc;padding:.2em .6em;text-align:left}"
@@ -98,7 +99,7 @@ def _called(drift: Drift) -> str:
 def _far(drift: Drift) -> str:
     if not drift.finite:
         return "not finite"
-    return f"{drift.error:.2g}" if math.isfinite(drift.error) else "of another shape, or where nothing should be"
+    return f"{drift.error:.2g}" if math.isfinite(drift.error) else NOT_MEASURED
 
 
 def _width(error: float) -> float:

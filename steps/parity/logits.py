@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from steps.backends.table import Precision
-from steps.metrics.intervals import images_for_mean, images_to_show, least_mean, least_means
+from steps.metrics.intervals import MOST_IMAGES, images_for_mean, images_to_show, least_mean, least_means
 from steps.metrics.logits import Apart
 from steps.parity.pair import Finding, Pair, some, wanted
 
@@ -39,9 +39,9 @@ def logit_difference(pair: Pair, bound: float) -> Finding:
 def class_logit_difference(pair: Pair, bound: float) -> Finding:
     """Judge how far each class's score is from the reference's over all images, whether they are of it or not.
 
-    The value is that of the worst class, over IN_ONE_CLASS times ROUNDING. Where only the highest scores are kept,
-    few images may tell of a class: there one that is beyond the bound on these, and not shown to be for others, is
-    listed, and blocks where `classes` is strict.
+    The value is that of the worst class, over IN_ONE_CLASS times ROUNDING. A class that is beyond the bound on
+    these images, and not shown to be for others, leaves it open. But where only the highest scores are kept, few
+    images may tell of a class: there it is listed, and blocks only where `classes` is strict.
     """
     apart, rounding = pair.apart, IN_ONE_CLASS * ROUNDING[pair.form.card.precision]
     share_K, limit = np.sqrt(apart.mean_K), (bound * rounding) ** 2
@@ -64,11 +64,14 @@ def class_logit_difference(pair: Pair, bound: float) -> Finding:
 
 
 def _images_for_class(apart: Apart, worst: int, limit: float, to_fail: float) -> float:
-    """Return how many test images like these would show that the class is beyond the limit."""
+    """Return how many test images like these would show that the class is beyond the limit; infinity where
+    MOST_IMAGES would not.
+    """
     mean, deviation, images = (float(of_K[worst]) for of_K in (apart.mean_K, apart.deviation_K, apart.images_K))
     if images < 2:
         return 2 * len(apart.mean_N)  # one image of the class shows nothing, whatever it is
-    return images_to_show(mean - limit, deviation, to_fail) * len(apart.mean_N) / images
+    needed = images_to_show(mean - limit, deviation, to_fail) * len(apart.mean_N) / images
+    return needed if needed <= MOST_IMAGES else math.inf
 
 
 def _evidence(pair: Pair, share: float, rounding: float, which: str = "", more: str = "") -> str:

@@ -25,8 +25,8 @@ SHOWN = 5  # classes that a sentence names; the verdict lists them all
 class Pair:
     """A form and its reference, on the same images.
 
-    Each bound is shown at `confidence`. `sharing` is how many comparisons of the whole verdict share the error of
-    failing; `classes` says whether a class that is undecided is listed, or blocks.
+    Each bound on accuracy is shown at `confidence`. `sharing` is how many comparisons of the whole verdict share
+    the error of failing; `classes` says whether a class that is undecided is listed, or blocks.
     """
 
     reference: Evidence
@@ -74,7 +74,8 @@ class Finding:
     """What a criterion found: `value` `relation` the bound, because of `evidence`; and what would help.
 
     `known` stands before a value that is itself only a bound. `undecided` names classes. `at_least` is the lower
-    end of the value's one-sided interval, where it was judged by one.
+    end of the value's one-sided interval, where it was judged by one, and the least that it can be, where it is
+    not shown to exceed the bound because not all scores were kept.
     """
 
     value: float

@@ -13,13 +13,23 @@ LINE = ("train", "fuse", "export")  # the forms that every run has, each made fr
 CHAMPION = "champion"
 CHAMPION_BOUND = "gate.max_champion_drop"
 NOT_COMPUTED = {"evidence", "images", "labels", "classes", "chain", "run"}  # checks of files, not of a network
+SHARES_ALIKE = {"agreement", "class_agreement"}  # of what a form answers: bound from below
+DIFFERENCES = {  # of what it answers: bound from above
+    "score_difference",
+    "largest_score_difference",
+    "divergence",
+    "calibration_increase",
+    "logit_difference",
+    "class_logit_difference",
+}
 
 
 class Criterion(JsonFile):
     """One bound held against one form. `bound` is the limit that `key` of params.yaml sets.
 
     Both are null for what no key allows, such as outputs that are not finite. `undecided` names the classes
-    with too few test images to say. `at_least` is the lower end of the one-sided interval of a drop.
+    with too few test images to say. `at_least` is the lower end of the one-sided interval of a drop, and the least
+    that a difference can be where it is not shown to exceed its bound, as not all scores were kept.
     """
 
     form: str
@@ -91,10 +101,24 @@ def _compared(drop: Criterion) -> str:
 
 
 def to_localise(verdict: Verdict) -> str | None:
-    """Return the form that the refusal names, where it fails for what it computes and was made from another."""
+    """Return the form that the refusal names, where it computes something else and was made from another."""
     form = (verdict.refused or "").partition(":")[0]
-    failed = {row.metric for row in verdict.criteria if row.form == form and row.judgement == "fail"}
-    return form if failed - NOT_COMPUTED and form not in (LINE[0], CHAMPION) else None
+    differs = any(_differs(row) for row in verdict.criteria if row.form == form)
+    return form if differs and form not in (LINE[0], CHAMPION) else None
+
+
+def _differs(row: Criterion) -> bool:
+    """Tell whether what a form computes fails, or is beyond a bound of closeness on these images, if on no others.
+
+    Too few images for a drop or a floor are no fault of the form's: there is nothing to look for in it.
+    """
+    if row.judgement == "fail":
+        return row.metric not in NOT_COMPUTED
+    if row.judgement != "inconclusive" or row.value is None or row.bound is None:
+        return False
+    if row.metric in SHARES_ALIKE:
+        return row.value < row.bound
+    return row.metric in DIFFERENCES and (row.value if row.at_least is None else row.at_least) > row.bound
 
 
 def plain(text: str) -> str:

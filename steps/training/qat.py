@@ -3,11 +3,12 @@
 What is fine-tuned is what ships: the branches are folded first, so that the kernels that learn are the kernels
 that are rounded, and fuse finds nothing left to fold. The roundings are those of backends/int8.py: weights per
 output channel in 64 steps to the largest absolute value, what a layer reads and a convolution writes per tensor
-in 127, all symmetric; biases and logits stay in float32. (Not rounded is what no layer and no average reads,
-such as sums of a residual network. The first layer's input is rounded as the normalised image: the graph folds 1
-/ std, and the mean where it can, into the kernel, and rounds pixels.) The range of a tensor is that of its
-batch, so there is no state beside the weights; gradients pass a rounding as if it were not there (Jacob et al.,
-CVPR 2018, section 3).
+in 127, all symmetric; biases stay in float32, and so do the logits of a linear layer. (Not rounded is what no
+layer and no average reads, such as sums of a residual network. Rounded here alone is what the last convolution
+writes of a network that ends in one. The first layer's input is rounded as the normalised image: the graph
+folds 1 / std, and the mean where it can, into the kernel, and rounds pixels.) The range of a tensor is that of
+its batch, so there is no state beside the weights; gradients pass a rounding as if it were not there (Jacob et
+al., CVPR 2018, section 3).
 Letters: N images, H and W pixels, C channels, O output channels, K classes.
 """
 

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from steps.backends.contract import Images, TooLarge, WrongImages
+from steps.backends.contract import CannotBuild, Images, TooLarge, WrongImages
 from steps.backends.runner import open_runner
 from steps.backends.table import BACKENDS, ENGINES, parse_engine
-from steps.build import AUTO, build
+from steps.build import AUTO, _max_side, build
 from steps.errors import Refused
 from steps.evaluate import evaluate
 from steps.images.manifest import read_manifest, write_manifest
@@ -159,6 +159,13 @@ def test_a_backend_that_cannot_resize_is_left_alone_by_auto_and_refused_by_graph
     assert Card.read(left / "card.json").takes == "sized"
     with pytest.raises(Refused, match=r"openvino has no engine that resizes; set auto or host"):
         built(root, "openvino-fp32", GRAPH, tmp_path / "graph")
+
+
+@pytest.mark.parametrize("backend", ["aotinductor", "aotinductor-cuda"])
+def test_what_aotinductor_compiles_takes_images_at_the_network_s_size_on_a_gpu_too(backend: str) -> None:
+    assert _max_side(GRAPH.model_copy(update={"preprocess": "auto"}), backend) is None
+    with pytest.raises(CannotBuild, match=f"{backend} has no engine that resizes; set auto or host"):
+        _max_side(GRAPH, backend)
 
 
 @pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine.startswith("tensorrt-rtx")])

@@ -18,7 +18,15 @@ from steps.build import build
 from steps.errors import Refused
 from steps.params.build import BuildParams
 from steps.reports.build import BuildReport
-from tests.backends.tiny import Weights, onnx_model, probe_images, weights, write_exported, write_images
+from tests.backends.tiny import (
+    Weights,
+    onnx_model,
+    padded_with_infinity,
+    probe_images,
+    weights,
+    write_exported,
+    write_images,
+)
 
 IMAGES = probe_images(96)
 DRAWN = Int8Images(IMAGES[:48], IMAGES[48:])
@@ -67,6 +75,14 @@ def test_a_graph_that_agrees_keeps_every_layer_in_int8(tmp_path: Path) -> None:
     graph, outcome = written(tmp_path, weights(), Int8Plan(DRAWN, "sensitivity", 0.8))
     assert outcome.left_in_float == ()
     assert quantized_layers(graph) == list(LAYERS)
+
+
+def test_the_infinity_that_a_pooling_is_padded_with_gets_no_steps(tmp_path: Path) -> None:
+    source, target = tmp_path / "model.onnx", tmp_path / "int8.onnx"
+    onnx.save(padded_with_infinity(weights()), source)
+    assert write_int8(source, target, Int8Plan(DRAWN)).agreement > 0.8
+    scales = [numpy_helper.to_array(stored) for stored in onnx.load(target).graph.initializer]
+    assert sum(np.isinf(values).sum() for values in scales) == 1, "the constant itself"
 
 
 def test_an_int8_graph_without_an_int8_layer_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

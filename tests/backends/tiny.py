@@ -91,6 +91,21 @@ def onnx_model(by: Weights, names: tuple[str, ...] = NAMES) -> onnx.ModelProto:
     return model
 
 
+def padded_with_infinity(by: Weights) -> onnx.ModelProto:
+    """Return the network with a max pooling in it that pads as TensorFlow's SAME does: its border never wins."""
+    model = onnx_model(by)
+    constants = {"border": np.array([0, 0, 0, 0, 0, 0, 1, 1]), "lowest": np.array(-np.inf, np.float32)}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    (second,) = [node for node in model.graph.node if "w2" in node.input]
+    place = list(model.graph.node).index(second)
+    model.graph.node.insert(place, helper.make_node("Pad", ["r1", "border", "lowest"], ["padded"]))
+    pool = helper.make_node("MaxPool", ["padded"], ["m1"], kernel_shape=[3, 3], strides=[2, 2])
+    model.graph.node.insert(place + 1, pool)
+    second.input[0] = "m1"
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
 def not_finite(score: float) -> onnx.ModelProto:
     """Return the network, one score of which is `score`, whatever the image."""
     by = weights()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from steps.metrics.intervals import images_for_mean, least_mean
+from steps.metrics.intervals import images_for_mean, images_to_show, least_mean
 from steps.metrics.student import t_quantile
 
 
@@ -28,3 +28,13 @@ def test_as_many_images_as_are_named_show_it_and_one_fewer_do_not(limit: float) 
     spread = np.sqrt(5 / 18)  # of the ten values
     assert 0.5 - t.ppf(0.999, needed - 1) * spread / np.sqrt(needed) >= limit
     assert 0.5 - t.ppf(0.999, needed - 2) * spread / np.sqrt(needed - 1) < limit
+
+
+@pytest.mark.parametrize("beyond", [0.0, 5e-324, 1e-200, 1e-9, 5e-5])
+def test_a_mean_hardly_beyond_its_limit_is_shown_by_no_number_of_images_that_anyone_has(beyond: float) -> None:
+    assert images_to_show(beyond, 1.0, 0.95) == np.inf
+    assert images_for_mean(np.array([-1.0, 1.0]) + beyond, 0.0, 0.95) == np.inf
+
+
+def test_the_number_of_images_that_is_named_goes_up_to_the_ceiling() -> None:
+    assert images_to_show(6e-5, 1.0, 0.95) == pytest.approx((1.645 / 6e-5) ** 2, rel=1e-3)

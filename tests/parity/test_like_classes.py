@@ -6,10 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from steps.metrics.logits import Apart
 from steps.params.gate import GateParams
 from steps.parity.criteria import PAIRED, comparisons
 from steps.parity.evidence import Evidence
-from steps.parity.logits import IN_ONE_CLASS, ROUNDING, class_logit_difference
+from steps.parity.logits import IN_ONE_CLASS, ROUNDING, _images_for_class, class_logit_difference
 from steps.parity.pair import Classes, Pair
 from steps.reports import scores as kept_scores
 from steps.reports.evaluate import FormReport
@@ -91,6 +92,26 @@ def test_a_class_that_few_images_kept_is_listed_and_blocks_where_classes_are_str
     assert finding.judgement == judgement
     assert {str(ONE), str(LIKE)} & set(finding.undecided)
     assert ("test images like these" in finding.advice) == (classes == "strict")
+
+
+def test_where_all_scores_are_kept_a_class_beyond_the_bound_on_these_images_blocks_in_a_list_too() -> None:
+    logits_NK = trained()
+    moved_NK = logits_NK.copy()
+    moved_NK[:, ONE] += np.random.default_rng(1).normal(0, 0.15, IMAGES).astype(np.float32)
+    pair = pair_of(logits_NK, moved_NK)
+    value = class_logit_difference(pair, 1).value
+    near = class_logit_difference(pair, 0.99 * value)
+    assert near.judgement == "inconclusive" and near.undecided == (str(ONE),)
+    assert f"test images like these {IMAGES} would decide" in near.advice
+    nearer = class_logit_difference(pair, (1 - 1e-7) * value)
+    assert nearer.judgement == "inconclusive" and "no number of test images" in nearer.advice
+
+
+def test_no_more_images_of_a_class_are_asked_for_than_anyone_has() -> None:
+    one, few = np.ones(1), np.array([10])
+    apart = Apart(np.zeros(1000), one, one, few)
+    assert _images_for_class(apart, 0, 1 - 1e-3, 0.95) == pytest.approx(100 * 1.645**2 * 1e6, rel=1e-3)
+    assert _images_for_class(apart, 0, 1 - 1e-4, 0.95) == np.inf
 
 
 def test_of_a_class_that_one_image_kept_more_images_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from steps.reports.artifact import CARD, sha256, write_card
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
 from steps.reports.scores import keep, write_scores
-from tests.backends.tiny import NAMES, onnx_model, probe_images, weights, write_exported
+from tests.backends.tiny import NAMES, onnx_model, padded_with_infinity, probe_images, weights, write_exported
 from tests.models.artifacts import write_trained
 from tests.tools.drifting import ENGINE, build, make_exported
 from tools.localise import localise, main
@@ -75,6 +75,29 @@ def test_the_first_tensor_that_drifts_is_named_with_its_meaning(
 def test_what_lies_beyond_float16_is_called_an_overflow(root: Path) -> None:
     build(root, initializer("w2", lambda weight: weight * np.float32("inf")), "onnxruntime-fp16", precision="fp16")
     assert "65504" in localise("onnxruntime-fp16", root / "data", 4).meaning
+
+
+def test_the_infinity_that_a_pooling_is_padded_with_is_no_drift_and_the_rest_is_compared(root: Path) -> None:
+    write_exported(root / "data/export/model", padded_with_infinity(weights()))
+    build(root, lambda model: model)
+    found = localise(ENGINE, root / "data", 4)
+    (padded,) = [drift for drift in found.compared if drift.name == "padded"]
+    assert found.first is None and padded.finite and not padded.constant
+    assert padded.error == 0 and 0 < padded.largest < np.inf
+    build(root, initializer("b1", lambda bias: bias + 1), "openvino-fp32")
+    moved = {drift.name: drift for drift in localise("openvino-fp32", root / "data", 4).compared}
+    assert 0.01 < moved["padded"].error < np.inf and moved["padded"].finite
+
+
+def test_an_infinity_where_the_other_form_has_none_is_a_drift(root: Path) -> None:
+    write_exported(root / "data/export/model", padded_with_infinity(weights()))
+    build(root, initializer("lowest", lambda _: np.array(np.inf, np.float32)))
+    build(root, initializer("lowest", lambda _: np.array(-9, np.float32)), "openvino-fp32")
+    other, without = (localise(form, root / "data", 4) for form in (ENGINE, "openvino-fp32"))
+    for found in (other, without):
+        assert found.first is not None and found.first.name == "padded" and found.first.error == np.inf
+        assert found.first.finite, "it is wherever the reference is"
+    assert "finite where the other is not" in without.sentence
 
 
 def test_forms_that_compute_the_same_are_said_to(root: Path) -> None:
