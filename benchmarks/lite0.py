@@ -6,10 +6,12 @@ EfficientNet-Lite0 with its ImageNet weights, both from their packages on the in
 would name his own. It is expanded (init exact), then taken through the real steps fuse, export and build, and each
 form is run. `--images` is a tar or folder of photographs, one a class, called `<wnid>_<name>.JPEG`, whose order by
 name is ImageNet's order of classes: then top-1 is told too. Without it, crops of the two photographs that
-scikit-learn brings are compared, and no accuracy is told. `--full` expands with each of the blocks.
+scikit-learn brings are compared, and no accuracy is told. `--full` expands with each of the blocks. AOTInductor
+takes a C++ compiler: without one it is left out, and said to be.
 """
 
 import argparse
+import shutil
 import tarfile
 import tempfile
 import warnings
@@ -35,7 +37,7 @@ from steps.models.files import ProbeImages, save_model
 from steps.params.build import BuildParams
 from steps.params.export import ExportParams
 from steps.params.fuse import FuseParams
-from steps.progress import track
+from steps.progress import say, track
 from steps.reparam.branches import BLOCKS
 from steps.reports.card import Card, Expansion, Preprocessing
 from steps.training.network import Recipe, make_network
@@ -45,7 +47,7 @@ CLASSES = 1000
 HOW = Preprocessing(
     size=224, resize=256, interpolation="bicubic", mean=(0.498, 0.498, 0.498), std=(0.502, 0.502, 0.502)
 )
-ENGINES = ("onnxruntime-fp32", "openvino-fp32")
+ENGINES = ("onnxruntime-fp32", "openvino-fp32", "aotinductor-fp32")
 LEAST_TOP1 = 0.88  # 88.3 % on the 1,000 photographs, with the preprocessing that the weights were trained with
 CROPS = 32
 BATCH = 25
@@ -87,11 +89,19 @@ def _make_forms(folder: Path, block: str, images_NHWC_u8: Images) -> dict[str, P
         forms[name].parent.mkdir()
     fuse(FuseParams(), 0, forms["train"], forms["fuse"].parent)
     export(ExportParams(), 0, forms["fuse"], forms["export"].parent)
-    for engine in ENGINES:
+    for engine in _engines():
         forms[engine] = folder / engine
         forms[engine].mkdir()
         build(BuildParams(), 0, engine, forms["export"], folder, folder, forms[engine])
     return forms
+
+
+def _engines() -> Iterator[str]:
+    for engine in ENGINES:
+        if engine.startswith("aotinductor") and shutil.which("g++") is None:
+            say("lite0: there is no g++, so aotinductor-fp32 is left out")
+        else:
+            yield engine
 
 
 def write_trained(folder: Path, block: str, images_NHWC_u8: Images) -> None:

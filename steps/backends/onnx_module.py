@@ -25,8 +25,9 @@ class OnnxModule(nn.Module):
         (self.source,), (self.result,) = [item.name for item in graph.input], [item.name for item in graph.output]
         self.numbers: dict[str, Value] = {}
         self.buffer_of: dict[str, str] = {}
+        bounds = _only_bounds(graph)
         for weight in graph.initializer:
-            self._keep(weight)
+            self._keep(weight, weight.name in bounds)
         self.nodes: list[tuple[str, Attributes, tuple[str, ...], tuple[str, ...]]] = [
             (node.op_type, attributes_of(node), tuple(node.input), tuple(node.output)) for node in graph.node
         ]
@@ -47,13 +48,19 @@ class OnnxModule(nn.Module):
                 values.update(zip(outputs, found, strict=False))
         return values
 
-    def _keep(self, weight: onnx.TensorProto) -> None:
-        """Keep weights as buffers, and the whole numbers that tell of shapes as numbers."""
+    def _keep(self, weight: onnx.TensorProto, is_bound: bool) -> None:
+        """Keep weights as buffers; as numbers the whole ones that tell of shapes, and the bounds of a Clip.
+
+        Where the bounds are tensors, inductor takes a convolution with a ReLU6 behind it for one that it can fuse,
+        and then cannot compare them.
+        """
         if weight.data_type == onnx.TensorProto.BFLOAT16:  # numpy has no such type of its own
             raw = torch.frombuffer(bytearray(weight.raw_data), dtype=torch.bfloat16)
             value: Value = raw.reshape(tuple(weight.dims))
         else:
             value = constant(numpy_helper.to_array(weight))
+        if is_bound and isinstance(value, Tensor):
+            value = value.item()
         if not isinstance(value, Tensor):
             self.numbers[weight.name] = value
             return
@@ -95,6 +102,13 @@ def input_of(graph: Path) -> tuple[tuple[str | None, ...], tuple[int, ...], torc
     # Two images, as one would be taken as fixed; sides that are free are told apart by their sizes.
     example = tuple(size or (2 if place == 0 else 224 + 8 * place) for place, size in enumerate(sizes))
     return free, example, DTYPES[kind.elem_type]
+
+
+def _only_bounds(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of what the graph reads as a Clip's least or greatest number, and as nothing else."""
+    bounds = {name for node in graph.node if node.op_type == "Clip" for name in node.input[1:]}
+    read = {name for node in graph.node for name in node.input[: 1 if node.op_type == "Clip" else None]}
+    return bounds - read
 
 
 def _unknown(node: onnx.NodeProto) -> bool:

@@ -134,7 +134,13 @@ def _pad(given: Attributes, x: Tensor, pads: Value, value: Value = None, axes: V
 
 
 def _clip(_: Attributes, x: Tensor, low: Value = None, high: Value = None) -> Tensor:
-    return torch.clamp(x, low, high)
+    """Return the clipped tensor; bounds that are tensors are none that inductor can fuse (see onnx_module)."""
+    if not any_tensor(low, high):
+        return torch.clamp(x, low, high)
+    for bound, nearer in ((low, torch.maximum), (high, torch.minimum)):
+        if bound is not None:
+            x = nearer(x, torch.as_tensor(bound, dtype=x.dtype, device=x.device))
+    return x
 
 
 def _layer_norm(given: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:

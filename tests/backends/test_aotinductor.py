@@ -22,6 +22,7 @@ from steps.reports.build import BuildReport
 from steps.reports.card import Card, Device
 from tests.backends.tiny import (
     ANY_CLASS,
+    clipped,
     onnx_model,
     probe_images,
     reference,
@@ -74,6 +75,18 @@ def test_a_compiled_engine_says_what_it_needs_and_answers_as_the_network_does(en
         wanted_NK = reference(images_NHWC_u8, weights())
         error = np.abs(open_runner(out)[0](images_NHWC_u8) - wanted_NK).max() / np.abs(wanted_NK).max()
         assert error <= {"fp32": 1e-5, "bf16": 2e-2}[card.precision]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_a_convolution_with_a_relu6_behind_it_is_compiled(tmp_path: Path) -> None:
+    write_exported(tmp_path / "model", clipped(weights(), most=0.5))
+    write_images(tmp_path)
+    images_NHWC_u8 = probe_images(7)
+    wanted_NK = open_runner(tmp_path / "model")[0](images_NHWC_u8)
+    assert np.abs(wanted_NK - reference(images_NHWC_u8, weights())).max() > 1e-2, "nothing is clipped"
+    found_NK = open_runner(built(tmp_path, "aotinductor-fp32"))[0](images_NHWC_u8)
+    np.testing.assert_allclose(found_NK, wanted_NK, rtol=0, atol=1e-5 * np.abs(wanted_NK).max())
 
 
 def test_without_a_compiler_the_refusal_says_what_to_install(

@@ -91,6 +91,22 @@ def onnx_model(by: Weights, names: tuple[str, ...] = NAMES) -> onnx.ModelProto:
     return model
 
 
+def clipped(by: Weights, most: float = 6.0) -> onnx.ModelProto:
+    """Return the network with ReLU6 for ReLU: the first's bounds are weights, the second's come from nodes."""
+    model = onnx_model(by)
+    nodes = model.graph.node
+    bounds = {"low": np.array(0, np.float32), "high": np.array(most, np.float32)}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in bounds.items())
+    for name, value in bounds.items():
+        tensor = numpy_helper.from_array(value, f"{name}_2")
+        nodes.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    for node, suffix in zip([node for node in nodes if node.op_type == "Relu"], ("", "_2"), strict=True):
+        node.op_type = "Clip"
+        node.input.extend(name + suffix for name in bounds)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
 def padded_with_infinity(by: Weights) -> onnx.ModelProto:
     """Return the network with a max pooling in it that pads as TensorFlow's SAME does: its border never wins."""
     model = onnx_model(by)
