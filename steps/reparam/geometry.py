@@ -1,5 +1,6 @@
 """The shape of one convolution, and where a smaller kernel inside its window finds its input."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,17 +70,24 @@ def _pads(conv: nn.Conv2d) -> Margins:
     return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
 
 
-def same_margins(conv: nn.Conv2d, input_NCHW: Tensor, output_NCHW: Tensor) -> Margins | None:
-    """Return the zeros that a convolution with a padding of its own adds to an input of this size, or None.
+def same_margins(conv: nn.Conv2d, seen: Sequence[tuple[Tensor, Tensor]]) -> Margins | None:
+    """Return the zeros that a convolution with a padding of its own adds to the first of these inputs, or None.
 
-    The rule is TensorFlow's SAME (timm's Conv2dSame and its kin): as many as the output's size needs, the odd one
-    after. Whether this convolution does that is seen in its output.
+    `seen` are inputs of several sizes, each with its output: whether the convolution pads like that shows in
+    these. The rule is TensorFlow's SAME (timm's Conv2dSame and its kin): as many zeros as the output's size needs,
+    the odd one after; or as many as that is for the first input, whatever the size (efficientnet_lite_pytorch's).
     """
-    margins = zeros_for(geometry_of(conv), input_NCHW)
+    by_size = [zeros_for(geometry_of(conv), input_NCHW) for input_NCHW, _ in seen]
+    rules = by_size, by_size[:1] * len(seen)
+    if any(all(_adds(margins, conv, *one) for margins, one in zip(rule, seen, strict=True)) for rule in rules):
+        return by_size[0]
+    return None
+
+
+def _adds(margins: Margins, conv: nn.Conv2d, input_NCHW: Tensor, output_NCHW: Tensor) -> bool:
     padded_NCHW = F.pad(input_NCHW, margins)
     given = F.conv2d(padded_NCHW, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
-    seen = given.shape == output_NCHW.shape and bool(torch.allclose(given, output_NCHW, rtol=1e-4, atol=1e-4))
-    return margins if seen else None
+    return given.shape == output_NCHW.shape and bool(torch.allclose(given, output_NCHW, rtol=1e-4, atol=1e-4))
 
 
 def zeros_for(geometry: Geometry, input_NCHW: Tensor) -> Margins:

@@ -97,8 +97,7 @@ def own_rules(conv: nn.Conv2d, shape: torch.Size) -> Margins | Literal["nothing"
         seen = [(probe_NCHW, drawn.forward(probe_NCHW.clone())), *_larger(drawn, shape)]
         if all(_is_plain(drawn, *images) for images in seen):
             return "nothing"
-        margins = [same_margins(drawn, *images) for images in seen]
-        return margins[0] if None not in margins else None
+        return same_margins(drawn, seen)
     except Exception as fault:  # whatever a class of one's own raises
         name = type(conv).__name__
         return Reason(f"unsupported kernel: {name} {NO_OTHER_WEIGHT} ({type(fault).__name__})")

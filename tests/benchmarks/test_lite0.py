@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import lite0
+from steps.reparam.expand import plan_expansion
 
 
 @pytest.mark.slow
@@ -19,3 +21,9 @@ def test_every_form_of_lite0_with_its_own_weights_says_the_same_class(
     assert len(figures) == len(forms) and all(figure.holds for figure in figures)
     said = lite0._classes("train", forms["train"], crops_NHWC_u8)
     assert len(set(said.tolist())) > 1, "a network that says one class of all agrees with anything"
+
+
+def test_all_of_its_convolutions_that_a_block_is_for_are_expanded() -> None:
+    network = lite0.efficientnet_lite0(10).eval()
+    plan = plan_expansion(network, "acb", example_NCHW=torch.zeros(1, 3, 224, 224))
+    assert {site.skipped for site in plan.sites} == {None, "'acb' adds no branch to a 1x1 convolution like this"}

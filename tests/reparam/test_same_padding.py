@@ -58,6 +58,25 @@ def test_another_rule_of_padding_is_left_alone_with_its_reason() -> None:
     assert site.skipped == "unsupported kernel: PadsBefore is a convolution with rules of its own"
 
 
+class PadsOneAfter(nn.Conv2d):
+    """What TensorFlow's SAME adds to images of even sides, whatever the sides are."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
+        features: Tensor = super().forward(nn.functional.pad(input, (0, 1, 0, 1)))
+        return features
+
+
+def test_one_that_always_adds_what_the_example_gets_trains_as_a_block_for_the_sizes_that_want_it() -> None:
+    plain = randomise(Site(PadsOneAfter(4, 4, 3, stride=2, bias=False)))
+    wide = copy.deepcopy(plain)
+    expand(wide, "acb", init="exact", example_NCHW=torch.zeros(1, 4, 16, 16))
+    for side in (16, 32):
+        image_NCHW = torch.randn(2, 4, side, side)
+        assert torch.allclose(wide(image_NCHW), plain(image_NCHW), atol=1e-5)
+    with pytest.raises(BadInput, match=r"conv pads by its input's size, .* for another than 17x17"):
+        wide(torch.randn(2, 4, 17, 17))
+
+
 class PadsToMultiple(nn.Conv2d):
     """Pads its images until eight rows and columns go into them: nothing is added to those of the example."""
 
