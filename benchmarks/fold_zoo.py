@@ -45,7 +45,8 @@ def main() -> None:
     torch.set_num_threads(1)  # images are small: a second thread waits longer than it works; use shards instead
     kept = KEPT / f"{fingerprint()}.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    earlier = [*_read(TRIED / kept.name), *_read(kept)] if arguments.full else []
+    goes_on = arguments.full and not arguments.only
+    earlier = [*_read(TRIED / kept.name), *_read(kept)] if goes_on else []
     known = {result.name: result for result in earlier}
     names = arguments.only or list(in_shard(by_family(), arguments.shard))
     end = time.monotonic() + (float("inf") if arguments.full or arguments.only else 60 * arguments.minutes)
@@ -63,8 +64,7 @@ def main() -> None:
 
 def fingerprint() -> str:
     """Return a name for the code and the versions that a result holds for."""
-    files = [*Path("steps/reparam").glob("*.py"), *Path(__file__).parent.glob("zoo_*.py"), *MAKERS]
-    files.sort()
+    files = sorted([*Path("steps/reparam").glob("*.py"), *Path(__file__).parent.glob("zoo_*.py"), *MAKERS])
     parts = [path.read_bytes() for path in files]
     parts += [f"{package} {version(package)}".encode() for package in ("torch", "timm", "torchvision")]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]

@@ -15,11 +15,8 @@ images, longer.
 """
 
 import argparse
-import os
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -34,7 +31,7 @@ from steps.backends.contract import Images, Logits
 from steps.backends.int8 import Fallback, Int8Images, Int8Plan, write_int8
 from steps.backends.turns import exported
 from steps.cores import usable_cores
-from steps.images.workers import end_with
+from steps.images.workers import end_with, spawned
 from steps.models.architectures import create
 from steps.progress import say
 
@@ -72,9 +69,7 @@ def main() -> None:
     budget = FULL if parser.parse_args().full else SMALL
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with ProcessPoolExecutor(
-            min(2, usable_cores()), mp_context=get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
-        ) as pool:
+        with spawned(min(2, usable_cores()), end_with) as pool:
             jobs = [pool.submit(trained, folder, block, budget) for block in ("repvgg", "qarepvgg")]
             for job in jobs:
                 job.result()

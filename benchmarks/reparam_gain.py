@@ -20,13 +20,11 @@ kept in `.foldline/reparam_gain/`, for these images, this code and these version
 import argparse
 import hashlib
 import json
-import os
 import statistics
 import tempfile
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from importlib.metadata import version
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +35,7 @@ from benchmarks.gain_training import FORMS, Budget, Outcome, train
 from benchmarks.image_sets import fashion, read_images, store
 from steps.cores import usable_cores
 from steps.errors import BadInput
-from steps.images.workers import end_with
+from steps.images.workers import end_with, spawned
 from steps.progress import say
 
 SEEDS = range(5)
@@ -140,9 +138,7 @@ def _train_all(images: Path, budget: Budget, device: str, workers: int | None) -
     kept.parent.mkdir(parents=True, exist_ok=True)
     known = _read(kept)
     workers = workers or (WORKERS_ON_A_GPU if device == "cuda" else usable_cores())
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
-    ) as pool:
+    with spawned(workers, end_with) as pool:
         missing = [job for job in jobs if job not in known]
         futures = {pool.submit(train, images, budget, form, seed, device): (seed, form) for seed, form in missing}
         for future in as_completed(futures):

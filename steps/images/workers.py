@@ -27,7 +27,7 @@ def map_in_processes(
     `work` and the tasks must be picklable. Only a few chunks are under way, so memory does not grow with them.
     """
     waiting = iter(chunks)
-    pool = _pool(workers)
+    pool = spawned(workers, _begin)
     try:
         ahead = [(chunk, _submit(pool, work, chunk)) for chunk in islice(waiting, 2 * workers)]
         while ahead:
@@ -37,7 +37,7 @@ def map_in_processes(
             except BrokenProcessPool:
                 pool.shutdown(cancel_futures=True)
                 results = _one_by_one(work, chunk, crashed)
-                pool = _pool(workers)
+                pool = spawned(workers, _begin)
                 ahead = [(later, _still_done(begun) or _submit(pool, work, later)) for later, begun in ahead]
             ahead += [(later, _submit(pool, work, later)) for later in islice(waiting, 1)]
             yield results
@@ -45,10 +45,13 @@ def map_in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # spawn: a fork of a process with threads (polars has them) may hang
+def spawned(workers: int, begin: Callable[[int], None]) -> ProcessPoolExecutor:
+    """Return a pool whose processes begin with `begin(pid of this one)`, such as `end_with`.
+
+    They start anew: a fork of a process with threads (polars has them) may hang.
+    """
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(os.getpid(),))
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=begin, initargs=(os.getpid(),))
 
 
 def _submit(
@@ -71,7 +74,7 @@ def _one_by_one(
 ) -> list[Result]:
     """Return the results of a chunk whose process died, each task in a process that only it can take down."""
     results: list[Result] = []
-    pool = _pool(1)
+    pool = spawned(1, _begin)
     try:
         for task in chunk:
             try:
@@ -79,7 +82,7 @@ def _one_by_one(
             except BrokenProcessPool:
                 results.append(crashed(task))
                 pool.shutdown()
-                pool = _pool(1)
+                pool = spawned(1, _begin)
     finally:
         pool.shutdown()
     return results

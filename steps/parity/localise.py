@@ -18,7 +18,6 @@ from steps.backends.tensors import Intermediate
 LOGITS = "logits_NK"
 # what a form may differ by, tensor by tensor, where nothing is wrong: rounding, and int8's 256 steps
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.15}
-LARGEST_FP16 = float(np.finfo(np.float16).max)
 Reals = npt.NDArray[np.float64]
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from steps.backends.sanity import LARGEST
 from steps.backends.table import Precision
-from steps.parity.localise import LARGEST_FP16, LOGITS, Drift
+from steps.parity.localise import LOGITS, Drift
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Conv2d", "Linear", "Convolution", "GroupConvolution")
 ACTIVATIONS = ("Relu", "ReLU", "Clip", "HardSwish", "Sigmoid", "Mul", "Multiply", "SEModule")
@@ -37,7 +38,7 @@ def meaning(place: Place) -> str:
 
 
 def _overflows(place: Place) -> bool:
-    return place.precision == "fp16" and (place.first.largest >= LARGEST_FP16 or not place.first.finite)
+    return place.precision == "fp16" and (place.first.largest >= LARGEST["fp16"] or not place.first.finite)
 
 
 def _is_last(place: Place) -> bool:
