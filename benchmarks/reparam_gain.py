@@ -11,7 +11,7 @@ the plain network, leaves zero out. Fails only where a trained network and its f
 function. The default is the least that shows something on a CPU.
 
 `--arch` names a paper's network, which is trained on the images of `--images` alone where they are given: the
-published gains are CIFAR-10's. `cifar_quick` (ACNet) takes 10,000 images and 6 epochs: about two core hours.
+published gains are CIFAR-10's. `cifar_quick` (ACNet) takes 10,000 images and 6 epochs: one to two core hours.
 `vgg16_cifar` (ACNet, DBB) takes 10,000 and 6, which is about 13 hours of one core: it wants `--device cuda`.
 `--full` takes all images and 15 epochs, of repvgg_nano unless `--arch` names another. Each training's outcome is
 kept in `.foldline/reparam_gain/`, for these images, this code and these versions: the same command goes on.
