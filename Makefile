@@ -48,7 +48,7 @@ $(VENV)/.synced: requirements.lock containers/uv.txt
 lock: ## write requirements.lock from pyproject.toml
 	@$(AS_PIP_DOES) $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-annotate --no-header -o requirements.lock pyproject.toml \
-	    --extra data --extra torch --extra engine --extra flows --extra dev
+	    --extra data --extra torch --extra engine --extra flows --extra dev --extra docs
 
 demo: run ## set up, run the whole line, print the verdict
 
