@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_FLAGS ?=
+WORKERS ?= auto
 
 # Nothing phones home.
 export DO_NOT_TRACK := 1
@@ -26,7 +27,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock demo run test lint server worker deploy prune push pull remote accept tensorrt clean
+.PHONY: help setup lock demo run test lint deps server worker deploy prune push pull remote accept tensorrt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,8 +56,11 @@ demo: run ## set up, run the whole line, print the verdict
 run: setup ## the flow, here and now, with a temporary Prefect server
 	@$(BIN)/python -m flows
 
+deps: setup ## write the code that each stage imports into dvc.yaml
+	$(BIN)/python -m tools.deps
+
 test: lint ## set up, check the code, run the tests (FOLDLINE_TESTS=all: the slow ones too)
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile $(PYTEST_FLAGS)
 
 lint: setup ## format, style, types, import contracts
 	$(BIN)/ruff format --check .
@@ -94,4 +98,4 @@ tensorrt: setup ## add NVIDIA's full TensorRT, on a machine with a GPU (its own 
 clean: ## remove outputs of the steps and caches of tools; keeps .venv, DVC's cache, checkpoints, your images
 	rm -rf data/ingest data/validate data/split data/train data/fuse data/export data/build data/evaluate data/gate data/release
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find steps flows tools tests containers benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find steps flows tools consumers tests containers benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

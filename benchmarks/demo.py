@@ -38,7 +38,7 @@ MINUTES, TOP1, AGREEMENT = 6.0, 0.98, 0.999
 ERRORS = {"fp32": 1e-5, "fp64": 1e-12}
 
 
-class Made(NamedTuple):
+class MakeRun(NamedTuple):
     """What a target of make took and what it printed."""
 
     seconds: float
@@ -79,7 +79,7 @@ def _environment(caches: Path | None) -> dict[str, str]:
     return environment
 
 
-def _make(target: str, clone: Path, environment: dict[str, str]) -> Made:
+def _make(target: str, clone: Path, environment: dict[str, str]) -> MakeRun:
     """Run a target. Its log goes to the terminal as it comes."""
     begin, cpu = time.perf_counter(), _cpu_seconds()
     done = subprocess.run(
@@ -87,7 +87,7 @@ def _make(target: str, clone: Path, environment: dict[str, str]) -> Made:
     )
     if done.returncode != 0:
         sys.exit(f"{done.stdout}\nFAIL  make {target} exited with {done.returncode}")
-    return Made(time.perf_counter() - begin, _cpu_seconds() - cpu, done.stdout)
+    return MakeRun(time.perf_counter() - begin, _cpu_seconds() - cpu, done.stdout)
 
 
 def _cpu_seconds() -> float:

@@ -108,7 +108,7 @@ def make_forms(folder: Path) -> dict[str, Path]:
     torch.manual_seed(0)
     network = create(ARCH, CLASSES, SIZE)
     expand(network, "repvgg")
-    settle(network)
+    resolve_preprocessing(network)
     card = Card(
         form="train", arch=ARCH, class_num=CLASSES, class_names=NAMES, preprocessing=HOW,
         expansion=Expansion(block="repvgg", where="all", mode="branch"), files={}, artifact="",
@@ -127,7 +127,7 @@ def make_forms(folder: Path) -> dict[str, Path]:
     }
 
 
-def settle(network: nn.Module) -> None:
+def resolve_preprocessing(network: nn.Module) -> None:
     """Give the batch norms statistics of images: with fresh ones the outputs of so deep a network are constant."""
     images_NHWC_u8 = torch.from_numpy(np.stack([picture(number, SIZE, SIZE) for number in range(32)]))
     with torch.no_grad():

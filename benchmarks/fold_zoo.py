@@ -30,7 +30,7 @@ import torch
 
 from benchmarks.bounds import Figure, report
 from benchmarks.zoo_networks import by_family, in_shard
-from benchmarks.zoo_way import BOUND, Result, apart
+from benchmarks.zoo_way import BOUND, Result, try_in_own_process
 
 LEAST_FOLDED = 0.99  # of the networks in which a convolution gives its output to a batch norm
 MAKERS = [Path("steps/models") / name for name in ("architectures.py", "zoos.py")]  # of the networks
@@ -55,7 +55,7 @@ def main() -> None:
             continue
         if time.monotonic() > end:
             break
-        known[name] = result = apart(name)
+        known[name] = result = try_in_own_process(name)
         with kept.open("a") as file:
             file.write(json.dumps(result._asdict()) + "\n")
         print(_line(result), flush=True)

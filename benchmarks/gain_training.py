@@ -19,7 +19,7 @@ from steps.reparam.fold import fold
 from steps.reports.card import Expansion, Preprocessing
 from steps.training.loop import fit, make_deterministic
 from steps.training.losses import LOSSES
-from steps.training.network import Made, Recipe, make_network
+from steps.training.network import NetworkSpec, TrainableNetwork, make_network
 from steps.training.samplers import Labels
 from steps.training.validation import Validation
 
@@ -84,10 +84,10 @@ def train(images: Path, budget: Budget, form: str, seed: int, device: str = "cpu
     return _judged(form, made.network.eval(), reader, labels_N, test_N)
 
 
-def make(arch: str, form: str, class_num: int, size: int, seed: int, device: str) -> Made:
+def make(arch: str, form: str, class_num: int, size: int, seed: int, device: str) -> TrainableNetwork:
     wide = FORMS[form]
     half = (0.5, 0.5, 0.5)
-    recipe = Recipe(
+    recipe = NetworkSpec(
         arch=arch,
         class_num=class_num,
         preprocessing=Preprocessing(size=size, resize=size, interpolation="bilinear", mean=half, std=half),

@@ -27,11 +27,12 @@ import onnxruntime
 from benchmarks.bounds import Figure, report
 from benchmarks.image_sets import fashion
 from benchmarks.int8_networks import CLASSES, SIZE, Budget, trained
-from steps.backends.contract import Images, Logits
-from steps.backends.int8 import Fallback, Int8Images, Int8Plan, write_int8
-from steps.backends.turns import exported
+from steps.backends.interleaved_timing import exported
+from steps.building.int8 import Fallback, Int8Images, Int8Plan, write_int8
 from steps.cores import usable_cores
-from steps.images.workers import end_with, spawned
+from steps.engines.contract import Images, Logits
+from steps.files import end_with_parent
+from steps.images.workers import spawned
 from steps.models.architectures import create
 from steps.progress import say
 
@@ -69,7 +70,7 @@ def main() -> None:
     budget = FULL if parser.parse_args().full else SMALL
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with spawned(min(2, usable_cores()), end_with) as pool:
+        with spawned(min(2, usable_cores()), end_with_parent) as pool:
             jobs = [pool.submit(trained, folder, block, budget) for block in ("repvgg", "qarepvgg")]
             for job in jobs:
                 job.result()

@@ -16,15 +16,15 @@ from torch import nn
 
 from benchmarks.image_sets import fashion
 from benchmarks.small_training import small_training
+from steps.graphs.exporting import simplified, to_onnx
 from steps.images.cache import CachedImages
 from steps.models.normalised import Normalised
-from steps.models.onnx_graph import simplified, to_onnx
 from steps.models.repvgg_plain import RepVggPlain, Stage
 from steps.progress import say
 from steps.reparam.fold import absorb_branch_norms, absorb_norms, fold
 from steps.reports.card import Card, Expansion, Preprocessing
 from steps.training.loop import fit, make_deterministic
-from steps.training.network import Recipe, make_network
+from steps.training.network import NetworkSpec, make_network
 from steps.training.qat import fine_tune, folded_for_int8
 
 CLASSES, SIZE = 10, 28
@@ -93,7 +93,7 @@ def spread(folded: Normalised) -> Normalised:
 
 def _made(block: str) -> Normalised:
     """Return a fresh network of these blocks."""
-    recipe = Recipe(
+    recipe = NetworkSpec(
         arch="benchmarks.int8_networks:body",
         class_num=CLASSES,
         preprocessing=HOW,

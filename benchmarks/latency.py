@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bounds import Figure, report
-from steps.backends.contract import BatchRange, CannotBuild
-from steps.backends.engine import Target, build_engine
+from steps.backends.interleaved_timing import Call, Run, eager, exported, take_turns, torch_threads
 from steps.backends.runner import open_runner
-from steps.backends.table import parse_engine
-from steps.backends.turns import Call, Run, eager, exported, take_turns, torch_threads
+from steps.building.engine import Target, build_engine
+from steps.engines.contract import BatchRange, CannotBuild
+from steps.engines.names import parse_engine
 from steps.models.cost import both_forms, cost_of
 from steps.progress import say
 from steps.reports.artifact import CARD, read_verified_card, write_card

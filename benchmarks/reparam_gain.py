@@ -35,7 +35,8 @@ from benchmarks.gain_training import FORMS, Budget, Outcome, train
 from benchmarks.image_sets import fashion, read_images, store
 from steps.cores import usable_cores
 from steps.errors import BadInput
-from steps.images.workers import end_with, spawned
+from steps.files import end_with_parent
+from steps.images.workers import spawned
 from steps.progress import say
 
 SEEDS = range(5)
@@ -138,7 +139,7 @@ def _train_all(images: Path, budget: Budget, device: str, workers: int | None) -
     kept.parent.mkdir(parents=True, exist_ok=True)
     known = _read(kept)
     workers = workers or (WORKERS_ON_A_GPU if device == "cuda" else usable_cores())
-    with spawned(workers, end_with) as pool:
+    with spawned(workers, end_with_parent) as pool:
         missing = [job for job in jobs if job not in known]
         futures = {pool.submit(train, images, budget, form, seed, device): (seed, form) for seed, form in missing}
         for future in as_completed(futures):

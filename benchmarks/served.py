@@ -27,8 +27,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.bounds import Figure, report
-from steps.backends.contract import Runner
-from steps.backends.turns import exported
+from steps.backends.interleaved_timing import exported
+from steps.engines.contract import Runner
 from steps.models.architectures import create
 from steps.progress import track
 from steps.release import CONSUMERS

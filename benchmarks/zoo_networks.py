@@ -15,8 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from steps.models import zoos
 from steps.models.architectures import create
-from steps.reparam.copies import copied
-from steps.reparam.example import SIZES
+from steps.tracing.copies import copied
+from steps.tracing.example import SIZES
 
 LARGEST = 60_000_000
 LEAST = 64  # pixels

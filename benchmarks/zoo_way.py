@@ -15,14 +15,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from benchmarks.zoo_networks import LARGEST, OF_IMAGES, built, handed_over, made, task_of
 from steps.errors import BadInput
 from steps.reparam.certify import relative_error
-from steps.reparam.copies import copied
+from steps.reparam.custom_layers import NO_OTHER_WEIGHT
 from steps.reparam.expand import Init, Mode, expand, plan_expansion
 from steps.reparam.fold import FOLDABLE, absorb_norms, fold, norms_left
 from steps.reparam.library_blocks import library_blocks, library_form
-from steps.reparam.outputs import tensors_of
-from steps.reparam.own_classes import NO_OTHER_WEIGHT
 from steps.reparam.plan import ExpansionPlan
 from steps.reparam.verify import BROKEN
+from steps.tracing.copies import copied
+from steps.tracing.outputs import tensors_of
 
 BOUND = 1e-9  # relative, float64: what whole networks of hundreds of layers leave of 1e-12 a site
 BLOCKS = ("repvgg", "acb", "dbb", "mobileone")  # the papers' four, by name: a new block moves no draw
@@ -30,7 +30,7 @@ WAYS: tuple[tuple[Init, Mode], ...] = tuple(itertools.product(get_args(Init), ge
 BATCH = 8  # at 64 px many end in one pixel: the statistics of two images would magnify rounding a thousandfold
 MORE = 32  # the images of the second look
 # How reasons begin that come of trying the expanded network: here, where the plain ones run, a fault of our own.
-OURS = (BROKEN, "it cannot be taken apart", "the network does not run without it", "without it")
+OURS = (BROKEN, "it cannot be taken try_in_own_process", "the network does not run without it", "without it")
 ULP = 2.0**-52  # a last place of float64, relative
 
 
@@ -55,7 +55,7 @@ class Result(NamedTuple):
     seconds: float = 0.0
 
 
-def apart(name: str) -> Result:
+def try_in_own_process(name: str) -> Result:
     """Return what becomes of a network in a process of its own.
 
     What a large network frees stays with its process in pieces too small for the next one: 5 GB after a hundred.

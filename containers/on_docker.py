@@ -8,10 +8,8 @@ friendlier, but one that comes while the container starts is lost.)
 
 import configparser
 import csv
-import ctypes
 import io
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,8 +19,8 @@ from typing import Any, NoReturn
 import yaml
 
 from containers.images import ROOT, build_context, image_tag
+from steps.files import end_with_parent
 
-PR_SET_PDEATHSIG = 1
 # Samples that are Debian packages lie at the package's place, which their descriptors do not repeat.
 PLACES_OF_SAMPLES = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 # The number of threads decides the order of sums, so a container must have the number that the host has.
@@ -52,7 +50,7 @@ exit "$code"
 
 def main(image: str, module: str, flags: list[str]) -> NoReturn:
     """Replace this process by the container, or exit 2 with the reason why there can be none."""
-    _end_with_parent()
+    end_with_parent(int(os.environ.get("STEPS_PARENT", os.getppid())))
     reference = f"foldline-{image}:{image_tag(build_context())}"
     fault = _why_not(reference, image)
     if fault:
@@ -157,14 +155,6 @@ def _why_not(reference: str, image: str) -> str | None:
         return f"there is no image {reference} (of this requirements.lock); run `containers/build {image}`."
     reason = " ".join(asked.stderr.split()).removeprefix("Error response from daemon: ")
     return f"STEPS_ON=docker, but Docker does not answer; start it, or unset STEPS_ON. It said: {reason}"
-
-
-def _end_with_parent() -> None:
-    """Ask Linux for SIGKILL when the parent ends, which is kept across exec; end now where it is gone already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(os.environ.get("STEPS_PARENT", os.getppid())):
-            sys.exit(1)
 
 
 def _hold_own_standard_input() -> None:

@@ -3,27 +3,33 @@
 Run as a file and as the leader of a process group: `python -P flows/child.py PARENT SIGNAL MODULE ARGUMENTS...`
 """
 
-import ctypes
 import os
 import runpy
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 
-PR_SET_PDEATHSIG = 1
+ROOT = str(Path(__file__).resolve().parent.parent)
 
 
 def main() -> int:
     """Run `python -m MODULE ARGUMENTS...` in this process, which is sent SIGNAL when the process PARENT ends."""
     parent, ending, module, *arguments = sys.argv[1:]
     signal.signal(signal.SIGTERM, _end_group)
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.Signals[ending])
-    if os.getppid() != int(parent):  # it ended before the line above took hold
-        return 1
+    _end_with(int(parent), signal.Signals[ending])
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     return 0
+
+
+def _end_with(parent: int, ending: signal.Signals) -> None:
+    """Tie this process to its parent; `-P` left out the project's folder, whose files might hide packages."""
+    sys.path.insert(0, ROOT)
+    from steps.files import end_with_parent
+
+    sys.path.remove(ROOT)
+    end_with_parent(parent, ending)
 
 
 def _end_group(_signal: int, _frame: FrameType | None) -> None:

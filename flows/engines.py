@@ -5,7 +5,7 @@ import sys
 from importlib.util import find_spec
 
 from flows import graph
-from steps.backends.table import BACKENDS, parse_engine
+from steps.engines.names import BACKENDS, parse_engine
 from steps.errors import BadInput
 
 

@@ -13,8 +13,8 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from steps.errors import BadInput
+from steps.files import write_whole
 from steps.params import load_params
-from steps.reports.base import write_whole
 
 Changes = dict[str, str]  # dotted key -> "old -> new"
 

@@ -12,7 +12,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from pydantic import BaseModel
 
 from steps.errors import BadInput
-from steps.reports.base import write_whole
+from steps.files import write_whole
 from steps.reports.evaluate import FormReport, Latency
 from steps.reports.verdict import FormVerdict, Verdict, plain
 

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from steps.backends.alone import check_batches, check_sizes
-from steps.backends.artifact import model_bytes, read_probes
-from steps.backends.contract import BatchRange, CannotBuild, CannotRunHere, MissingPackage, TooLarge, WrongFile
-from steps.backends.engine import Target, build_engine, card_of, check_answers
-from steps.backends.int8 import Int8Images, Int8Outcome, Int8Plan
 from steps.backends.runner import open_runner
-from steps.backends.sanity import random_probes
-from steps.backends.sides import check_sides
-from steps.backends.table import Precision, parse_engine
+from steps.building.consistency import check_batches, check_sizes
+from steps.building.engine import Target, build_engine, card_of, check_answers
+from steps.building.int8 import Int8Images, Int8Outcome, Int8Plan
 from steps.cli import run_step
+from steps.engines.artifact import model_bytes, read_probes
+from steps.engines.contract import BatchRange, CannotBuild, CannotRunHere, MissingPackage, TooLarge, WrongFile
+from steps.engines.max_side import check_sides
+from steps.engines.names import parse_engine
+from steps.engines.sanity import random_probes
 from steps.errors import Refused
 from steps.images.dataset import image_root, load_all
 from steps.images.manifest import read_manifest
@@ -22,7 +22,7 @@ from steps.params.build import BuildParams, Int8Params
 from steps.progress import say
 from steps.reports.artifact import PROBES, read_verified_card, write_card
 from steps.reports.build import BuildReport, Int8Report
-from steps.reports.card import Card
+from steps.reports.card import Card, Precision
 
 # What `build.preprocess: auto` is for the backends that take resize and crop as part of their graph: a GPU has the
 # time for it, and on a CPU Pillow is the faster. The others take images at the network's size.

@@ -6,49 +6,30 @@ function writes into a hidden sibling, which takes its final name only when the 
 """
 
 import argparse
-import contextlib
-import ctypes
-import fcntl
 import inspect
 import os
-import shutil
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from steps.errors import BadInput, Refused, StepError
+from steps.files import end_with_parent, only_writer, replace_folder, temporary_folder
 from steps.params import SHARED_KEYS, Params, load_params
 from steps.progress import say
 from steps.reports.base import Refusal
 
-Publish = Callable[[Path, Path], None]
-LOCKS = Path(".foldline/locks")
-LOCK_PATIENCE_SECONDS = 10.0  # an orphan of a killed run needs a moment to notice and end
-PR_SET_PDEATHSIG = 1
+PARENT = "STEPS_PARENT"  # the process that a step ends with, as containers/run and containers/on_docker name it
+Publish = Callable[[Path, Path, str], None]  # (what the step wrote, --out, the name of its report)
 
 
-def replace_folder(written: Path, out: Path) -> None:
-    """Make `written` the folder `out`; what stood there before is gone."""
-    _set_aside(out)
-    written.rename(out)
-
-
-def merge_into_folder(written: Path, out: Path) -> None:
-    """Move each file of `written` into the folder `out`, which other runs of the step write too; JSON last."""
-    out.mkdir(parents=True, exist_ok=True)
-    for file in sorted(written.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
-        try:
-            file.replace(out / file.name)
-        except OSError as fault:
-            raise BadInput(f"{out / file.name} cannot be replaced: {fault.strerror}; remove it.") from fault
-    written.rmdir()
+def replace(written: Path, out: Path, _report: str) -> None:
+    """Make what the step wrote the folder `out`."""
+    replace_folder(written, out)
 
 
 def run_step(
-    step: Callable[..., None], publish: Publish = replace_folder, report: str = "report.json", index: str = ""
+    step: Callable[..., None], publish: Publish = replace, report: str = "report.json", index: str = ""
 ) -> None:
     """Run `step` from the command line and exit: 0 done, 1 crashed, 2 wrong flags or params, 3 refused.
 
@@ -57,10 +38,10 @@ def run_step(
     for a step that has no report then: a folder with neither was not written by the step, and is left alone.
     """
     try:
-        _die_with_parent()
+        end_with_parent(int(os.environ.get(PARENT, os.getppid())))
         flags = _parse(step)
         params = load_params(Path(flags.pop("params_file")))
-        _leave_alone_what_is_not_ours(flags, report, index)
+        _refuse_a_folder_of_others(flags, report, index)
         _run(step, flags, params, publish, report.format(**flags))
     except StepError as error:
         say(f"{step.__name__}: {error}")
@@ -75,18 +56,17 @@ def _run(step: Callable[..., None], flags: dict[str, Any], params: Params, publi
     names = [value for value in flags.values() if isinstance(value, str)]
     written = out.with_name("." + ".".join([out.name, *names]) + ".tmp")
     arguments = {**flags, **_from_params(step, params)}
-    with _only_writer(written), _temporary(written):
+    with only_writer(written), temporary_folder(written):
         try:
             step(**arguments, out=written)
         except Refused as refusal:
-            said = refusal.report or Refusal()
-            said.model_copy(update={"refused": str(refusal)}).write(written / report)
-            publish(written, out)
+            (refusal.report or Refusal()).write_refused(str(refusal), written / report)
+            publish(written, out, report)
             raise
-        publish(written, out)
+        publish(written, out, report)
 
 
-def _leave_alone_what_is_not_ours(flags: dict[str, Any], report: str, index: str) -> None:
+def _refuse_a_folder_of_others(flags: dict[str, Any], report: str, index: str) -> None:
     """Raise BadInput unless `out` is new, empty, or what an earlier run of the step wrote.
 
     In a folder that runs share, such as evaluate's, the report of any of them will do.
@@ -136,56 +116,3 @@ def _from_params(step: Callable[..., None], params: Params) -> dict[str, Any]:
     if "params" in wanted:
         values["params"] = params.section(step.__name__)
     return values
-
-
-@contextlib.contextmanager
-def _temporary(written: Path) -> Iterator[None]:
-    """Give the step an empty folder to write into, and leave none behind whatever happens."""
-    shutil.rmtree(written, ignore_errors=True)
-    written.mkdir(parents=True)
-    try:
-        yield
-    finally:
-        shutil.rmtree(written, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _only_writer(written: Path) -> Iterator[None]:
-    """Hold the lock of this output, or raise BadInput when another run keeps it."""
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    name = str(written).replace(os.sep, "_")
-    with (LOCKS / f"{name}.lock").open("w") as lock:
-        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
-        while not _locked(lock.fileno()):
-            if time.monotonic() > deadline:
-                raise BadInput(f"another run is writing {written.parent}; wait for it to end or stop it.")
-            time.sleep(0.2)
-        yield
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _set_aside(out: Path) -> None:
-    """Rename, then delete: no reader ever sees half of a folder."""
-    if out.exists():
-        old = out.with_name(f".{out.name}.old.tmp")
-        shutil.rmtree(old, ignore_errors=True)
-        out.rename(old)
-        shutil.rmtree(old)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent ends: a killed dvc must leave no orphan that writes.
-
-    Not by SIGTERM, which whoever started dvc may have set to be ignored, for all that it starts.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != int(os.environ.get("STEPS_PARENT", os.getppid())):
-            sys.exit(1)  # it ended while this process was importing its packages

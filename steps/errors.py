@@ -4,16 +4,19 @@ The exit code is the contract with DVC and the flow: 2 for wrong flags or params
 A bug is no StepError: it ends in a traceback and exit code 1.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from steps.reports.base import Report
-
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 NOT_IN_GIT = "A fresh clone does not bring images that git ignores: `dvc pull`, or copy them there."
+
+
+class RefusedReport(Protocol):
+    """What a step found before it said no; `steps.reports.base.Report` is one."""
+
+    def write_refused(self, sentence: str, path: Path) -> None:
+        """Write the report to `path`, with the sentence in its field `refused`."""
 
 
 class StepError(Exception):
@@ -31,12 +34,12 @@ class Refused(StepError):
 
     exit_code = 3
 
-    def __init__(self, sentence: str, report: "Report | None" = None) -> None:
+    def __init__(self, sentence: str, report: RefusedReport | None = None) -> None:
         super().__init__(sentence)
         self.report = report
 
 
-def did_you_mean(name: str, known: "Iterable[str]") -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest known name, or an empty string."""
     near = get_close_matches(name, list(known), n=1)
     return f" Did you mean '{near[0]}'?" if near else ""

@@ -10,26 +10,27 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from steps.backends.artifact import model_bytes
-from steps.backends.contract import Deferred, Images, Runner, TooLarge, WrongFile
 from steps.backends.latency import measure_latency
 from steps.backends.runner import open_runner
-from steps.backends.sanity import noise_of
-from steps.backends.sides import check_sides
-from steps.cli import merge_into_folder, run_step
+from steps.cli import run_step
+from steps.engines.artifact import model_bytes
+from steps.engines.contract import Deferred, Images, Runner, TooLarge, WrongFile
+from steps.engines.max_side import check_sides
+from steps.engines.sanity import noise_of
 from steps.errors import BadInput, Refused
+from steps.files import merge_into_folder, sha256
 from steps.images.dataset import batches_as_they_are, image_root, load_all
-from steps.images.kept import kept_batches
+from steps.images.evaluation_cache import kept_batches
 from steps.images.manifest import read_manifest
 from steps.metrics.recall import recall_per_class, summary, worst_recall
+from steps.metrics.scores import Keeper, Scores, write_scores
 from steps.progress import say, track
-from steps.reports.artifact import CARD, read_verified_card, sha256
+from steps.reports.artifact import CARD, read_verified_card
 from steps.reports.card import Card
 from steps.reports.champion import Champion
 from steps.reports.classes import Classes
 from steps.reports.evaluate import FormReport, Metrics
 from steps.reports.release import check_sums
-from steps.reports.scores import Keeper, Scores, write_scores
 
 CHAMPION = "champion"  # the form whose --model is the folder of the release now in production
 BATCH = 64
@@ -38,7 +39,7 @@ LATENCIES = Path(".foldline/latency")
 
 
 def evaluate(form: str, model: Path, images: Path, split: Path, out: Path) -> None:
-    """Write FORM.parquet (ordered by id; see steps.reports.scores), FORM.json and FORM.metrics.json.
+    """Write FORM.parquet (ordered by id; see steps.metrics.scores), FORM.json and FORM.metrics.json.
 
     A form that this machine cannot run, and a champion that cannot be compared, are deferred: FORM.json says
     why, and FORM.parquet has no rows. Refuses a model whose class names are not those of the images, or of its

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from steps.backends.contract import Images, Runner, WrongFile
-from steps.backends.runner import open_runner
+from steps.backends import onnxruntime
 from steps.cli import run_step
+from steps.engines.contract import Images, Runner, WrongFile
 from steps.errors import Refused
+from steps.graphs.exporting import InvalidGraph, checked_bytes, described, simplified, to_onnx
 from steps.models.files import ProbeImages, load_classifier, load_probes, save_probes
 from steps.models.normalised import Normalised
-from steps.models.onnx_graph import InvalidGraph, checked_bytes, described, simplified, to_onnx
 from steps.params.export import ExportParams
-from steps.reparam.certify import Probes, exceeds, relative_error, worst_first
+from steps.reparam.certify import exceeds, relative_error, worst_first
 from steps.reports.artifact import write_card
 from steps.reports.card import Card
-from steps.reports.certificate import Certificate, CertificateRow
+from steps.reports.certificate import Certificate, CertificateRow, ProbeKind
 
 BATCHES = (1, 2, 7)  # one, the traced size, and one that no tracing could have fixed
 PACKAGES = ("onnx", "onnxruntime", "onnxscript", "onnxsim", "torch")
@@ -37,7 +37,7 @@ def export(params: ExportParams, seed: int, model: Path, out: Path) -> None:
     unproven = out / ".unproven"
     try:
         exported = _write(unproven, network, card, probes, params)
-        run, _ = open_runner(unproven)
+        run = onnxruntime.open_engine(unproven, exported, threads=None)
     except (InvalidGraph, WrongFile) as fault:
         shutil.rmtree(unproven)
         raise Refused(str(fault), Certificate()) from fault
@@ -83,7 +83,7 @@ def _certify(
     return worst_first(rows)
 
 
-def _images(probes: ProbeImages, size: int, seed: int) -> Iterator[tuple[Probes, Images]]:
+def _images(probes: ProbeImages, size: int, seed: int) -> Iterator[tuple[ProbeKind, Images]]:
     generator = np.random.default_rng(seed)
     for batch in BATCHES:
         yield "random", generator.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)

@@ -15,13 +15,13 @@ from steps.errors import BadInput, Refused
 from steps.models.files import load_model, load_probes, save_model
 from steps.models.normalised import normalised
 from steps.params.fuse import FuseParams
-from steps.reparam.certify import Precision, certify, exceeds
-from steps.reparam.example import refuse_a_precision_of_its_own
+from steps.reparam.certify import certify, exceeds
 from steps.reparam.fold import FOLDABLE, absorb_branch_norms, absorb_norms, fold, norms_left
 from steps.reports.card import Card
-from steps.reports.certificate import Certificate, CertificateRow
+from steps.reports.certificate import Certificate, CertificateRow, CertifiedPrecision
+from steps.tracing.example import refuse_a_precision_of_its_own
 
-KEYS: dict[Precision, str] = {
+KEYS: dict[CertifiedPrecision, str] = {
     "fp64": "max_error_fp64",
     "fp32": "max_error_fp32",
     "fp16": "max_error_fp16",

@@ -4,15 +4,15 @@ import contextlib
 from pathlib import Path
 
 from steps.cli import run_step
-from steps.errors import BadInput, Refused, did_you_mean
+from steps.errors import BadInput, Refused
+from steps.files import write_whole
 from steps.params.gate import GateParams
 from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED
 from steps.parity.judge import Terms, judge
-from steps.parity.page import copies, page, table
 from steps.progress import say
-from steps.reports.base import write_whole
 from steps.reports.evaluate import Latency
 from steps.reports.verdict import LINE, Verdict, to_localise
+from steps.reports.verdict_page import copies, page, table
 
 LATENCIES = Path(".foldline/latency")
 
@@ -24,7 +24,6 @@ def gate(params: GateParams, engines: tuple[str, ...], evaluate: Path, out: Path
     missing; the sentence names form, metric, value, bound and key. Other engines are candidates: they ship if
     they pass.
     """
-    _check_names(params.required, engines)
     limits = {key: getattr(params, key) for key in PAIRED | FLOORS | AGAINST_CHAMPION}
     terms = Terms(engines, params.required, limits, params.confidence, params.champion, params.classes)
     verdict = _with_command(judge(evaluate, terms))
@@ -35,16 +34,6 @@ def gate(params: GateParams, engines: tuple[str, ...], evaluate: Path, out: Path
     if verdict.refused is not None:
         raise Refused(verdict.refused, report=verdict)
     verdict.write(out / "verdict.json")
-
-
-def _check_names(required: tuple[str, ...], engines: tuple[str, ...]) -> None:
-    forms = (*LINE[1:], *engines)
-    for name in required:
-        if name not in forms:
-            raise BadInput(
-                f"gate.required names '{name}', which is no form of this run.{did_you_mean(name, forms)} "
-                f"Forms are {', '.join(forms)}; engines are those under `engines`."
-            )
 
 
 def _with_command(verdict: Verdict) -> Verdict:

@@ -4,17 +4,17 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from steps.backends.table import fault_of
 from steps.cli import run_step
+from steps.engines.names import missing_files
 from steps.errors import BadInput, Refused
+from steps.files import write_whole
 from steps.params.release import ReleaseParams
 from steps.reports.artifact import CARD, read_verified_card
-from steps.reports.base import write_whole
 from steps.reports.card import Card
 from steps.reports.release import INDEX, ReleaseCard, checksums, plain_files, write_sums
 from steps.reports.verdict import CHAMPION, LINE, FormVerdict, Verdict, card_checksum
 
-CONSUMERS = Path(__file__).parent.parent / "tools/consumers"
+CONSUMERS = Path(__file__).parent.parent / "consumers"
 CONSUMING = (
     "README.md",
     "predict.py",
@@ -79,7 +79,7 @@ def _check_judged(artifact: Path, judged: FormVerdict) -> Card:
         card = read_verified_card(artifact)
     except BadInput as fault:
         raise Refused(f"{judged.form}: the model on disk is not the one that was judged: {fault}") from fault
-    if missing := fault_of(EMBEDDED if judged.form == SHIPPED else card.backend, card.files):
+    if missing := missing_files(EMBEDDED if judged.form == SHIPPED else card.backend, card.files):
         raise Refused(f"{judged.form}: {artifact} {missing}")
     if card_checksum(card) != judged.card:
         raise Refused(

@@ -11,9 +11,7 @@ import polars as pl
 from steps.cli import run_step
 from steps.errors import BadInput, Refused
 from steps.images.issues import read_dropped
-from steps.images.ledger import SPLITS, UNPLACED, no_ledger, read_ledger
-from steps.images.manifest import read_manifest, write_manifest
-from steps.images.splitting import Dealt, deal
+from steps.images.manifest import SPLITS, TEST, read_manifest, write_manifest
 from steps.params.split import SplitParams
 from steps.progress import say
 from steps.reports.base import read_refusal
@@ -21,9 +19,10 @@ from steps.reports.champion import Champion
 from steps.reports.classes import Classes
 from steps.reports.release import check_sums
 from steps.reports.split import SplitReport
+from steps.splitting.assignment import Dealt, deal
+from steps.splitting.ledger import UNPLACED, no_ledger, read_ledger
 
 SHOWN = 3
-TEST = SPLITS.index("test")
 
 
 def split(params: SplitParams, seed: int, ingest: Path, validate: Path, champion: Path, out: Path) -> None:

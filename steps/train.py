@@ -9,14 +9,12 @@ from typing import Literal
 
 import torch
 
-from steps.cli import replace_folder, run_step
+from steps.cli import run_step
 from steps.errors import Refused
+from steps.files import replace_folder
 from steps.images.cache import ImageReader, cache_key, open_images
 from steps.images.dataset import image_root
-from steps.models.carried import Wishes
 from steps.models.files import save_model
-from steps.models.preprocessing import Settled, settle
-from steps.models.weights import weights_checksum
 from steps.params.train import TrainParams
 from steps.reports.card import Card, Expansion, Preprocessing
 from steps.reports.classes import Classes
@@ -24,15 +22,26 @@ from steps.reports.train import TrainMetrics, TrainReport
 from steps.training.checkpoint import discard_finished, discard_old, fingerprint, load_best, mark_finished
 from steps.training.data import LabelledImages, choose_probes, read_images
 from steps.training.feed import Feed
-from steps.training.history import Place, write_history
+from steps.training.history import Progress, write_history
 from steps.training.loop import Plan, Training, fit, make_deterministic
 from steps.training.losses import LOSSES
-from steps.training.network import Made, Recipe, library_versions, make_network, say_cost, sources_of, warnings_of
+from steps.training.network import (
+    NetworkSpec,
+    TrainableNetwork,
+    library_versions,
+    make_network,
+    say_cost,
+    sources_of,
+    warnings_of,
+)
 from steps.training.optimizer import sgd
 from steps.training.plot import plot_history
 from steps.training.qat import appended, fine_tune, folded_for_int8
 from steps.training.samplers import SAMPLERS
 from steps.training.validation import Figures, Validation
+from steps.weights.loading import weights_checksum
+from steps.weights.own_preprocessing import StatedPreprocessing
+from steps.weights.preprocessing import ResolvedPreprocessing, resolve_preprocessing
 
 CACHE = Path(".foldline/cache")
 TRAININGS = Path(".foldline/train")
@@ -51,30 +60,32 @@ def train(
     classes = Classes.read(images / "classes.json")
     names = classes.listed(classes.resolve(class_num))
     data = read_images(split / "manifest.parquet", len(names))
-    preprocessing, source = _settled(params)
-    made = make_network(_recipe(params, len(names), preprocessing), seed, device)
-    _refuse_what_nobody_trains(params, made)
+    preprocessing, source = _resolved(params)
+    trainable = make_network(_network_spec(params, len(names), preprocessing), seed, device)
+    _refuse_what_nobody_trains(params, trainable)
     unused_ids = data.unused_ids(len(names))
-    say_cost(made, preprocessing.size, len(names), len(unused_ids))
-    warnings = warnings_of(made, len(data.train_N))
-    checkpoints = TRAININGS / _fingerprint(params, seed, names, data, made, preprocessing)
+    say_cost(trainable, preprocessing.size, len(names), len(unused_ids))
+    warnings = warnings_of(trainable, len(data.train_N))
+    checkpoints = TRAININGS / _fingerprint(params, seed, names, data, trainable, preprocessing)
     discard_old(TRAININGS, keep=checkpoints)
     reader = open_images(data.manifest, image_root(images), preprocessing, CACHE)
-    training = _training(params, seed, len(names), data, reader, made, checkpoints)
-    place = fit(training)
-    assert place.best_epoch is not None
-    load_best(checkpoints, training.network, place.best_epoch)
+    training = _training(params, seed, len(names), data, reader, trainable, checkpoints)
+    progress = fit(training)
+    assert progress.best_epoch is not None
+    load_best(checkpoints, training.network, progress.best_epoch)
     probes = choose_probes(data, reader, seed, params.probes)
-    network = made.network
+    network = trainable.network
     if params.qat.epochs:
-        folded = folded_for_int8(made.network, preprocessing, torch.from_numpy(probes.images_NHWC_u8), seed)
+        folded = folded_for_int8(trainable.network, preprocessing, torch.from_numpy(probes.images_NHWC_u8), seed)
         network, tuned = fine_tune(training, folded, params.qat.epochs, params.qat.lr)
-        place = appended(place, tuned)
+        progress = appended(progress, tuned)
     save_model(out / "model", network.network, _card(params, names, preprocessing), probes)
-    write_history(place.history, out / "history.csv")
-    plot_history(place.history, out / "history.svg")
+    write_history(progress.history, out / "history.csv")
+    plot_history(progress.history, out / "history.svg")
     said = {"unused_ids": unused_ids, "warnings": warnings, "preprocessing_from": source}
-    report = _report(params, names, made, training.validate(network), training, place).model_copy(update=said)
+    report = _report(params, names, trainable, training.validate(network), training, progress).model_copy(
+        update=said
+    )
     metrics = report.model_dump(include=set(TrainMetrics.model_fields))
     TrainMetrics.model_validate(metrics).write(out / "metrics.json")
     report.write(out / "report.json")
@@ -87,7 +98,7 @@ def _training(
     class_num: int,
     data: LabelledImages,
     reader: ImageReader,
-    made: Made,
+    trainable: TrainableNetwork,
     checkpoints: Path,
 ) -> Training:
     labels_N = data.labels_N[data.train_N]
@@ -103,8 +114,8 @@ def _training(
         flip=params.augment.flip,
     )
     return Training(
-        network=made.network,
-        optimizer=sgd(made.network, params.momentum, params.weight_decay),
+        network=trainable.network,
+        optimizer=sgd(trainable.network, params.momentum, params.weight_decay),
         feed=feed,
         loss=loss,
         validate=Validation(reader, data.val_N, data.labels_N[data.val_N], class_num, loss),
@@ -113,11 +124,11 @@ def _training(
     )
 
 
-def _settled(params: TrainParams) -> Settled:
+def _resolved(params: TrainParams) -> ResolvedPreprocessing:
     how = params.preprocess
-    stated = Wishes(how.side, how.resize, how.interpolation, how.mean, how.std)
+    stated = StatedPreprocessing(how.side, how.resize, how.interpolation, how.mean, how.std)
     weights = None if params.weights is None else Path(params.weights)
-    return settle(stated, weights, how.of_weights, params.arch)
+    return resolve_preprocessing(stated, weights, how.of_weights, params.arch)
 
 
 def _expansion(params: TrainParams) -> Expansion | None:
@@ -125,8 +136,8 @@ def _expansion(params: TrainParams) -> Expansion | None:
     return None if how.block == "none" else Expansion(block=how.block, where=how.where, mode=how.mode)
 
 
-def _recipe(params: TrainParams, class_num: int, preprocessing: Preprocessing) -> Recipe:
-    return Recipe(
+def _network_spec(params: TrainParams, class_num: int, preprocessing: Preprocessing) -> NetworkSpec:
+    return NetworkSpec(
         arch=params.arch,
         class_num=class_num,
         preprocessing=preprocessing,
@@ -138,22 +149,22 @@ def _recipe(params: TrainParams, class_num: int, preprocessing: Preprocessing) -
     )
 
 
-def _refuse_what_nobody_trains(params: TrainParams, made: Made) -> None:
+def _refuse_what_nobody_trains(params: TrainParams, trainable: TrainableNetwork) -> None:
     """Refuse to take a network as finished whose weights left some of its numbers as they were drawn."""
-    if params.epochs or made.weights is None:
+    if params.epochs or trainable.weights is None:
         return
-    if made.weights.head_replaced:
+    if trainable.weights.head_replaced:
         raise Refused(
             f"{params.weights} has no last layer for these classes, and with train.epochs 0 nothing would train "
             "the fresh one. Give epochs, or weights of these classes.",
-            TrainReport(weights=made.weights),
+            TrainReport(weights=trainable.weights),
         )
-    fresh = [*made.weights.missing, *made.weights.other_shape]
+    fresh = [*trainable.weights.missing, *trainable.weights.other_shape]
     if fresh:
         raise Refused(
             f"{params.weights} lacks {len(fresh)} of the network's tensors ({', '.join(fresh[:3])}), and with "
             "train.epochs 0 nothing would train the fresh ones. Give epochs, or the whole of the weights.",
-            TrainReport(weights=made.weights),
+            TrainReport(weights=trainable.weights),
         )
 
 
@@ -162,7 +173,7 @@ def _fingerprint(
     seed: int,
     names: tuple[str, ...],
     data: LabelledImages,
-    made: Made,
+    trainable: TrainableNetwork,
     preprocessing: Preprocessing,
 ) -> str:
     """Return the name of this training's checkpoints: whatever could change a weight changes it."""
@@ -173,10 +184,10 @@ def _fingerprint(
         cache_key(data.manifest, preprocessing),
         data.digest(),
         "" if params.weights is None else weights_checksum(Path(params.weights)),
-        str(made.device),
+        str(trainable.device),
     ]
     here = Path(__file__).parent
-    return fingerprint(facts, [*(here / name for name in CODE), *sources_of(made.network)])
+    return fingerprint(facts, [*(here / name for name in CODE), *sources_of(trainable.network)])
 
 
 def _card(params: TrainParams, names: tuple[str, ...], preprocessing: Preprocessing) -> Card:
@@ -196,24 +207,29 @@ def _card(params: TrainParams, names: tuple[str, ...], preprocessing: Preprocess
 
 
 def _report(
-    params: TrainParams, names: tuple[str, ...], made: Made, figures: Figures, training: Training, place: Place
+    params: TrainParams,
+    names: tuple[str, ...],
+    trainable: TrainableNetwork,
+    figures: Figures,
+    training: Training,
+    progress: Progress,
 ) -> TrainReport:
     """Return the figures of the network as it was written: the best epoch's."""
     shares = training.feed.sampler.probability_K.tolist()
     return TrainReport(
         arch=params.arch,
         epochs=params.epochs + params.qat.epochs,
-        best_epoch=place.best_epoch,
+        best_epoch=progress.best_epoch,
         val_top1=figures.top1,
         val_macro_recall=figures.macro_recall,
         val_worst_recall=figures.worst_recall,
         recall_per_class=dict(zip(names, map(_known, figures.recall_K.tolist()), strict=True)),
         sampling_per_class=dict(zip(names, shares, strict=True)),
-        parameters_multi_branch=made.parameters,
-        head_parameters=made.head,
-        head_parameters_without_bottleneck=made.head_without_bottleneck,
-        sites=made.sites,
-        weights=made.weights,
+        parameters_multi_branch=trainable.parameters,
+        head_parameters=trainable.head,
+        head_parameters_without_bottleneck=trainable.head_without_bottleneck,
+        sites=trainable.sites,
+        weights=trainable.weights,
     )
 
 
@@ -221,7 +237,7 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _publish(written: Path, out: Path) -> None:
+def _publish(written: Path, out: Path, _report: str) -> None:
     """Give the model its final name; only then may its checkpoints go, so that no kill can lose both."""
     replace_folder(written, out)
     discard_finished(TRAININGS)

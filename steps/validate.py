@@ -18,7 +18,7 @@ from steps.cli import run_step
 from steps.errors import BadInput, Refused
 from steps.images import statistics
 from steps.images.issues import SCHEMA, write_issues
-from steps.images.manifest import read_manifest
+from steps.images.manifest import SPLITS, read_manifest
 from steps.images.statistics import ClassFigure, Rows, Statistics
 from steps.params.validate import ValidateParams
 from steps.progress import say
@@ -194,7 +194,7 @@ def _judged(findings: list[Finding], manifest: pl.DataFrame) -> list[Finding]:
             *(gxe.ExpectColumnValuesToNotBeNull(column=column) for column in NEVER_NULL),
             gxe.ExpectColumnValuesToBeUnique(column="name"),
             gxe.ExpectColumnValuesToMatchRegex(column="checksum", regex="^[0-9a-f]{64}$"),
-            gxe.ExpectColumnValuesToBeInSet(column="split", value_set=["train", "val", "test"]),
+            gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS)),
             *(gxe.ExpectColumnMinToBeBetween(column=column, min_value=1) for column in ("width", "height")),
         ]
         context: Any = gx.get_context(mode="ephemeral")

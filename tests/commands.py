@@ -21,7 +21,7 @@ class Workspace:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self._monkeypatch, self._capsys = folder, monkeypatch, capsys
         monkeypatch.chdir(folder)
-        monkeypatch.setattr("steps.cli._die_with_parent", lambda: None)  # it is about pytest's own process here
+        monkeypatch.setattr("steps.cli.end_with_parent", lambda _: None)  # it is about pytest's own process here
         (folder / "data/champion").mkdir(parents=True)
         (folder / "data/champion/champion.json").write_text('{"accepted": false}')
         self.params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())

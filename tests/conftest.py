@@ -5,10 +5,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.finished import Line, make_line
+
+if TYPE_CHECKING:
+    from tests.released import Released
 
 REASONS = {
     "slow": "takes long; set FOLDLINE_TESTS=all",
@@ -58,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _build_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the engines that tests build apart from those of the user."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("steps.backends.build_cache.FOLDER", tmp_path_factory.mktemp("builds"))
+        patch.setattr("steps.building.cache.FOLDER", tmp_path_factory.mktemp("builds"))
         yield
 
 
@@ -74,3 +78,17 @@ def judged_line(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.judged import make_judged  # not above: what it imports reads the environment that is set there
 
     return make_judged(tmp_path_factory.mktemp("judged"))
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> "Released":
+    """A small release, shared by all who read it."""
+    from tests.released import make_release
+
+    return make_release(tmp_path_factory.mktemp("released"))
+
+
+@pytest.fixture
+def copy(released: "Released", tmp_path: Path) -> Path:
+    """The folder of that release, to be changed."""
+    return shutil.copytree(released.folder, tmp_path / "release")

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 import steps.evaluate
-from steps.backends.contract import BatchRange
-from steps.backends.engine import Target, build_engine
+from steps.building.engine import Target, build_engine
+from steps.engines.contract import BatchRange
 from steps.evaluate import evaluate
 from steps.images.manifest import SCHEMA, write_manifest
-from steps.images.preprocess import preprocess
+from steps.images.preprocessing import preprocess
 from steps.metrics.agreement import log_softmax
 from steps.params.release import ReleaseParams
 from steps.release import release

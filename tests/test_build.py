@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from steps.backends.runner import open_runner
-from steps.backends.sanity import fault_of
-from steps.backends.table import BACKENDS, ENGINES, parse_engine
 from steps.build import build
+from steps.engines.names import BACKENDS, ENGINES, parse_engine
+from steps.engines.sanity import output_fault
 from steps.errors import BadInput, Refused
 from steps.export import export
 from steps.fuse import fuse
@@ -180,5 +180,5 @@ def test_from_the_command_line_a_refusal_is_exit_3_and_stands_in_the_report(root
     ],
 )
 def test_outputs_are_judged_by_what_no_working_engine_gives(logits: list[list[float]], fault: str | None) -> None:
-    said = fault_of(np.array(logits, np.float32), "fp16")
+    said = output_fault(np.array(logits, np.float32), "fp16")
     assert said is None if fault is None else fault in str(said)

@@ -116,7 +116,7 @@ def test_an_empty_folder_and_one_that_says_no_are_replaced(workspace: Path) -> N
     assert files(workspace / "data/other") == {"half", "whole", "report.json"}
 
 
-SHARED = ', publish=__import__("steps.cli").cli.merge_into_folder, report="{model}.json")'
+SHARED = ', publish=__import__("steps.files").files.merge_into_folder, report="{model}.json")'
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-import steps.images.kept
-from steps.backends.contract import CannotRunHere
+import steps.images.evaluation_cache
+from steps.engines.contract import CannotRunHere
 from steps.errors import BadInput, Refused
+from steps.files import sha256
 from steps.images.manifest import read_manifest
-from steps.reports import scores as kept_scores
-from steps.reports.artifact import sha256
+from steps.metrics import scores as kept_scores
 from steps.reports.evaluate import FormReport, Latency, Metrics
 from tests.backends.tiny import (
     NAMES,
@@ -58,13 +58,13 @@ def test_a_form_holds_the_kept_images_against_their_checksum_once_and_uses_none_
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
-    own = steps.images.kept._digest
+    own = steps.images.evaluation_cache._digest
 
     def noted(entry: Path) -> str:
         hashed.append(entry)
         return own(entry)
 
-    monkeypatch.setattr(steps.images.kept, "_digest", noted)
+    monkeypatch.setattr(steps.images.evaluation_cache, "_digest", noted)
     _, scores = evaluated(root)
     assert len(hashed) == 1, "when they were written"
     assert evaluated(root)[1].equals(scores) and len(hashed) == 2

@@ -15,8 +15,8 @@ from steps.backends.runner import open_runner
 from steps.errors import BadInput, Refused
 from steps.export import export
 from steps.fuse import fuse
+from steps.graphs.exporting import described
 from steps.models.files import load_classifier
-from steps.models.onnx_graph import described
 from steps.params.export import ExportParams
 from steps.params.fuse import FuseParams
 from steps.reparam.certify import exceeds, relative_error

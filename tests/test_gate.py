@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from steps.errors import BadInput
+from steps.metrics import scores as kept_scores
 from steps.params.gate import GateParams
-from steps.reports import scores as kept_scores
 from steps.reports.evaluate import Latency
 from steps.reports.verdict import Verdict
 from tests.backends.tiny import run_step_in
@@ -183,13 +182,6 @@ def test_a_class_without_a_test_image_is_listed_as_undecided(forms: Forms) -> No
     (row,) = [row for row in judged(forms).criteria if (row.form, row.metric) == (ENGINE, "recall_drop")]
     assert (row.judgement, row.undecided) == ("pass", ("eel",))
     assert "undecided for want of test images: 'eel'" in row.sentence
-
-
-def test_a_required_name_that_is_no_form_is_an_error_with_the_nearest_one(forms: Forms) -> None:
-    with pytest.raises(
-        BadInput, match=r"'openvino-in8', which is no form of this run. Did you mean 'openvino-int8'\?"
-    ):
-        judged(forms, required=("export", "openvino-in8"))
 
 
 def test_the_form_that_every_release_holds_cannot_be_left_out() -> None:

@@ -9,14 +9,14 @@ import shutil
 import sys
 from pathlib import Path
 
-from steps.cli import replace_folder
 from steps.errors import BadInput, StepError
+from steps.files import replace_folder
 from steps.progress import say
 from steps.reports.base import read_refusal
 from steps.reports.champion import Champion
 from steps.reports.release import INDEX, SUMS, check_sums
 from steps.reports.verdict import Verdict
-from tools.releases import VERDICT, check_release, keep_out_of_releases, leave_alone_what_is_not_ours
+from tools.releases import VERDICT, check_release, keep_out_of_releases, refuse_a_folder_of_others
 
 
 def accept(release: Path, champion: Path) -> None:
@@ -28,7 +28,7 @@ def accept(release: Path, champion: Path) -> None:
     keep_out_of_releases("--champion", champion)
     _check_passed(release)
     target = champion / "release"
-    leave_alone_what_is_not_ours(target, all((target / name).is_file() for name in (SUMS, INDEX)), "--champion")
+    refuse_a_folder_of_others(target, all((target / name).is_file() for name in (SUMS, INDEX)), "--champion")
     copy = champion / ".release.tmp"
     shutil.rmtree(copy, ignore_errors=True)
     try:

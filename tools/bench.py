@@ -19,18 +19,18 @@ from pathlib import Path
 
 import numpy as np
 
-from steps.backends.artifact import model_bytes
 from steps.cores import usable_cores
+from steps.engines.artifact import model_bytes
 from steps.errors import BadInput, StepError
+from steps.files import write_whole
+from steps.pages.bench import adopted, lines, page
 from steps.progress import say, track
 from steps.reports.artifact import CARD, read_verified_card
-from steps.reports.base import write_whole
 from steps.reports.bench import BenchForm, BenchReport, BenchRow
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
 from steps.reports.release import INDEX, ReleaseCard
 from tools.bench_forms import Child, opened_forms
-from tools.bench_page import adopted, lines, page
 from tools.flags import cpu_threads
 from tools.predict_images import MOST_AT_ONCE
 from tools.releases import MODEL, engine_folder, keep_out_of_releases, verified_release

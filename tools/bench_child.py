@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from steps.backends.artifact import read_probes
 from steps.backends.runner import open_runner
+from steps.engines.artifact import read_probes
 from steps.errors import StepError
 
 WARM_CALLS = 2

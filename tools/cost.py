@@ -22,11 +22,12 @@ from typing import Any, get_args
 import numpy as np
 import torch
 
-from steps.backends.turns import Call, Run, eager, exported, take_turns, torch_threads
+from steps.backends.interleaved_timing import Call, Run, eager, exported, take_turns, torch_threads
 from steps.errors import BadInput, StepError
+from steps.files import write_whole
 from steps.models.cost import both_forms, cost_of
+from steps.pages.cost import draw, lines, page
 from steps.progress import say
-from steps.reports.base import write_whole
 from steps.reports.cost import (
     Accuracy,
     AccuracySource,
@@ -37,7 +38,6 @@ from steps.reports.cost import (
     Runtime,
     mark_front,
 )
-from tools.cost_page import draw, lines, page
 from tools.flags import count, cpu_threads
 from tools.releases import keep_out_of_releases
 

@@ -17,31 +17,32 @@ import numpy as np
 import polars as pl
 import torch
 
-from steps.backends.alone import unresized
-from steps.backends.contract import Deferred, Images, MissingPackage
-from steps.backends.onnx_of import tensors_of_graph
+from steps.backends.intermediates import CannotRead, read_tensors
 from steps.backends.runner import backend_module, open_runner
-from steps.backends.tensors import CannotRead, Intermediate, read_tensors
+from steps.building.consistency import unresized
+from steps.engines.contract import Deferred, Images, MissingPackage
+from steps.engines.intermediate import Intermediate
 from steps.errors import BadInput, StepError
+from steps.files import write_whole
 from steps.images.dataset import image_root, load_all
 from steps.images.manifest import read_manifest
+from steps.localising.diagnoses import GRAPH_IS_RIGHT, NOTHING_DIFFERS, NOTHING_DRIFTS, Finding, meaning
+from steps.localising.drift import LOGITS, Drift, drifts, first_drift, pair_by_layer, pair_by_name
+from steps.localising.rebuilt_graph import tensors_of_graph
+from steps.localising.worst_images import WorstImage, worst_images
 from steps.metrics.agreement import log_softmax
 from steps.models.files import load_model
-from steps.parity.localise import LOGITS, Drift, drifts, first_drift, pair_by_layer, pair_by_name
-from steps.parity.localise_page import Localised, page
-from steps.parity.meanings import GRAPH_IS_RIGHT, NOTHING_DIFFERS, NOTHING_DRIFTS, Place, meaning
-from steps.parity.worst import WorstImage, worst_images
+from steps.pages.localisation import Localised, page
 from steps.progress import say
 from steps.reparam.pairing import pair_convs_with_norms
 from steps.reports.artifact import CARD
-from steps.reports.base import write_whole
 from steps.reports.card import Card
 
 PARENTS = {"fuse": "train", "export": "fuse"}
 SAME_SCORE = 0.01  # of the softmax
 OUT = Path(".foldline/localise")
 FUSED_DIFFERS = (
-    "But as it runs, the engine scores these pixels otherwise than its own graph does (by {apart:.2g} of the "
+    "But as it runs, the engine scores these pixels otherwise than its own graph does (by {difference:.2g} of the "
     "softmax): the runtime's fused kernels compute something else, such as int8 sums that saturate on this CPU. "
     "Within the graph drift grows most at '{name}' (to {error:.2g}). Run it on another CPU, or build another "
     "precision."
@@ -102,7 +103,7 @@ def localise(form: str, data: Path, count: int) -> Localised:
         )
     first = first_drift(compared, card.precision)
     if first:
-        means = meaning(Place(first, compared, form, card.precision))
+        means = meaning(Finding(first, compared, form, card.precision))
     elif note:
         means = _of_scores(worst, GRAPH_IS_RIGHT)
     else:
@@ -123,12 +124,12 @@ def _as_it_runs(
     if card.form in PARENTS or written_NK is None:
         return None
     answered_NK = open_runner(folder)[0](unresized(images_NHWC_u8, card))
-    apart = float(np.abs(np.exp(log_softmax(answered_NK)) - np.exp(log_softmax(written_NK))).max())
-    if apart < SAME_SCORE:
+    difference = float(np.abs(np.exp(log_softmax(answered_NK)) - np.exp(log_softmax(written_NK))).max())
+    if difference < SAME_SCORE:
         return None
     steepest = max(pairwise([None, *compared]), key=_growth)[1]
     assert steepest is not None
-    return FUSED_DIFFERS.format(apart=apart, name=steepest.name, error=steepest.error)
+    return FUSED_DIFFERS.format(difference=difference, name=steepest.name, error=steepest.error)
 
 
 def _growth(neighbours: tuple[Drift | None, Drift | None]) -> float:

@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from steps.backends.contract import Runner
 from steps.backends.runner import open_runner
+from steps.engines.contract import Runner
 from steps.errors import BadInput, StepError
 from steps.metrics.agreement import log_softmax
 from steps.progress import say, track

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from steps.backends.contract import Images, TooLarge
+from steps.engines.contract import Images, TooLarge
 from steps.errors import StepError
 from steps.images.dataset import MOST_PIXELS
-from steps.images.preprocess import FORMATS, decode_rgb, preprocess
+from steps.images.preprocessing import FORMATS, decode_rgb, preprocess
 from steps.reports.card import Card
 
 MOST_BYTES = 512 * 2**20  # of an image file, as ingest has it

@@ -70,7 +70,7 @@ def keep_out_of_releases(flag: str, path: Path) -> None:
             raise BadInput(f"{flag} {path} lies in the release {folder}, whose seal it would break; name another.")
 
 
-def leave_alone_what_is_not_ours(target: Path, ours: bool, flags: str) -> None:
+def refuse_a_folder_of_others(target: Path, ours: bool, flags: str) -> None:
     """Raise BadInput where `target`, which is to be replaced, is no folder, or is full of what is not `ours`."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise BadInput(f"{target} is no folder, and would be replaced; name another {flags}.")

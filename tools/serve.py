@@ -19,23 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steps.backends.table import BACKENDS
-from steps.cli import replace_folder
+from steps.engines.names import BACKENDS
 from steps.errors import BadInput, StepError
+from steps.files import replace_folder, write_whole
+from steps.pages.serving import client_page
 from steps.params.release import ReleaseParams
 from steps.progress import say
 from steps.reports.artifact import read_verified_card
-from steps.reports.base import write_whole
 from steps.reports.card import Card
 from steps.reports.release import INDEX, SUMS, ReleaseCard
 from tools.releases import (
     MODEL,
     engine_folder,
     keep_out_of_releases,
-    leave_alone_what_is_not_ours,
+    refuse_a_folder_of_others,
     verified_release,
 )
-from tools.serve_page import client_page
 from tools.triton_config import config_text
 
 VERSION = "1"
@@ -117,7 +116,7 @@ def serve(release: Path, out: Path, wanted: Wanted) -> Path:
     server = _server_of(card)
     config = _config(name, card, server, wanted, _graph(release / MODEL / "model.onnx"))
     target = out / name
-    leave_alone_what_is_not_ours(target, _is_ours(target), "--out or --name")
+    refuse_a_folder_of_others(target, _is_ours(target), "--out or --name")
     out.mkdir(parents=True, exist_ok=True)
     # Beside `out`, not in it: a server that polls the repository must not see half of a model.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.absolute().parent) as scratch:

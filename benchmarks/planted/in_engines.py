@@ -10,7 +10,7 @@ from benchmarks.planted import graphs, resizes
 from benchmarks.planted.line import BY_ITS_STEPS, Line, downstream
 from benchmarks.planted.mutant import Mutant, Terms, logits_of
 from benchmarks.planted.places import Change, Place
-from steps.backends.contract import Logits
+from steps.engines.contract import Logits
 from steps.models.files import load_model, load_probes, save_model
 
 ORT, HALF, QUANTIZED, VINO = "onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8", "openvino-fp32"

@@ -10,8 +10,8 @@ from PIL import Image
 from benchmarks.planted.line import Line, downstream
 from benchmarks.planted.mutant import Mutant, images_of
 from benchmarks.planted.places import Change, Place, planted
-from steps.backends.contract import Images
-from steps.images.preprocess import preprocess
+from steps.engines.contract import Images
+from steps.images.preprocessing import preprocess
 from steps.reports.card import Card, Preprocessing
 
 FORM = "openvino-fp32"

@@ -8,7 +8,7 @@ import polars as pl
 from benchmarks.planted.in_evaluation import FORM
 from benchmarks.planted.mutant import Mutant
 from benchmarks.planted.places import Place
-from steps.backends.contract import Logits
+from steps.engines.contract import Logits
 
 
 def _sure(change: Callable[[Logits], Logits]) -> Mutant:

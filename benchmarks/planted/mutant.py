@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from benchmarks.planted.caught import Catch, caught
 from benchmarks.planted.line import Line
 from benchmarks.planted.places import Change, Place, planted
-from steps.backends.contract import Images, Logits
+from steps.engines.contract import Images, Logits
 from steps.errors import StepError
 
 Terms = tuple[tuple[str, Any], ...]  # keys of params.yaml, such as `gate.required`, hashable

@@ -15,9 +15,9 @@ from benchmarks.planted.in_evaluation import crop_moved, with_how, without_resiz
 from benchmarks.planted.line import Line, downstream
 from benchmarks.planted.mutant import Mutant, images_of
 from benchmarks.planted.places import Change, Place
-from steps.backends.contract import Images
+from steps.engines.contract import Images
 from steps.images.manifest import SCHEMA, write_manifest
-from steps.images.preprocess import decode_rgb, preprocess
+from steps.images.preprocessing import decode_rgb, preprocess
 from steps.reports.card import Preprocessing
 from steps.reports.champion import Champion
 from steps.reports.classes import Classes

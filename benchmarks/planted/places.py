@@ -16,14 +16,15 @@ import polars as pl
 from safetensors.torch import load, save
 
 from benchmarks.planted.line import Line
-from steps.backends.contract import Built, Logits, Order
+from steps.engines.contract import Built, Logits, Order
+from steps.files import sha256
 from steps.fuse import FORMS
-from steps.images.kept import FOLDER
+from steps.images.evaluation_cache import FOLDER
 from steps.metrics.recall import predicted, summary
-from steps.reparam.copies import copied
-from steps.reports.artifact import CARD, sha256, write_card
+from steps.reports.artifact import CARD, write_card
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
+from steps.tracing.copies import copied
 
 Change = Callable[[Any], Any]
 Planting = AbstractContextManager[None]
@@ -85,7 +86,7 @@ def _in_build(line: Line, backend: str, change: Change) -> Iterator[None]:
         return wrong
 
     with (
-        mock.patch("steps.backends.build_cache.FOLDER", line.root / "builds"),
+        mock.patch("steps.building.cache.FOLDER", line.root / "builds"),
         _replaced(f"steps.backends.{backend}.build", wrap),
     ):
         yield
@@ -97,7 +98,7 @@ def _in_resize(_: Line, __: str, change: Change) -> Planting:
     def wrap(prepend: Callable[..., None]) -> Callable[..., None]:
         return lambda path, how, max_side: prepend(path, change(how), max_side)
 
-    return _replaced("steps.backends.engine.prepend_preprocessing", wrap)
+    return _replaced("steps.building.engine.prepend_preprocessing", wrap)
 
 
 def _in_package(_: Line, __: str, change: Change) -> Planting:

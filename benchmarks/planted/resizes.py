@@ -1,6 +1,6 @@
 """Faults of a graph that takes images of any size: small changes of its resize and crop, and where it normalises.
 
-The nodes are those of steps/backends/preprocess_graph.py: per side a Max that keeps the filter from narrowing, a
+The nodes are those of steps/graphs/preprocessing.py: per side a Max that keeps the filter from narrowing, a
 column of the pixels that the crop keeps, and after each pass the levels (Floor, Max with 0, Min with 255).
 """
 
@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.planted.places import Change
-from steps.images.preprocess import MAX_ASPECT
+from steps.images.preprocessing import MAX_ASPECT
 
 OWN, MEAN = "preprocess/", "offset_C11"
 

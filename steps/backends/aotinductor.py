@@ -20,7 +20,8 @@ import torch
 
 from steps.backends.aotinductor_cuda import cuda_home, headers
 from steps.backends.compiler import compiling, find_compiler
-from steps.backends.contract import (
+from steps.backends.this_gpu import gpu_and_driver, this_gpu
+from steps.engines.contract import (
     NO_DRIVER,
     Built,
     CannotBuild,
@@ -32,9 +33,8 @@ from steps.backends.contract import (
     Runner,
     WrongFile,
 )
-from steps.backends.onnx_module import exported_program, input_of, read_module
-from steps.backends.table import BACKENDS
-from steps.backends.this_gpu import gpu_and_driver, this_gpu
+from steps.engines.names import BACKENDS
+from steps.graphs.torch_module import exported_program, input_of, read_module
 from steps.reports.card import Card, Device
 
 MODEL = "model.pt2"

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from steps.backends.contract import CannotBuild
-from steps.reports.artifact import sha256
+from steps.engines.contract import CannotBuild
+from steps.files import sha256
 
 # A header, and the package that brings it where there is no toolkit.
 NEEDED = {

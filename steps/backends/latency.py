@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from steps.backends.contract import Images, Runner
 from steps.backends.runner import open_runner
+from steps.engines.contract import Images, Runner
 from steps.reports.evaluate import Latency
 
 BATCHES = (1, 32)

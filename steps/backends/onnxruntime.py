@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from steps.backends.contract import FIXED_BATCH, Built, Images, Logits, Order, Runner, WrongFile
-from steps.backends.tensors import Intermediate, is_real, layer_of
+from steps.engines.contract import FIXED_BATCH, Built, Images, Logits, Order, Runner, WrongFile
+from steps.engines.intermediate import Intermediate, is_real, layer_of
 from steps.reports.card import Card, Device
 
 MODEL = "model.onnx"

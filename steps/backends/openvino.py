@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from steps.backends.contract import (
+from steps.engines.contract import (
     FIXED_BATCH,
     Built,
     CannotBuild,
@@ -20,7 +20,7 @@ from steps.backends.contract import (
     Runner,
     WrongFile,
 )
-from steps.backends.tensors import Intermediate, is_real
+from steps.engines.intermediate import Intermediate, is_real
 from steps.reports.card import Card, Device
 
 MODEL = "model.xml"

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from steps.backends.contract import Built, CannotBuild, Images, Logits, Order, Runner
-from steps.backends.tensors import Intermediate, is_real
+from steps.engines.contract import Built, CannotBuild, Images, Logits, Order, Runner
+from steps.engines.intermediate import Intermediate, is_real
 from steps.models.files import load_classifier
 from steps.reports.card import Card
 

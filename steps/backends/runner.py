@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from steps.backends.contract import (
+from steps.cores import usable_cores
+from steps.engines.contract import (
     BackendModule,
     Images,
     Logits,
@@ -16,8 +17,7 @@ from steps.backends.contract import (
     WrongFile,
     WrongImages,
 )
-from steps.backends.table import BACKENDS, fault_of
-from steps.cores import usable_cores
+from steps.engines.names import BACKENDS, missing_files
 from steps.reports.artifact import read_verified_card
 from steps.reports.card import Card
 
@@ -35,7 +35,7 @@ def open_runner(folder: Path, threads: int | None = None) -> tuple[Runner, Card]
     Raises BadInput (WrongFile, MissingPackage), or CannotRunHere (no driver, other device, other version).
     """
     card = read_verified_card(folder)
-    if fault := fault_of(card.backend, card.files):
+    if fault := missing_files(card.backend, card.files):
         raise WrongFile(f"{folder} {fault}")
     run = backend_module(card.backend).open_engine(folder, card, threads or usable(card.device.threads))
     return _checked(run, card), card

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from steps.backends.contract import (
+from steps.backends.this_gpu import gpu_and_driver, this_gpu
+from steps.engines.contract import (
     NO_DRIVER,
     Built,
     CannotBuild,
@@ -24,8 +25,7 @@ from steps.backends.contract import (
     Runner,
     WrongFile,
 )
-from steps.backends.table import BACKENDS
-from steps.backends.this_gpu import gpu_and_driver, this_gpu
+from steps.engines.names import BACKENDS
 from steps.reports.card import Card, Device
 
 MODEL = "model.engine"

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 import steps.images.dataset
-import steps.images.preprocess
+import steps.images.preprocessing
 from steps.cores import usable_cores
 from steps.images.dataset import PLACE, Images, Row, batches, load_image
 from steps.images.draws import Positions
@@ -95,7 +95,7 @@ def cache_key(manifest: pl.DataFrame, how: Preprocessing) -> str:
     """Return the name of an entry: it changes with the images' bytes, their order, and how they are decoded."""
     digest = hashlib.sha256(how.model_dump_json(exclude={"mean", "std"}).encode())  # normalising comes later
     digest.update(version("pillow").encode())
-    for module in (steps.images.preprocess, steps.images.dataset):
+    for module in (steps.images.preprocessing, steps.images.dataset):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update("\n".join(manifest.get_column("checksum").cast(SCHEMA["checksum"]).to_list()).encode())
     return digest.hexdigest()[:32]

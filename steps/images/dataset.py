@@ -18,7 +18,7 @@ import polars as pl
 from PIL import Image
 
 from steps.errors import BadInput
-from steps.images.preprocess import decode_rgb, preprocess
+from steps.images.preprocessing import decode_rgb, preprocess
 from steps.reports.card import Preprocessing
 from steps.reports.ingest import IngestReport
 

@@ -19,7 +19,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from steps.images.faults import FAULTS
-from steps.images.preprocess import FORMATS, MAX_ASPECT, decode_rgb
+from steps.images.preprocessing import FORMATS, MAX_ASPECT, decode_rgb
 
 MAX_BYTES = 512 * 2**20  # of a file; the pixels are limited by Pillow (89 million)
 ENDS_EARLY = re.compile(r"truncated|ends? of (file|image)|not enough|unexpected end|EOF", re.I)
@@ -42,7 +42,7 @@ OS_FAULTS = {
 }  # fmt: skip
 
 
-class Place(NamedTuple):
+class FileRange(NamedTuple):
     """Where an image's bytes lie under the root; a negative `length` means the whole file."""
 
     file: str
@@ -73,12 +73,12 @@ class _Fault(Exception):
         self.name, self.detail = name, detail
 
 
-def inspect_images(root: Path, places: Sequence[Place]) -> list[Facts]:
+def inspect_images(root: Path, places: Sequence[FileRange]) -> list[Facts]:
     """Return the facts of the images at `places`: a worker's task, so this module imports no table library."""
     return [inspect_image(root, place) for place in places]
 
 
-def inspect_image(root: Path, place: Place) -> Facts:
+def inspect_image(root: Path, place: FileRange) -> Facts:
     """Return the facts of one image under `root`, which must be a resolved path; never raises on a bad file."""
     try:
         content = _read(root, place)
@@ -106,7 +106,7 @@ def inspect_bytes(content: bytes, name: str) -> Facts:
     return facts
 
 
-def _read(root: Path, place: Place) -> bytes:
+def _read(root: Path, place: FileRange) -> bytes:
     """Return the bytes at `place`, without opening what lies outside the root or is no plain file."""
     path = Path(os.path.realpath(root / place.file))  # resolve() raises RuntimeError on a loop of links
     if not path.is_relative_to(root):

@@ -10,7 +10,7 @@ from typing import TypeVar
 import polars as pl
 
 from steps.cores import usable_cores
-from steps.images.inspection import Facts, Place, inspect_images
+from steps.images.inspection import Facts, FileRange, inspect_images
 from steps.images.manifest import SCHEMA
 from steps.images.workers import map_in_processes
 from steps.progress import track
@@ -25,7 +25,7 @@ def take_inventory(images: pl.DataFrame, root: Path) -> pl.DataFrame:
 
     `length` becomes the true one. A file that kills its decoder gets the fault decoder_crash.
     """
-    places = (Place(*row) for row in images.select("file", "offset", "length").iter_rows())
+    places = (FileRange(*row) for row in images.select("file", "offset", "length").iter_rows())
     inspect = partial(inspect_images, Path(os.path.realpath(root)))
     workers = max(1, min(usable_cores(), images.height // CHUNK))
     chunks = map_in_processes(inspect, _chunked(places, CHUNK), _crashed, workers)
@@ -43,7 +43,7 @@ def mark(rows: pl.DataFrame, names: Sequence[str], fault: str) -> pl.DataFrame:
     )
 
 
-def _crashed(place: Place) -> Facts:
+def _crashed(place: FileRange) -> Facts:
     return Facts(length=max(place.length, 0), faults=("decoder_crash",), detail="the decoder's process died")
 
 

@@ -9,6 +9,9 @@ import polars as pl
 
 from steps.errors import BadInput
 
+SPLITS = ("train", "val", "test")  # the values of the column `split`
+TRAIN, VAL, TEST = range(len(SPLITS))  # their places in SPLITS, as arrays hold them
+
 SCHEMA: dict[str, pl.DataType] = {
     "name": pl.String(),  # the image's name for people, unique; equals `file` for plain files
     "file": pl.String(),  # relative to the root that the ingest report names, with forward slashes

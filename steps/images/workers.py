@@ -1,19 +1,18 @@
 """A pool of processes for work on untrusted files: a task that kills its process costs that task, not the run."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
+from steps.files import end_with_parent
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-PR_SET_PDEATHSIG = 1
 
 
 def map_in_processes(
@@ -46,7 +45,7 @@ def map_in_processes(
 
 
 def spawned(workers: int, begin: Callable[[int], None]) -> ProcessPoolExecutor:
-    """Return a pool whose processes begin with `begin(pid of this one)`, such as `end_with`.
+    """Return a pool whose processes begin with `begin(pid of this one)`, such as `end_with_parent`.
 
     They start anew: a fork of a process with threads (polars has them) may hang.
     """
@@ -90,12 +89,4 @@ def _one_by_one(
 
 def _begin(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the pool
-    end_with(parent)
-
-
-def end_with(parent: int) -> None:
-    """Ask Linux to end this worker when its parent ends: a killed run must leave nothing that goes on."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
+    end_with_parent(parent)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from steps.metrics.unkept import Marks, Shares, largest_part, least_part, likely_part
-from steps.reports.scores import Floats, Logits, Scores
+from steps.metrics.omitted_scores import Marks, Shares, largest_part, least_part, likely_part
+from steps.metrics.scores import Floats, Logits, Scores
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Closeness:
     """Each image's largest difference of the softmax over its classes, and its Kullback-Leibler divergence (nats).
 
     The divergence is that of the form's softmax from the reference's: sum of p (log p - log q), p the reference's.
-    `likely_N` is what it likely is, between its bounds (metrics.unkept).
+    `likely_N` is what it likely is, between its bounds (metrics.omitted_scores).
     """
 
     difference: Between

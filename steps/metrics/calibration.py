@@ -6,7 +6,7 @@ Letters: N images.
 import numpy as np
 import numpy.typing as npt
 
-from steps.reports.scores import Floats
+from steps.metrics.scores import Floats
 
 BINS = 15
 

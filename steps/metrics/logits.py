@@ -1,4 +1,4 @@
-"""How far two forms' scores are apart before the softmax, which hides it of a sure network, and of many classes.
+"""How far the scores of two forms differ before the softmax, which hides differences of a very sure network.
 
 Letters: N images, K classes, M scores that are kept of each image. An image's scores are taken from their mean, as
 a softmax sees no shift.
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from steps.metrics.agreement import places
-from steps.reports.scores import Floats, Ints, Logits, Scores
+from steps.metrics.scores import Floats, Ints, Logits, Scores
 
 TINY = 1e-30  # of a spread: less is none
 
 
 @dataclass(frozen=True)
-class Apart:
+class LogitDifferences:
     """Squares of the scores' difference, over the mean square of the reference's scores of the image.
 
     Where an image's scores are less spread than those of the middle image, they are held to that one's spread: it
@@ -29,7 +29,7 @@ class Apart:
     images_K: Ints
 
 
-def apart(reference: Scores, form: Scores) -> Apart:
+def logit_differences(reference: Scores, form: Scores) -> LogitDifferences:
     """Return how far the form's scores are from the reference's; both must be finite, of the same images.
 
     Only classes that the reference kept are seen; one of them that the form did not keep is taken to have the last
@@ -50,7 +50,7 @@ def apart(reference: Scores, form: Scores) -> Apart:
     mean_K = sums_K / np.maximum(images_K, 1)
     beyond_K = np.maximum(squares_K - sums_K * mean_K, 0)  # rounding may leave a hair below zero
     deviation_K = np.sqrt(beyond_K / np.maximum(images_K - 1, 1))
-    return Apart(np.concatenate(means), mean_K, deviation_K, images_K.astype(np.int64))
+    return LogitDifferences(np.concatenate(means), mean_K, deviation_K, images_K.astype(np.int64))
 
 
 def _centred(logits_NM: Logits) -> Floats:

@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from steps.errors import BadInput
-from steps.reparam.copies import copied
-from steps.reparam.example import example_image
-from steps.reparam.outputs import tensors_of
-from steps.reparam.trace import called_modules
+from steps.tracing.copies import copied
+from steps.tracing.example import example_image
+from steps.tracing.flow import called_modules
+from steps.tracing.outputs import tensors_of
 
 
 class Bottleneck(nn.Sequential):

@@ -1,7 +1,4 @@
-"""params.yaml, typed: every value that changes an output, and only those.
-
-The whole file is checked at once, and all its faults are reported together with their keys.
-"""
+"""params.yaml, typed: every value that changes an output, and only those; all its faults come at once."""
 
 from steps.params.load import SHARED_KEYS, Params, load_params
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
-from steps.backends.table import parse_engine
+from steps.engines.names import parse_engine
 from steps.errors import BadInput, did_you_mean
 from steps.params.base import Section
 from steps.params.build import BuildParams

@@ -1,5 +1,1 @@
-"""The gate's judgement: is every form still the model that was trained?
-
-Each form is paired with `train`, image by image, on the same test set. What is judged stands in three tables:
-`SOUND` (what no working model does), `FLOORS` and `PAIRED` (each a key of `gate:`).
-"""
+"""The gate's judgement: is every form still the trained model? It reads what evaluate left, and no model."""

@@ -114,7 +114,7 @@ def divergence(pair: Pair, bound: float) -> Finding:
 
     Where much of the softmax lies in scores that were not kept, as with very many classes and labels that are
     smoothed, the bound from above says too little: an equal form could not be told from others. There it is judged
-    by what it likely is (metrics.unkept), with the figure said as a bound, or blocks where `classes` is strict.
+    by what it likely is (metrics.omitted_scores); the figure is a bound, or blocks where `classes` is strict.
     What the scores that were kept show, with the rest taken as one class, fails a form in any case.
     """
     between, likely = pair.closeness.divergence, float(pair.closeness.likely_N.mean())

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import polars as pl
 
 from steps.errors import BadInput, StepError
+from steps.files import sha256
 from steps.metrics.recall import Ints, summary
-from steps.reports.artifact import sha256
+from steps.metrics.scores import Scores, read_scores
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
-from steps.reports.scores import Scores, read_scores
 
 SAME_FIGURE = 1e-9  # a mean of 0s and 1s, computed twice in float64
 

@@ -10,10 +10,10 @@ import math
 
 import numpy as np
 
-from steps.backends.table import Precision
 from steps.metrics.intervals import MOST_IMAGES, images_for_mean, images_to_show, least_mean, least_means
-from steps.metrics.logits import Apart
+from steps.metrics.logits import LogitDifferences
 from steps.parity.pair import Finding, Pair, some, wanted
+from steps.reports.card import Precision
 
 # Of the spread of the scores, with room: for deep networks, other kernels, and pixels that an engine resizes.
 ROUNDING: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.05, "bf16": 0.1, "int8": 0.25}
@@ -25,7 +25,11 @@ def logit_difference(pair: Pair, bound: float) -> Finding:
 
     The value is the root mean square of the difference over that of the reference's own scores, over ROUNDING.
     """
-    mean_N, rounding, to_fail = pair.apart.mean_N, ROUNDING[pair.form.card.precision], pair.confidence_to_fail()
+    mean_N, rounding, to_fail = (
+        pair.logit_differences.mean_N,
+        ROUNDING[pair.form.card.precision],
+        pair.confidence_to_fail(),
+    )
     share, limit = math.sqrt(mean_N.mean()), (bound * rounding) ** 2
     value, evidence = share / rounding, _evidence(pair, share, rounding)
     if value <= bound:
@@ -43,10 +47,10 @@ def class_logit_difference(pair: Pair, bound: float) -> Finding:
     these images, and not shown to be for others, leaves it open. But where only the highest scores are kept, few
     images may tell of a class: there it is listed, and blocks only where `classes` is strict.
     """
-    apart, rounding = pair.apart, IN_ONE_CLASS * ROUNDING[pair.form.card.precision]
-    share_K, limit = np.sqrt(apart.mean_K), (bound * rounding) ** 2
-    to_fail = pair.confidence_to_fail(int((apart.images_K > 0).sum()))
-    least_K = least_means(apart.mean_K, apart.deviation_K, apart.images_K, to_fail)
+    differences, rounding = pair.logit_differences, IN_ONE_CLASS * ROUNDING[pair.form.card.precision]
+    share_K, limit = np.sqrt(differences.mean_K), (bound * rounding) ** 2
+    to_fail = pair.confidence_to_fail(int((differences.images_K > 0).sum()))
+    least_K = least_means(differences.mean_K, differences.deviation_K, differences.images_K, to_fail)
     beyond_K, short_K = share_K > bound * rounding, least_K > limit
     worst = int(np.argmax(np.where(short_K, share_K + share_K.max(), share_K)))
     value, undecided = float(share_K[worst]) / rounding, pair.names(beyond_K & ~short_K)
@@ -58,19 +62,21 @@ def class_logit_difference(pair: Pair, bound: float) -> Finding:
         return Finding(value, "pass", "stays within", evidence)
     if pair.classes == "list" and pair.reference.scores.classes_NM is not None:
         return Finding(value, "pass", "is not shown to exceed", evidence, undecided=undecided)
-    advice = wanted(_images_for_class(apart, worst, limit, to_fail), len(apart.mean_N))
+    advice = wanted(_images_for_class(differences, worst, limit, to_fail), len(differences.mean_N))
     relation = "exceeds, though not shown for other images,"
     return Finding(value, "inconclusive", relation, evidence, advice, undecided)
 
 
-def _images_for_class(apart: Apart, worst: int, limit: float, to_fail: float) -> float:
+def _images_for_class(differences: LogitDifferences, worst: int, limit: float, to_fail: float) -> float:
     """Return how many test images like these would show that the class is beyond the limit; infinity where
     MOST_IMAGES would not.
     """
-    mean, deviation, images = (float(of_K[worst]) for of_K in (apart.mean_K, apart.deviation_K, apart.images_K))
+    mean, deviation, images = (
+        float(of_K[worst]) for of_K in (differences.mean_K, differences.deviation_K, differences.images_K)
+    )
     if images < 2:
-        return 2 * len(apart.mean_N)  # one image of the class shows nothing, whatever it is
-    needed = images_to_show(mean - limit, deviation, to_fail) * len(apart.mean_N) / images
+        return 2 * len(differences.mean_N)  # one image of the class shows nothing, whatever it is
+    needed = images_to_show(mean - limit, deviation, to_fail) * len(differences.mean_N) / images
     return needed if needed <= MOST_IMAGES else math.inf
 
 

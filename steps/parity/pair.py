@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steps.metrics.agreement import Closeness, closeness
-from steps.metrics.logits import Apart, apart
+from steps.metrics.logits import LogitDifferences, logit_differences
 from steps.parity.evidence import Evidence
 from steps.reports.verdict import Judgement
 
@@ -47,13 +47,13 @@ class Pair:
 
     @cached_property
     def closeness(self) -> Closeness:
-        """Return how far the softmax of each image is apart."""
+        """Return how far the softmax of each image is logit_differences."""
         return closeness(self.reference.scores, self.form.scores)
 
     @cached_property
-    def apart(self) -> Apart:
-        """Return how far the scores before the softmax are apart."""
-        return apart(self.reference.scores, self.form.scores)
+    def logit_differences(self) -> LogitDifferences:
+        """Return how far the scores before the softmax are logit_differences."""
+        return logit_differences(self.reference.scores, self.form.scores)
 
     def names(self, which_K: Bools) -> tuple[str, ...]:
         """Return the names of these classes."""
@@ -94,7 +94,7 @@ Rule = Callable[[Pair, float], Finding]
 def wanted(needed: float, images: int) -> str:
     """Return the sentence's end that says how many test images would decide."""
     if not np.isfinite(needed):
-        return "; no number of test images would tell them apart"
+        return "; no number of test images would tell them logit_differences"
     return f"; about {int(needed)} test images like these {images} would decide"
 
 

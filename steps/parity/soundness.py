@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from steps.backends.sanity import LARGEST, noise_of
+from steps.engines.sanity import LARGEST, noise_of
 from steps.metrics.agreement import closeness
 from steps.parity.evidence import Evidence, Unusable
 
@@ -18,8 +18,8 @@ Fault = Callable[[Evidence], str | None]
 
 def check_sound(form: Evidence) -> None:
     """Raise Unusable with the first fault of SOUND that the form's scores have."""
-    for name, fault_of in SOUND.items():
-        fault = fault_of(form)
+    for name, output_fault in SOUND.items():
+        fault = output_fault(form)
         if fault is not None:
             raise Unusable(name, fault)
 

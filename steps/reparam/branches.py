@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from steps.reparam.bare import BareIdentityBranch, BarePointBranch
 from steps.reparam.dbb import PointAverageBranch, PointKernelBranch
 from steps.reparam.geometry import Geometry, apply_margins, split_margins, window_margins
 from steps.reparam.kernels import Affine, dirac, embed, follow_by_norm
+from steps.reparam.normless_branches import BareIdentityBranch, BarePointBranch
 from steps.reparam.norms import NewNorm, Norm, scale_shift, zero_gamma
 
 POINT = (1, 1)

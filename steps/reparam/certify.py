@@ -3,28 +3,26 @@
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from steps.reparam.copies import copied
 from steps.reparam.expand import MultiBranchConv
 from steps.reparam.geometry import geometry_of
 from steps.reparam.library_blocks import judged_blocks, library_blocks
 from steps.reparam.norms import apply_norm
-from steps.reparam.outputs import taken_apart
 from steps.reparam.pairing import pair_convs_with_norms
 from steps.reparam.probe import largest_error
 from steps.reparam.sites import blocks_and_tails
-from steps.reparam.trace import called_modules
-from steps.reports.certificate import CertificateRow
+from steps.reports.certificate import CertificateRow, CertifiedPrecision, ProbeKind
+from steps.tracing.copies import copied
+from steps.tracing.flow import called_modules
+from steps.tracing.outputs import taken_apart
 
 WHOLE = "whole network"
-Precision = Literal["fp64", "fp32", "fp16", "bf16"]
-Probes = Literal["random", "real"]
-DTYPES: dict[Precision, torch.dtype] = {
+DTYPES: dict[CertifiedPrecision, torch.dtype] = {
     "fp64": torch.float64,
     "fp32": torch.float32,
     "fp16": torch.float16,
@@ -37,7 +35,7 @@ def certify(
     plain: nn.Module,
     probes_NCHW: Tensor,
     seed: int,
-    bounds: Mapping[Precision, float],
+    bounds: Mapping[CertifiedPrecision, float],
 ) -> tuple[CertificateRow, ...]:
     """Return every comparison of the two networks, the worst first; whoever asked judges them.
 
@@ -86,11 +84,11 @@ def _compare(
     sites: dict[str, str | None],
     real_NCHW: Tensor,
     generator: torch.Generator,
-) -> dict[tuple[str, Probes], float | None]:
+) -> dict[tuple[str, ProbeKind], float | None]:
     """Return (site, kind of probes) -> error; the sites' real inputs are met on the way through the network."""
-    errors: dict[tuple[str, Probes], float | None] = {}
+    errors: dict[tuple[str, ProbeKind], float | None] = {}
 
-    def note(site: str, kind: Probes, expected: Any, given: Any) -> None:
+    def note(site: str, kind: ProbeKind, expected: Any, given: Any) -> None:
         error = _largest_error(expected, given)
         before = errors.get((site, kind), 0.0)
         errors[site, kind] = None if error is None or before is None else max(error, before)
@@ -99,7 +97,7 @@ def _compare(
         def hook(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             other = candidate.get_submodule(site)
             real = (inputs, keywords)
-            kinds: dict[Probes, Any] = {"real": real, "random": _random(real, generator)}
+            kinds: dict[ProbeKind, Any] = {"real": real, "random": _random(real, generator)}
             for kind, probes in kinds.items():
                 (one, ones), (two, twos) = _cast(probes, reference), _cast(probes, candidate)
                 # forward, not the module itself: this hook must not be called by its own call

@@ -19,7 +19,6 @@ from steps.reparam.branches import (
     norm_after,
     silence_branches,
 )
-from steps.reparam.draws import drawing_alike
 from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once, zeros_for
 from steps.reparam.kernels import Affine, follow_by_norm
 from steps.reparam.norms import (
@@ -38,6 +37,7 @@ from steps.reparam.online import OnlineBranch, make_online, no_norm_after, silen
 from steps.reparam.pairing import Pairing, in_training, pair_convs_with_norms
 from steps.reparam.plan import ExpansionPlan, SitePlan, plan_site
 from steps.reparam.verify import unfit
+from steps.tracing.randomness import drawing_alike
 
 Init = Literal["exact", "standard"]
 Mode = Literal["branch", "online"]

@@ -7,7 +7,6 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from steps.errors import BadInput
-from steps.reparam.copies import copied
 from steps.reparam.expand import MultiBranchConv
 from steps.reparam.kernels import follow_by_norm
 from steps.reparam.library_fold import fold_library_blocks
@@ -15,6 +14,7 @@ from steps.reparam.norms import NormTail, SiteId, scale_shift, set_to_shift
 from steps.reparam.pairing import Pairing, pair_convs_with_norms
 from steps.reparam.sites import blocks_and_tails
 from steps.reparam.verify import unfit
+from steps.tracing.copies import copied
 
 FOLDABLE = "it could be absorbed by its convolution"
 

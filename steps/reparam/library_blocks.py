@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from steps.errors import BadInput
-from steps.reparam.copies import copied
 from steps.reparam.norms import TAIL
+from steps.tracing.copies import copied
 
 METHODS = ("fuse", "reparameterize", "switch_to_deploy")
 

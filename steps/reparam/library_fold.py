@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from steps.errors import BadInput
-from steps.reparam.copies import copied
-from steps.reparam.example import example_image, refuse_a_precision_of_its_own
 from steps.reparam.geometry import geometry_of
 from steps.reparam.library_blocks import (
     ends,
@@ -29,9 +27,11 @@ from steps.reparam.library_blocks import (
     library_blocks,
     library_form,
 )
-from steps.reparam.outputs import tensors_of
 from steps.reparam.probe import Block, largest_error, probe, probe_linear
-from steps.reparam.trace import Call, Trace, traced
+from steps.tracing.copies import copied
+from steps.tracing.example import example_image, refuse_a_precision_of_its_own
+from steps.tracing.flow import Call, Trace, traced
+from steps.tracing.outputs import tensors_of
 
 SAME = 1e-9  # of a whole block in float64, attention and all; a wrong one is off by 1e-3 and more
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
+from steps.reparam.custom_layers import is_norm_and_tail
 from steps.reparam.norms import TAIL
-from steps.reparam.own_classes import is_norm_and_tail
-from steps.reparam.watch import Seen
+from steps.tracing.watch import Seen
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 NUMBER_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from steps.reparam.geometry import Geometry, apply_margins, split_margins
 from steps.reparam.kernels import Affine, follow_by_norm
 from steps.reparam.norms import NewNorm, Norm, scale_shift
-from steps.reparam.parts import PARTS, PartType, Place, drawn
+from steps.reparam.parts import PARTS, KernelSlice, PartType, drawn
 
 
 class Part(nn.Module):
@@ -37,7 +37,7 @@ class Folding(NamedTuple):
 
     geometry: Geometry
     kinds: tuple[str, ...]  # keys of PARTS, not its rows: a network must be picklable
-    places: tuple[Place, ...]
+    places: tuple[KernelSlice, ...]
     counts: tuple[int, ...]  # tensors of each part: its scale and its weights
     padding: tuple[int, int]
 

@@ -8,9 +8,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from steps.errors import BadInput
-from steps.reparam.copies import copied
-from steps.reparam.draws import drawing_alike, generators
-from steps.reparam.example import example_image, refuse_compiled, refuse_what_cannot_run, said
+from steps.reparam.alternative_norms import rivals
+from steps.reparam.custom_layers import draw_numbers, own_rules
 from steps.reparam.geometry import Margins
 from steps.reparam.obstacles import (
     NO_NORM,
@@ -20,9 +19,10 @@ from steps.reparam.obstacles import (
     norm_obstacle,
     training_obstacle,
 )
-from steps.reparam.own_classes import draw_numbers, own_rules
-from steps.reparam.rivals import rivals
-from steps.reparam.watch import Seen, Watched, watched_pass
+from steps.tracing.copies import copied
+from steps.tracing.example import example_image, refuse_compiled, refuse_what_cannot_run, said
+from steps.tracing.randomness import drawing_alike, generators
+from steps.tracing.watch import Seen, Watched, watched_pass
 
 DRAWS = 3  # passes of training mode: what a network leaves to chance may go another way in each
 

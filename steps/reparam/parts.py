@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from steps.reparam.geometry import Geometry
 from steps.reparam.kernels import compose_pointwise, dirac
 
-Place = tuple[slice, slice]  # the window's rows and columns that a kernel is added to; a 1x1 is added to each
+KernelSlice = tuple[slice, slice]  # rows and columns of the window to which a kernel is added
 POINT = (1, 1)
 
 
@@ -21,7 +21,7 @@ class PartType(NamedTuple):
 
     weights: Callable[[Geometry], dict[str, Tensor]]  # fresh ones
     kernel: Callable[..., Tensor]  # of the geometry, the scale (for its dtype and device) and the weights
-    place: Callable[[Geometry], Place]
+    place: Callable[[Geometry], KernelSlice]
     scale: float  # what the kernel is multiplied by at the start
 
 
@@ -66,21 +66,21 @@ def _point_and_weight(geometry: Geometry) -> dict[str, Tensor]:
     return {"point": point, "weight": drawn(geometry.out_channels, geometry, geometry.kernel)}
 
 
-def _whole(_: Geometry) -> Place:
+def _whole(_: Geometry) -> KernelSlice:
     return slice(None), slice(None)
 
 
-def _centre_row(geometry: Geometry) -> Place:
+def _centre_row(geometry: Geometry) -> KernelSlice:
     row = geometry.centre[0]
     return slice(row, row + 1), slice(None)
 
 
-def _centre_column(geometry: Geometry) -> Place:
+def _centre_column(geometry: Geometry) -> KernelSlice:
     column = geometry.centre[1]
     return slice(None), slice(column, column + 1)
 
 
-def _centre(geometry: Geometry) -> Place:
+def _centre(geometry: Geometry) -> KernelSlice:
     return _centre_row(geometry)[0], _centre_column(geometry)[1]
 
 

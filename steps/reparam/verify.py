@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steps.reparam.copies import copied
-from steps.reparam.draws import drawing_alike
+from steps.reparam.custom_layers import same
 from steps.reparam.norms import apply_in_its_mode
-from steps.reparam.outputs import tensors_of
-from steps.reparam.own_classes import same
-from steps.reparam.watch import Watched, the_input
+from steps.tracing.copies import copied
+from steps.tracing.outputs import tensors_of
+from steps.tracing.randomness import drawing_alike
+from steps.tracing.watch import Watched, the_input
 
 Change = Callable[[nn.Module, str, str], None]  # what is done, in place, to a convolution and its norm, by name
 SAME = 1e-4  # of a site's largest output, in float32; another function is off by more

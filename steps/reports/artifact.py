@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from steps.errors import BadInput
+from steps.files import sha256
 from steps.reports.card import Card
 
 CARD = "card.json"
@@ -48,9 +49,3 @@ def read_verified_card(folder: Path) -> Card:
     if artifact_checksum(card.files) != card.artifact:
         raise BadInput(f"{folder / CARD}: its `artifact` is not the checksum of its files; write {folder} again.")
     return card
-
-
-def sha256(path: Path) -> str:
-    """Return the file's checksum."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,13 +1,13 @@
 """What every JSON file between steps shares: typed, written whole or not at all, and able to say no."""
 
 import json
-import os
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from steps.errors import BadInput
+from steps.files import write_whole
 
 
 class JsonFile(BaseModel):
@@ -40,6 +40,10 @@ class Report(JsonFile):
 
     refused: str | None = None
 
+    def write_refused(self, sentence: str, path: Path) -> None:
+        """Write the report with the sentence in it."""
+        self.model_copy(update={"refused": sentence}).write(path)
+
 
 class Refusal(Report):
     """The report of a step that refused before it had any figures."""
@@ -50,17 +54,3 @@ class Refusal(Report):
 def read_refusal(path: Path) -> str | None:
     """Return the sentence with which the step that wrote this report refused, or None."""
     return Refusal.read(path).refused if path.is_file() else None
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` to a hidden sibling and rename it: a reader sees all of the file or none of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

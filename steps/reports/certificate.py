@@ -4,13 +4,16 @@ from typing import Literal
 
 from steps.reports.base import JsonFile, Report
 
+CertifiedPrecision = Literal["fp64", "fp32", "fp16", "bf16"]
+ProbeKind = Literal["random", "real"]
+
 
 class CertificateRow(JsonFile):
     """One comparison: `error` is the largest absolute difference over the largest absolute output."""
 
     site: str  # a module path, or "whole network"
-    precision: Literal["fp64", "fp32", "fp16", "bf16"]
-    probes: Literal["random", "real"]
+    precision: CertifiedPrecision
+    probes: ProbeKind
     error: float | None  # null: not finite
     bound: float
 

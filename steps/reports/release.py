@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from steps.errors import BadInput
-from steps.reports.artifact import sha256
-from steps.reports.base import Report, write_whole
+from steps.files import sha256, write_whole
+from steps.reports.base import Report
 from steps.reports.card import Card
 
 INDEX = "release.json"

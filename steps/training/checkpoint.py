@@ -2,7 +2,7 @@
 
 They lie under a fingerprint of params, inputs and code, so that a training never goes on with another one's
 weights. `last.safetensors` holds the network, the optimizer's momentum, torch's random state and, as JSON in its
-metadata, the place reached and the figures so far; `best-<epoch>.safetensors` holds the best network. The best
+metadata, the progress reached and the figures so far; `best-<epoch>.safetensors` holds the best network. The best
 is written first and named by its epoch: whatever instant a kill chooses, `last` names a best that is there.
 """
 
@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from steps.reports.base import write_whole
-from steps.training.history import EpochRow, Place
+from steps.files import write_whole
+from steps.training.history import EpochRow, Progress
 
 LAST = "last.safetensors"
 FINISHED = "finished"
@@ -43,19 +43,19 @@ def has_last(folder: Path) -> bool:
     return (folder / LAST).is_file()
 
 
-def save_last(folder: Path, model: nn.Module, optimizer: SGD, place: Place) -> None:
+def save_last(folder: Path, model: nn.Module, optimizer: SGD, progress: Progress) -> None:
     """Write `last`, unless a weight is not finite: the checkpoint before it is then the last good one."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         return
     tensors |= {f"momentum.{name}": tensor for name, tensor in _momentum(model, optimizer).items()}
     tensors |= {f"{RANDOM}.{device}": state for device, state in _random_states().items()}
-    _write(folder / LAST, tensors, {"place": json.dumps(asdict(place))})
-    _remove_other_bests(folder, place.best_epoch)
+    _write(folder / LAST, tensors, {"progress": json.dumps(asdict(progress))})
+    _remove_other_bests(folder, progress.best_epoch)
 
 
-def load_last(folder: Path, model: nn.Module, optimizer: SGD) -> Place | None:
-    """Put network, momentum and random state back as `last` holds them, and return its place; None if none."""
+def load_last(folder: Path, model: nn.Module, optimizer: SGD) -> Progress | None:
+    """Put network, momentum and random state back as `last` holds them, and return its progress; None if none."""
     if not has_last(folder):
         return None
     device = str(next(model.parameters()).device)
@@ -68,7 +68,7 @@ def load_last(folder: Path, model: nn.Module, optimizer: SGD) -> Place | None:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter).copy_(momentum[name])
     _restore_random_states(_under(f"{RANDOM}.", tensors))
     with safe_open(folder / LAST, framework="pt") as file:
-        return _place(json.loads(file.metadata()["place"]))
+        return _progress(json.loads(file.metadata()["progress"]))
 
 
 def save_best(folder: Path, model: nn.Module, epoch: int) -> None:
@@ -136,10 +136,10 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _place(stored: dict[str, object]) -> Place:
+def _progress(stored: dict[str, object]) -> Progress:
     rows = stored.pop("history")
     assert isinstance(rows, list)
-    return Place(**stored, history=[EpochRow(**row) for row in rows])  # type: ignore[arg-type]
+    return Progress(**stored, history=[EpochRow(**row) for row in rows])  # type: ignore[arg-type]
 
 
 def _best(folder: Path, epoch: int) -> Path:

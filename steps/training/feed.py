@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steps.images.augment import augment
+from steps.images.augmentation import augment
 from steps.images.cache import ImageReader
 from steps.images.draws import Positions
 from steps.training.samplers import Labels, Sampler

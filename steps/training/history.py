@@ -5,7 +5,7 @@ import io
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from steps.reports.base import write_whole
+from steps.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class EpochRow:
 
 
 @dataclass
-class Place:
+class Progress:
     """Where a training stands: `epoch` whole epochs, and `step` steps of the next with their losses' sum."""
 
     epoch: int = 0

@@ -20,7 +20,7 @@ from steps.errors import Refused
 from steps.progress import say, track
 from steps.training.checkpoint import has_last, load_last, save_best, save_last
 from steps.training.feed import Batch, Feed
-from steps.training.history import EpochRow, Place
+from steps.training.history import EpochRow, Progress
 from steps.training.losses import Loss
 from steps.training.optimizer import learning_rate, set_learning_rate
 from steps.training.validation import Figures
@@ -52,48 +52,48 @@ class Training:
     checkpoints: Path
 
 
-def fit(training: Training) -> Place:
+def fit(training: Training) -> Progress:
     """Train until the plan is done, going on from the checkpoints if there are any; return what was reached.
 
     Refuses when the loss is not finite; the last good checkpoint stays. Without epochs, val is measured once.
     """
-    place = load_last(training.checkpoints, training.network, training.optimizer) or Place()
-    if place.epoch or place.step:
-        say(f"train: goes on after epoch {place.epoch}, step {place.step} of the next")
-    if training.plan.epochs == 0 and not place.history:
-        _close_epoch(training, place, train_loss=None)
-    while place.epoch < training.plan.epochs:
-        _finish_epoch(training, place)
-        train_loss = place.loss_sum / training.feed.steps
-        place.epoch, place.step, place.loss_sum = place.epoch + 1, 0, 0.0
-        _close_epoch(training, place, train_loss)
-    return place
+    progress = load_last(training.checkpoints, training.network, training.optimizer) or Progress()
+    if progress.epoch or progress.step:
+        say(f"train: goes on after epoch {progress.epoch}, step {progress.step} of the next")
+    if training.plan.epochs == 0 and not progress.history:
+        _close_epoch(training, progress, train_loss=None)
+    while progress.epoch < training.plan.epochs:
+        _finish_epoch(training, progress)
+        train_loss = progress.loss_sum / training.feed.steps
+        progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        _close_epoch(training, progress, train_loss)
+    return progress
 
 
-def _finish_epoch(training: Training, place: Place) -> None:
-    """Take the steps that are left of the epoch at `place`, with a checkpoint now and then."""
+def _finish_epoch(training: Training, progress: Progress) -> None:
+    """Take the steps that are left of the epoch at `progress`, with a checkpoint now and then."""
     steps = training.feed.steps
-    batches = training.feed.batches(place.epoch + 1, place.step)
-    label = f"epoch {place.epoch + 1}/{training.plan.epochs}"
+    batches = training.feed.batches(progress.epoch + 1, progress.step)
+    label = f"epoch {progress.epoch + 1}/{training.plan.epochs}"
     training.network.train()
     saved = time.monotonic()
-    for batch in track(batches, label, steps - place.step, "batch"):
-        place.loss_sum += _take_step(training, place, batch)
-        place.step += 1
-        if place.step < steps and time.monotonic() - saved >= CHECKPOINT_EVERY_SECONDS:
-            save_last(training.checkpoints, training.network, training.optimizer, place)
+    for batch in track(batches, label, steps - progress.step, "batch"):
+        progress.loss_sum += _take_step(training, progress, batch)
+        progress.step += 1
+        if progress.step < steps and time.monotonic() - saved >= CHECKPOINT_EVERY_SECONDS:
+            save_last(training.checkpoints, training.network, training.optimizer, progress)
             saved = time.monotonic()
 
 
-def _take_step(training: Training, place: Place, batch: Batch) -> float:
+def _take_step(training: Training, progress: Progress, batch: Batch) -> float:
     """Learn from one batch and return its loss, or refuse before a loss that is not finite spoils the weights."""
     images_NHWC_u8, labels_N = batch
     device = next(training.network.parameters()).device
-    rate = _rate(training, place.epoch * training.feed.steps + place.step)
+    rate = _rate(training, progress.epoch * training.feed.steps + progress.step)
     loss = training.loss(training.network(images_NHWC_u8.to(device)), labels_N.to(device)).mean()
     value = loss.item()
     if not math.isfinite(value):
-        raise Refused(_not_finite(training, place, value, rate))
+        raise Refused(_not_finite(training, progress, value, rate))
     set_learning_rate(training.optimizer, rate)
     training.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -106,12 +106,12 @@ def _rate(training: Training, step: int) -> float:
     return learning_rate(step, plan.epochs * steps, round(plan.warmup_epochs * steps), plan.lr)
 
 
-def _close_epoch(training: Training, place: Place, train_loss: float | None) -> None:
+def _close_epoch(training: Training, progress: Progress, train_loss: float | None) -> None:
     """Look at val, keep the network if it is the best so far, and write the checkpoint."""
     figures = training.validate(training.network)
-    rate = _rate(training, place.epoch * training.feed.steps - 1) if place.epoch else 0.0
+    rate = _rate(training, progress.epoch * training.feed.steps - 1) if progress.epoch else 0.0
     row = EpochRow(
-        epoch=place.epoch,
+        epoch=progress.epoch,
         lr=rate,
         train_loss=train_loss,
         val_loss=figures.loss,
@@ -119,39 +119,39 @@ def _close_epoch(training: Training, place: Place, train_loss: float | None) -> 
         val_macro_recall=figures.macro_recall,
         val_worst_recall=figures.worst_recall,
     )
-    place.history.append(row)
+    progress.history.append(row)
     score = getattr(figures, training.plan.best_by)
-    if _is_best(score, figures.loss, place):
-        place.best_epoch, place.best_score, place.best_loss = place.epoch, score, figures.loss
-        save_best(training.checkpoints, training.network, place.epoch)
-    save_last(training.checkpoints, training.network, training.optimizer, place)
-    _say_row(row, training.plan.epochs, place)
+    if _is_best(score, figures.loss, progress):
+        progress.best_epoch, progress.best_score, progress.best_loss = progress.epoch, score, figures.loss
+        save_best(training.checkpoints, training.network, progress.epoch)
+    save_last(training.checkpoints, training.network, training.optimizer, progress)
+    _say_row(row, training.plan.epochs, progress)
 
 
-def _is_best(score: float, loss: float, place: Place) -> bool:
+def _is_best(score: float, loss: float, progress: Progress) -> bool:
     """Return whether this beats the best so far; a small val makes equal scores, of which the lower loss wins."""
-    if place.best_score is None or place.best_loss is None:
+    if progress.best_score is None or progress.best_loss is None:
         return True
-    return (score, -loss) > (place.best_score, -place.best_loss)
+    return (score, -loss) > (progress.best_score, -progress.best_loss)
 
 
-def _say_row(row: EpochRow, epochs: int, place: Place) -> None:
+def _say_row(row: EpochRow, epochs: int, progress: Progress) -> None:
     loss = "" if row.train_loss is None else f"loss {row.train_loss:.4f}, "
-    best = ", best" if place.best_epoch == row.epoch else ""
+    best = ", best" if progress.best_epoch == row.epoch else ""
     say(
         f"epoch {row.epoch}/{epochs}: {loss}val loss {row.val_loss:.4f}, top-1 {row.val_top1:.4f}, "
         f"macro recall {row.val_macro_recall:.4f}, worst {row.val_worst_recall:.4f}{best}"
     )
 
 
-def _not_finite(training: Training, place: Place, value: float, rate: float) -> str:
+def _not_finite(training: Training, progress: Progress, value: float, rate: float) -> str:
     kept = (
         f"the last good checkpoint is kept in {training.checkpoints}"
         if has_last(training.checkpoints)
         else ("there was no good checkpoint yet")
     )
     return (
-        f"the loss is not finite ({value}) at epoch {place.epoch + 1}, step {place.step + 1}, lr {rate:g}; "
+        f"the loss is not finite ({value}) at epoch {progress.epoch + 1}, step {progress.step + 1}, lr {rate:g}; "
         f"{training.plan.remedies}; {kept}."
     )
 

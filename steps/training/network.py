@@ -14,21 +14,21 @@ from steps.models.architectures import create
 from steps.models.cost import cost_of
 from steps.models.heads import add_bottleneck, class_parameters, head_name, head_parameters
 from steps.models.normalised import Normalised, normalised
-from steps.models.positions import little_data
-from steps.models.weights import load_weights
 from steps.progress import say
-from steps.reparam.example import refuse_a_precision_of_its_own
 from steps.reparam.expand import Init, Mode, expand
 from steps.reparam.library_blocks import library_form
 from steps.reports.card import Expansion, Preprocessing
 from steps.reports.train import SiteDecision, WeightsCoverage
+from steps.tracing.example import refuse_a_precision_of_its_own
 from steps.training.layout import lay_out
+from steps.weights.loading import load_weights
+from steps.weights.positions import little_data
 
 LIBRARIES = ("timm", "torch", "torchvision")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class NetworkSpec:
     """What network to make; `expansion` None trains the plain one."""
 
     arch: str
@@ -42,7 +42,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Made:
+class TrainableNetwork:
     """The network, and what was decided on the way."""
 
     network: Normalised
@@ -66,40 +66,41 @@ class Made:
         return head_parameters(self.network.network)
 
 
-def make_network(recipe: Recipe, seed: int, device: torch.device) -> Made:
+def make_network(spec: NetworkSpec, seed: int, device: torch.device) -> TrainableNetwork:
     """Return the network on the device, its fresh weights drawn from `seed`; weights go in before the branches."""
     torch.manual_seed(seed)
-    size = recipe.preprocessing.size
-    plain = create(recipe.arch, recipe.class_num, size).eval()
-    _refuse_a_size_that_it_does_not_take(plain, recipe)
+    size = spec.preprocessing.size
+    plain = create(spec.arch, spec.class_num, size).eval()
+    _refuse_a_size_that_it_does_not_take(plain, spec)
     refuse_a_precision_of_its_own(plain, torch.zeros(1, 3, size, size))  # fuse would, after the training
     whole_head = head_parameters(plain)
-    if recipe.bottleneck is not None:
-        add_bottleneck(plain, recipe.bottleneck)
+    if spec.bottleneck is not None:
+        add_bottleneck(plain, spec.bottleneck)
     coverage = None
-    if recipe.weights is not None:
-        coverage = load_weights(plain, recipe.weights, recipe.min_weights_coverage)
+    if spec.weights is not None:
+        coverage = load_weights(plain, spec.weights, spec.min_weights_coverage)
     library_form(plain)  # a block that cannot fold itself is said before it is trained
     sites: tuple[SiteDecision, ...] = ()
-    if recipe.expansion is not None:
-        sites = _expand(plain, recipe.expansion, recipe.init, size)
-    network = normalised(plain, recipe.preprocessing).to(device)
+    if spec.expansion is not None:
+        sites = _expand(plain, spec.expansion, spec.init, size)
+    network = normalised(plain, spec.preprocessing).to(device)
     lay_out(network)
-    return Made(network, sites, coverage, whole_head)
+    return TrainableNetwork(network, sites, coverage, whole_head)
 
 
-def say_cost(made: Made, size: int, class_num: int, unused_ids: int) -> None:
+def say_cost(trainable: TrainableNetwork, size: int, class_num: int, unused_ids: int) -> None:
     """Say how large network and head are, what a bottleneck saves, what an image and unused class ids cost."""
-    network = made.network.network
+    network = trainable.network.network
     say(
-        f"train: {made.parameters:,} parameters, {made.head:,} of them in the last layer "
+        f"train: {trainable.parameters:,} parameters, {trainable.head:,} of them in the last layer "
         f"({head_name(network) or 'not found'})"
     )
-    if made.head != made.head_without_bottleneck:
-        say(f"train: without its bottleneck the last layer would have {made.head_without_bottleneck:,} parameters")
-    elif made.head > made.parameters - made.head:
+    if trainable.head != trainable.head_without_bottleneck:
+        whole = trainable.head_without_bottleneck
+        say(f"train: without its bottleneck the last layer would have {whole:,} parameters")
+    elif trainable.head > trainable.parameters - trainable.head:
         say("train: the last layer is larger than the rest of the network; train.bottleneck can make it smaller")
-    cost = cost_of(network, torch.zeros(1, 3, size, size, device=made.device))
+    cost = cost_of(network, torch.zeros(1, 3, size, size, device=trainable.device))
     say(
         f"train: an image of {size} pixels takes {cost.flops / 1e9:.3f} GFLOPs forward and keeps up to "
         f"{cost.peak_live_bytes / 1e6:.2f} MB of activations alive"
@@ -109,9 +110,9 @@ def say_cost(made: Made, size: int, class_num: int, unused_ids: int) -> None:
         say(f"train: {unused_ids} of {class_num} class ids have no training image and cost {wasted:,} parameters")
 
 
-def warnings_of(made: Made, images: int) -> tuple[str, ...]:
+def warnings_of(trainable: TrainableNetwork, images: int) -> tuple[str, ...]:
     """Return, and say, what makes it doubtful that this network learns well from so many images."""
-    sentence = little_data(made.network.network, images, weights=made.weights is not None)
+    sentence = little_data(trainable.network.network, images, weights=trainable.weights is not None)
     if sentence is None:
         return ()
     say(f"train: {sentence}")
@@ -130,15 +131,15 @@ def library_versions() -> dict[str, str]:
 
 
 @torch.no_grad()
-def _refuse_a_size_that_it_does_not_take(plain: nn.Module, recipe: Recipe) -> None:
+def _refuse_a_size_that_it_does_not_take(plain: nn.Module, spec: NetworkSpec) -> None:
     """Raise BadInput where one image does not get through: pools may leave nothing of a small one."""
-    size = recipe.preprocessing.size
+    size = spec.preprocessing.size
     try:
         plain(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as fault:
         said = " ".join(str(fault).split())[:200]
         raise BadInput(
-            f"{recipe.arch} does not take images of {size} pixels (train.preprocess.side): {said}"
+            f"{spec.arch} does not take images of {size} pixels (train.preprocess.side): {said}"
         ) from fault
 
 

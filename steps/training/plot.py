@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from steps.reports.base import write_whole
+from steps.files import write_whole
 from steps.training.history import EpochRow
 
 STYLE: Any = {"svg.hashsalt": "foldline", "svg.fonttype": "none", "font.family": "sans-serif"}

@@ -22,18 +22,21 @@ from torch.func import functional_call
 from steps.errors import Refused
 from steps.models.normalised import Normalised, normalised
 from steps.progress import say
-from steps.reparam.certify import Precision, certify, exceeds
+from steps.reparam.certify import certify, exceeds
 from steps.reparam.fold import absorb_norms, fold
 from steps.reports.card import Preprocessing
+from steps.reports.certificate import CertifiedPrecision
 from steps.training.checkpoint import load_best
-from steps.training.history import Place
+from steps.training.history import Progress
 from steps.training.layout import lay_out
 from steps.training.loop import Plan, Training, fit
 from steps.training.optimizer import sgd
 
 STEPS, WEIGHT_STEPS = 127, 64  # to either side of zero
 SMALLEST = torch.finfo(torch.float32).tiny  # a range of nothing but zeros would divide by zero
-MAX_FOLD_ERROR: dict[Precision, float] = {"fp64": 1e-9}  # of the largest output; fuse has nothing left to prove
+MAX_FOLD_ERROR: dict[CertifiedPrecision, float] = {
+    "fp64": 1e-9
+}  # of the largest output; fuse has nothing left to prove
 LAYERS = (nn.Conv2d, nn.Linear)
 READ_ROUNDED = (*LAYERS, nn.AdaptiveAvgPool2d, nn.AvgPool2d)
 
@@ -114,7 +117,7 @@ def folded_for_int8(
     return folded
 
 
-def fine_tune(training: Training, folded: Normalised, epochs: int, lr: float) -> tuple[Normalised, Place]:
+def fine_tune(training: Training, folded: Normalised, epochs: int, lr: float) -> tuple[Normalised, Progress]:
     """Return the network of the best epoch, judged on val as int8 would answer, and what was reached.
 
     Momentum and weight decay are the training's. Goes on from its own checkpoints, inside the training's; images
@@ -131,21 +134,21 @@ def fine_tune(training: Training, folded: Normalised, epochs: int, lr: float) ->
         plan=plan,
         checkpoints=training.checkpoints / "qat",
     )
-    place = fit(tuning)
-    assert place.best_epoch is not None
-    load_best(tuning.checkpoints, aware, place.best_epoch)
+    progress = fit(tuning)
+    assert progress.best_epoch is not None
+    load_best(tuning.checkpoints, aware, progress.best_epoch)
     released = aware.released()
     assert isinstance(released, Normalised)
-    return released.eval(), place
+    return released.eval(), progress
 
 
-def appended(place: Place, tuned: Place) -> Place:
-    """Return one place of both trainings: the second's epochs count on from the first's, and its best is best."""
+def appended(progress: Progress, tuned: Progress) -> Progress:
+    """Return the progress of both: the second's epochs follow the first's, and its best is the best."""
     assert tuned.best_epoch is not None
-    rows = [replace(row, epoch=row.epoch + place.epoch) for row in tuned.history]
+    rows = [replace(row, epoch=row.epoch + progress.epoch) for row in tuned.history]
     return replace(
         tuned,
-        epoch=place.epoch + tuned.epoch,
-        best_epoch=place.epoch + tuned.best_epoch,
-        history=[*place.history, *rows],
+        epoch=progress.epoch + tuned.epoch,
+        best_epoch=progress.epoch + tuned.best_epoch,
+        history=[*progress.history, *rows],
     )

@@ -13,10 +13,10 @@ from torch._inductor import config as inductor
 
 from steps.backends import aotinductor, aotinductor_cuda
 from steps.backends.aotinductor_cuda import NEEDED, cuda_home, include_folders
-from steps.backends.contract import CannotBuild, CannotRunHere, WrongFile
 from steps.backends.runner import open_runner
-from steps.backends.table import parse_engine
 from steps.build import build
+from steps.engines.contract import CannotBuild, CannotRunHere, WrongFile
+from steps.engines.names import parse_engine
 from steps.errors import BadInput, Refused
 from steps.reports.build import BuildReport
 from steps.reports.card import Card, Device
@@ -93,7 +93,7 @@ def test_without_a_compiler_the_refusal_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = exported(tmp_path)
-    monkeypatch.setattr("steps.backends.build_cache.FOLDER", tmp_path / "nothing was built yet")
+    monkeypatch.setattr("steps.building.cache.FOLDER", tmp_path / "nothing was built yet")
     said = r"aotinductor-fp32: aotinductor compiles C\+\+, .* install g\+\+"
     with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}), pytest.raises(Refused, match=said):
         built(root, "aotinductor-fp32")

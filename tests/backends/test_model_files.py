@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from steps.backends.contract import WrongFile
 from steps.backends.runner import open_runner
-from steps.backends.table import BACKENDS
+from steps.engines.contract import WrongFile
+from steps.engines.names import BACKENDS
 from steps.models.files import WEIGHTS
 from tests.backends.tiny import seal
 

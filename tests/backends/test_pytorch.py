@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from steps.backends.contract import BatchRange, Order
 from steps.backends.runner import backend_module, open_runner
+from steps.engines.contract import BatchRange, Order
 from steps.errors import StepError
 from steps.models.architectures import create
 from steps.models.files import ProbeImages, save_model

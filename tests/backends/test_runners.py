@@ -8,11 +8,11 @@ import numpy as np
 import openvino
 import pytest
 
-from steps.backends.contract import CannotRunHere, MissingPackage, WrongFile, WrongImages
 from steps.backends.latency import BATCHES, measure_latency
 from steps.backends.runner import backend_module, open_runner
-from steps.backends.table import BACKENDS, ENGINES, parse_engine
 from steps.build import build
+from steps.engines.contract import CannotRunHere, MissingPackage, WrongFile, WrongImages
+from steps.engines.names import BACKENDS, ENGINES, parse_engine
 from steps.errors import BadInput
 from steps.params.build import BuildParams
 from steps.reports.artifact import FACTS, PROBES

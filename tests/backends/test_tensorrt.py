@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from steps.backends import build_cache
-from steps.backends.build_cache import NOTE, Note
-from steps.backends.contract import CannotRunHere, WrongFile
 from steps.backends.runner import open_runner
-from steps.backends.table import BACKENDS, ENGINES, parse_engine
 from steps.build import build
+from steps.building import cache as build_cache
+from steps.building.cache import NOTE, Note
+from steps.engines.contract import CannotRunHere, WrongFile
+from steps.engines.names import BACKENDS, ENGINES, parse_engine
 from steps.errors import Refused
+from steps.files import sha256
 from steps.params.build import BatchProfile, BuildParams
-from steps.reports.artifact import sha256
 from steps.reports.build import BuildReport, EngineFacts
 from steps.reports.card import Card
 from tests.backends.tiny import (

@@ -19,8 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch.nn import functional
 
-from steps.backends.contract import Images
-from steps.images.kept import kept_batches
+from steps.engines.contract import Images
+from steps.images.evaluation_cache import kept_batches
 from steps.images.manifest import SCHEMA, write_manifest
 from steps.params.build import BuildParams, Int8Params
 from steps.reports.artifact import write_card

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import latency
 from benchmarks.latency import _figures, _ratio, peak_loop
-from steps.backends.turns import Call, take_turns, torch_threads
+from steps.backends.interleaved_timing import Call, take_turns, torch_threads
 from steps.reports.artifact import CARD
 
 

@@ -36,6 +36,8 @@ def workspace(tmp_path: Path) -> Path:
         shutil.copy(ROOT / file, root / file)
     (root / "params.yaml").write_text("ingest: {source: data/raw}\n")
     (root / "steps").mkdir()
+    for file in ("errors.py", "files.py"):
+        shutil.copy(ROOT / "steps" / file, root / "steps" / file)
     (root / "steps/gate.py").write_text(
         "import json, os, sys\n"
         "print(json.dumps({'flags': sys.argv[1:], 'pid': os.getpid(), 'folder': os.getcwd()}), flush=True)\n"

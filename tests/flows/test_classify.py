@@ -124,6 +124,7 @@ def test_nothing_is_written_or_run_when_anything_is_wrong(
 
 def test_a_run_says_what_it_sets_and_what_stood_there(done: Line, caplog: pytest.LogCaptureFixture) -> None:
     log = logging.getLogger("prefect.flow_runs")
+    caplog.set_level(logging.INFO, log.name)
     log.addHandler(caplog.handler)
     try:
         run(overrides={"gate": {"max_top1_drop": 0.02}}, until="ingest")

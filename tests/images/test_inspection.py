@@ -13,8 +13,8 @@ from PIL import Image
 
 from steps.images import inspection
 from steps.images.faults import FAULTS, UNREADABLE, faults_of
-from steps.images.inspection import Place, inspect_bytes, inspect_image
-from steps.images.preprocess import MAX_ASPECT, decode_rgb
+from steps.images.inspection import FileRange, inspect_bytes, inspect_image
+from steps.images.preprocessing import MAX_ASPECT, decode_rgb
 
 NOISE_HWC = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
 PHOTO = Image.fromarray(NOISE_HWC)
@@ -159,7 +159,7 @@ def test_only_files_inside_the_root_are_opened(tmp_path: Path) -> None:
         "inside.png/x.png": ("missing",),
         "x" * 300: ("missing",),
     }
-    assert {file: inspect_image(root, Place(file)).faults for file in expected} == expected
+    assert {file: inspect_image(root, FileRange(file)).faults for file in expected} == expected
 
 
 def test_a_file_that_may_not_be_read_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_file_that_may_not_be_read_is_recorded(tmp_path: Path, monkeypatch: py
         raise PermissionError(13, "Permission denied", str(tmp_path))
 
     monkeypatch.setattr(os, "open", forbidden)
-    facts = inspect_image(tmp_path, Place("a.png"))
+    facts = inspect_image(tmp_path, FileRange("a.png"))
     assert facts.faults == ("no_permission",)
     assert facts.detail == "Permission denied"  # no absolute path: it would make equal data unequal bytes
 
@@ -177,12 +177,12 @@ def test_a_file_that_may_not_be_read_is_recorded(tmp_path: Path, monkeypatch: py
 def test_too_many_bytes_are_not_read(tmp_path: Path) -> None:
     with (tmp_path / "a.bmp").open("wb") as file:
         file.truncate(inspection.MAX_BYTES + 1)
-    assert inspect_image(tmp_path, Place("a.bmp")).faults == ("bomb",)
+    assert inspect_image(tmp_path, FileRange("a.bmp")).faults == ("bomb",)
 
 
 def test_a_part_of_a_file_is_read_alone(tmp_path: Path) -> None:
     (tmp_path / "shard.tar").write_bytes(b"before" + PNG + b"after")
-    facts = inspect_image(tmp_path, Place("shard.tar", 6, len(PNG)))
+    facts = inspect_image(tmp_path, FileRange("shard.tar", 6, len(PNG)))
     assert facts == inspect_bytes(PNG, "a.png")
 
 

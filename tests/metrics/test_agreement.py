@@ -8,12 +8,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from steps.metrics import scores as kept_scores
 from steps.metrics.agreement import Closeness, closeness, log_softmax, same_class
 from steps.metrics.calibration import calibration_error, calibration_parts
-from steps.metrics.logits import apart
-from steps.metrics.unkept import Shares, largest_part
-from steps.reports import scores as kept_scores
-from steps.reports.scores import Logits, keep
+from steps.metrics.logits import logit_differences
+from steps.metrics.omitted_scores import Shares, largest_part
+from steps.metrics.scores import Logits, keep
 
 UNTIMED = settings(deadline=None, max_examples=50)  # other work shares the machine
 
@@ -73,9 +73,9 @@ def test_large_test_sets_are_compared_in_parts_with_the_same_result(
 ) -> None:
     monkeypatch.setattr(kept_scores, "WHOLE", 100)
     one, other = drawn(50, classes, 1), drawn(50, classes, 2)
-    whole, whole_logits = compared(one, other), apart(keep(one), keep(other))
+    whole, whole_logits = compared(one, other), logit_differences(keep(one), keep(other))
     monkeypatch.setattr(kept_scores, "CHUNK", 7)
-    parts, part_logits = compared(one, other), apart(keep(one), keep(other))
+    parts, part_logits = compared(one, other), logit_differences(keep(one), keep(other))
     assert (parts.difference.most_N == whole.difference.most_N).all()
     assert parts.divergence.most_N == pytest.approx(whole.divergence.most_N, rel=1e-12)
     for figures in ("mean_N", "mean_K", "deviation_K", "images_K"):

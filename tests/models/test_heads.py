@@ -10,9 +10,9 @@ from steps.errors import BadInput
 from steps.models.architectures import create
 from steps.models.files import load_model, save_model
 from steps.models.heads import add_bottleneck, class_parameters, head_name, head_names, head_parameters
-from steps.models.weights import load_weights
 from steps.reparam.expand import expand
 from steps.reparam.fold import absorb_norms, fold
+from steps.weights.loading import load_weights
 from tests.models.artifacts import SIZE, Own, probes, write_trained
 from tests.reparam.networks import randomise
 

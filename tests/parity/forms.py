@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from steps.backends.sanity import noise_of
-from steps.backends.table import ENGINES as KNOWN
-from steps.backends.table import Precision, parse_engine
+from steps.engines.names import ENGINES as KNOWN
+from steps.engines.names import parse_engine
+from steps.engines.sanity import noise_of
+from steps.files import sha256
 from steps.metrics.recall import predicted, recall_per_class, summary, worst_recall
+from steps.metrics.scores import Keeper, write_scores
 from steps.params.gate import GateParams
 from steps.parity.judge import Terms
-from steps.reports.artifact import sha256
-from steps.reports.card import Card, Preprocessing
+from steps.reports.card import Card, Precision, Preprocessing
 from steps.reports.evaluate import FormReport
-from steps.reports.scores import Keeper, write_scores
 
 Logits = npt.NDArray[np.float32]
 NAMES = ("ant", "bee", "cow", "dog", "eel")

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from steps.metrics.scores import Logits, keep
 from steps.parity.closeness import agreement, divergence, largest_score_difference, score_difference
 from steps.parity.evidence import Evidence
 from steps.parity.pair import Classes, Pair, Rule
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
-from steps.reports.scores import Logits, keep
 from tests.parity.forms import HOW
 
 IMAGES, CLASSES = 60, 1500

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from steps.metrics import scores as kept_scores
 from steps.parity.judge import judge
-from steps.parity.page import page
-from steps.reports import scores as kept_scores
 from steps.reports.verdict import Verdict
+from steps.reports.verdict_page import page
 from tests.parity.forms import Forms, labels_of
 
 FORM = "onnxruntime-fp32"

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from steps.localising.worst_images import WorstImage, worst_images
+from steps.metrics import scores as kept_scores
 from steps.parity.judge import judge
-from steps.parity.worst import WorstImage, worst_images
-from steps.reports import scores as kept_scores
 from steps.reports.evaluate import FormReport
 from tests.parity.forms import Forms
 

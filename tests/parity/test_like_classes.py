@@ -6,15 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from steps.metrics.logits import Apart
+from steps.metrics import scores as kept_scores
+from steps.metrics.logits import LogitDifferences
+from steps.metrics.scores import Logits, keep
 from steps.params.gate import GateParams
 from steps.parity.criteria import PAIRED, comparisons
 from steps.parity.evidence import Evidence
 from steps.parity.logits import IN_ONE_CLASS, ROUNDING, _images_for_class, class_logit_difference
 from steps.parity.pair import Classes, Pair
-from steps.reports import scores as kept_scores
 from steps.reports.evaluate import FormReport
-from steps.reports.scores import Logits, keep
 from tests.parity.forms import card_of
 
 IMAGES, CLASSES = 1000, 1000
@@ -109,9 +109,9 @@ def test_where_all_scores_are_kept_a_class_beyond_the_bound_on_these_images_bloc
 
 def test_no_more_images_of_a_class_are_asked_for_than_anyone_has() -> None:
     one, few = np.ones(1), np.array([10])
-    apart = Apart(np.zeros(1000), one, one, few)
-    assert _images_for_class(apart, 0, 1 - 1e-3, 0.95) == pytest.approx(100 * 1.645**2 * 1e6, rel=1e-3)
-    assert _images_for_class(apart, 0, 1 - 1e-4, 0.95) == np.inf
+    logit_differences = LogitDifferences(np.zeros(1000), one, one, few)
+    assert _images_for_class(logit_differences, 0, 1 - 1e-3, 0.95) == pytest.approx(100 * 1.645**2 * 1e6, rel=1e-3)
+    assert _images_for_class(logit_differences, 0, 1 - 1e-4, 0.95) == np.inf
 
 
 def test_of_a_class_that_one_image_kept_more_images_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

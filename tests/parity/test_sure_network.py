@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from steps.metrics import scores as kept_scores
 from steps.parity.judge import judge
 from steps.parity.logits import ROUNDING
-from steps.reports import scores as kept_scores
 from steps.reports.verdict import Verdict
 from tests.parity.forms import NAMES, Forms, Logits, labels_of
 

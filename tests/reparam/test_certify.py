@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from steps.reparam.certify import WHOLE, Precision, certify, exceeds, relative_error
-from steps.reparam.copies import copied
+from steps.reparam.certify import WHOLE, certify, exceeds, relative_error
 from steps.reparam.expand import MultiBranchConv, expand
 from steps.reparam.fold import absorb_norms, fold
-from steps.reports.certificate import CertificateRow
+from steps.reports.certificate import CertificateRow, CertifiedPrecision
+from steps.tracing.copies import copied
 from tests.reparam.networks import SmallNet, randomise
 from tests.reparam.own_networks import Own
 
@@ -73,7 +73,7 @@ def test_a_plain_network_is_certified_by_its_norms() -> None:
 def test_only_the_precisions_that_are_asked_for_are_certified() -> None:
     model = expanded()
     images = torch.randn(3, 3, 20, 20, generator=torch.Generator().manual_seed(1))
-    bounds: dict[Precision, float] = {"fp16": 0.01, "bf16": 0.1}  # a few roundings of 2^-11 and 2^-8
+    bounds: dict[CertifiedPrecision, float] = {"fp16": 0.01, "bf16": 0.1}  # a few roundings of 2^-11 and 2^-8
     rows = certify(model, folded(model), images, seed=0, bounds=bounds)
     assert {row.precision for row in rows} == {"fp16", "bf16"}
     assert not any(exceeds(row) for row in rows)

@@ -14,11 +14,11 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS
 from steps.reparam.certify import relative_error
-from steps.reparam.copies import copied
-from steps.reparam.draws import drawing_alike, generators
 from steps.reparam.expand import MODES, Mode, expand, plan_expansion
 from steps.reparam.fold import absorb_norms, fold
 from steps.reparam.plan import ExpansionPlan
+from steps.tracing.copies import copied
+from steps.tracing.randomness import drawing_alike, generators
 from tests.reparam.networks import SmallNet, randomise
 from tests.reparam.own_choices import (
     AnotherBranchInTraining,

@@ -10,11 +10,12 @@ from timm.models import byobnet, reparameterize_model
 from torch import Tensor, nn
 
 from steps.errors import BadInput
-from steps.reparam.certify import WHOLE, Precision, certify, exceeds, relative_error
+from steps.reparam.certify import WHOLE, certify, exceeds, relative_error
 from steps.reparam.expand import expand
 from steps.reparam.fold import absorb_norms, fold, norms_left
 from steps.reparam.library_blocks import library_blocks, library_form
 from steps.reparam.library_fold import fold_library_blocks
+from steps.reports.certificate import CertifiedPrecision
 from tests.models.artifacts import OwnBlock
 from tests.reparam.forgettable import library, library_network
 from tests.reparam.networks import SmallNet, randomise
@@ -101,7 +102,7 @@ def test_blocks_inside_which_a_network_was_expanded_fold_twice() -> None:
 
 
 def test_every_block_is_certified_by_its_path() -> None:
-    bounds: dict[Precision, float] = {"fp64": 1e-12, "fp32": 1e-4}
+    bounds: dict[CertifiedPrecision, float] = {"fp64": 1e-12, "fp32": 1e-4}
     model, images = library(), torch.randn(2, 3, 16, 16)
     plain = absorb_norms(fold(model))
     rows = certify(model, plain, images, seed=0, bounds=bounds)

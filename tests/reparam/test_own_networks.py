@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS, KernelBranch
 from steps.reparam.certify import certify, exceeds, relative_error
-from steps.reparam.copies import copied
 from steps.reparam.expand import MODES, Init, Mode, expand, plan_expansion
 from steps.reparam.fold import absorb_norms, fold, norms_left
 from steps.reparam.verify import BROKEN
+from steps.tracing.copies import copied
 from tests.reparam.networks import randomise
 from tests.reparam.own_choices import OWN_CHOICES
 from tests.reparam.own_networks import REASONS as OF_NETWORKS

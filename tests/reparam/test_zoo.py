@@ -172,8 +172,8 @@ def test_a_moved_image_differs_by_a_last_place() -> None:
 
 def test_a_network_whose_process_dies_is_wrong_and_the_next_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoo_way, "tried", lambda name: os._exit(7) if name == "dies" else zoo_way.Result(name))
-    assert zoo_way.apart("dies").wrong == "its process ended with 7"
-    assert zoo_way.apart("lives").wrong == ""
+    assert zoo_way.try_in_own_process("dies").wrong == "its process ended with 7"
+    assert zoo_way.try_in_own_process("lives").wrong == ""
 
 
 def test_too_few_folded_of_those_that_could_be_falls_short() -> None:
@@ -224,7 +224,7 @@ def test_a_convolution_that_does_not_run_by_itself_is_a_fault_of_ours(monkeypatc
     def refuses(*_: Any) -> Any:
         raise RuntimeError("a kernel larger than the image")
 
-    monkeypatch.setattr("steps.reparam.own_classes._takes_a_norm", refuses)
+    monkeypatch.setattr("steps.reparam.custom_layers._takes_a_norm", refuses)
     assert "sites fail once expanded" in zoo_way.tried("timm:tf_efficientnet_lite0").wrong
 
 
@@ -233,13 +233,13 @@ def test_the_default_takes_a_sample_anew_and_only_the_whole_list_goes_on(
 ) -> None:
     tried: list[str] = []
 
-    def apart(name: str) -> zoo_way.Result:
+    def try_in_own_process(name: str) -> zoo_way.Result:
         tried.append(name)
         return zoo_way.Result(name, handed_over=1, error=0.0)
 
     monkeypatch.setattr(fold_zoo, "KEPT", tmp_path)
     monkeypatch.setattr(fold_zoo, "by_family", lambda: ["one", "two"])
-    monkeypatch.setattr(fold_zoo, "apart", apart)
+    monkeypatch.setattr(fold_zoo, "try_in_own_process", try_in_own_process)
     for flags in ([], [], ["--full"]):
         monkeypatch.setattr("sys.argv", ["fold_zoo", *flags])
         with pytest.raises(SystemExit, match="0"):

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from steps.errors import BadInput
+from steps.pages.bench import NO_FRONT, adopted, draw, lines, page
 from steps.params.build import BuildParams
 from steps.reports.artifact import read_verified_card, write_card
 from steps.reports.bench import BenchForm, BenchReport, BenchRow
@@ -20,7 +21,6 @@ from tests.released import seal_release
 from tools import bench
 from tools.bench import Setting, as_csv, find_forms, measure
 from tools.bench_forms import Child, opened_forms
-from tools.bench_page import NO_FRONT, adopted, draw, lines, page
 
 QUICK = Setting(threads=(1,), batches=(1, 3), seconds=0.01)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from steps.errors import BadInput
+from steps.pages.cost import NO_FRONT, draw, lines, page
 from steps.reports.cost import (
     Accuracy,
     AccuracySource,
@@ -20,7 +21,6 @@ from steps.reports.cost import (
 )
 from tools import cost
 from tools.cost import Setting, compare, read_accuracies
-from tools.cost_page import NO_FRONT, draw, lines, page
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "benchmarks/published_top1.csv"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from steps.backends.contract import BatchRange
-from steps.backends.engine import Target, build_engine
-from steps.backends.table import BACKENDS
+from steps.building.engine import Target, build_engine
+from steps.engines.contract import BatchRange
+from steps.engines.names import BACKENDS
 from steps.errors import BadInput
 from steps.reports.artifact import CARD, write_card
 from steps.reports.card import Card

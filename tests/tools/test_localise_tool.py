@@ -13,19 +13,20 @@ from onnx import numpy_helper
 import tools.localise
 from benchmarks.planted import graphs
 from benchmarks.planted.places import Change
-from steps.backends.contract import BatchRange, Runner
-from steps.backends.engine import Target, build_engine
 from steps.backends.runner import open_runner
+from steps.building.engine import Target, build_engine
+from steps.engines.contract import BatchRange, Runner
 from steps.errors import BadInput
 from steps.export import export
+from steps.files import sha256
 from steps.fuse import fuse
+from steps.metrics.scores import keep, write_scores
+from steps.pages.localisation import page
 from steps.params.export import ExportParams
 from steps.params.fuse import FuseParams
-from steps.parity.localise_page import page
-from steps.reports.artifact import CARD, sha256, write_card
+from steps.reports.artifact import CARD, write_card
 from steps.reports.card import Card
 from steps.reports.evaluate import FormReport
-from steps.reports.scores import keep, write_scores
 from tests.backends.tiny import NAMES, onnx_model, padded_with_infinity, probe_images, weights, write_exported
 from tests.models.artifacts import write_trained
 from tests.tools.drifting import ENGINE, build, make_exported

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steps.backends.contract import Images, Logits
+from steps.engines.contract import Images, Logits
 from steps.errors import BadInput
 from tests.backends.tiny import NAMES
 from tests.released import SIZES, Released

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from consumers.predict import let_any_name_out
 from steps.errors import BadInput
 from tests.backends.tiny import NAMES
 from tests.tools.tables import rows_of
-from tools.consumers.predict import let_any_name_out
 from tools.predict_output import Prediction, as_csv, as_json, as_table, opened_for_writing
 
 

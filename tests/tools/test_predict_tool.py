@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from steps.errors import BadInput
-from steps.images.preprocess import decode_rgb
+from steps.images.preprocessing import decode_rgb
 from steps.reports.release import write_sums
 from tests.backends.tiny import NAMES, ROOT
 from tests.released import Released, picture

@@ -17,10 +17,10 @@ from steps.training.checkpoint import (
     save_best,
     save_last,
 )
-from steps.training.history import EpochRow, Place
+from steps.training.history import EpochRow, Progress
 from steps.training.optimizer import sgd
 
-PLACE = Place(2, 7, 1 / 3, 1, 0.1 + 0.2, 1 / 9, [EpochRow(1, 0.1, None, 1 / 7, 0.5, 0.5, 0.0)])
+PLACE = Progress(2, 7, 1 / 3, 1, 0.1 + 0.2, 1 / 9, [EpochRow(1, 0.1, None, 1 / 7, 0.5, 0.5, 0.0)])
 
 
 def a_network() -> nn.Module:
@@ -45,7 +45,7 @@ def test_weights_that_are_not_finite_never_replace_the_last_good_checkpoint(tmp_
     before = (tmp_path / "last.safetensors").read_bytes()
     with torch.no_grad():
         network.get_parameter("0.weight").fill_(torch.inf)
-    save_last(tmp_path, network, optimizer, Place(3))
+    save_last(tmp_path, network, optimizer, Progress(3))
     assert (tmp_path / "last.safetensors").read_bytes() == before
 
 
@@ -61,7 +61,7 @@ def test_a_write_that_is_cut_off_leaves_the_checkpoint_before_it(
 
     monkeypatch.setattr(os, "fsync", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        save_last(tmp_path, network, optimizer, Place(3))
+        save_last(tmp_path, network, optimizer, Progress(3))
     assert load_last(tmp_path, network, optimizer) == PLACE
 
 

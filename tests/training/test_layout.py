@@ -12,14 +12,15 @@ from steps.training.layout import lay_out
 
 STEPS = """
 import torch
-from steps.models.preprocessing import DEFAULTS
+from steps.weights.preprocessing import DEFAULTS
 from steps.reports.card import Expansion
-from steps.training.network import Recipe, make_network
+from steps.training.network import NetworkSpec, make_network
 
 arch, block = {arch!r}, {block!r}
 settings = DEFAULTS.model_copy(update={{"size": 32, "resize": 32}})
 expansion = Expansion(block=block, where="all", mode="branch") if block else None
-made = make_network(Recipe(arch, 3, settings, None, 0.95, None, expansion, "standard"), 0, torch.device("cpu"))
+spec = NetworkSpec(arch, 3, settings, None, 0.95, None, expansion, "standard")
+made = make_network(spec, 0, torch.device("cpu"))
 made.network.train()
 for _ in range(8):
     made.network(torch.zeros(8, 32, 32, 3, dtype=torch.uint8)).square().sum().backward()

@@ -15,7 +15,7 @@ from steps.errors import Refused
 from steps.images.cache import CachedImages
 from steps.training.checkpoint import LAST, load_best
 from steps.training.feed import Batch, Feed
-from steps.training.history import Place
+from steps.training.history import Progress
 from steps.training.loop import Plan, Training, fit
 from steps.training.losses import LOSSES
 from steps.training.optimizer import sgd
@@ -206,7 +206,7 @@ def test_it_learns(tmp_path: Path) -> None:
     place = fit(a_training(tmp_path, replace(PLAN, epochs=12)))
     losses = [row.train_loss for row in place.history if row.train_loss is not None]
     assert losses[-1] < 0.7 * losses[0]
-    assert isinstance(place, Place)
+    assert isinstance(place, Progress)
     assert place.history[-1].val_top1 > 0.6
 
 

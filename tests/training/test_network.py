@@ -8,15 +8,17 @@ from torch import Tensor, nn
 
 from steps.errors import BadInput
 from steps.models.normalised import normalised
-from steps.models.preprocessing import DEFAULTS
 from steps.reports.card import Expansion
-from steps.training.network import Made, Recipe, make_network, say_cost, warnings_of
+from steps.training.network import NetworkSpec, TrainableNetwork, make_network, say_cost, warnings_of
+from steps.weights.preprocessing import DEFAULTS
 
 
-def made(class_num: int, bottleneck: int | None = None, arch: str = "repvgg_nano", size: int = 16) -> Made:
+def made(
+    class_num: int, bottleneck: int | None = None, arch: str = "repvgg_nano", size: int = 16
+) -> TrainableNetwork:
     expansion = Expansion(block="repvgg", where="all", mode="branch") if arch == "repvgg_nano" else None
     preprocessing = DEFAULTS.model_copy(update={"size": size, "resize": size})
-    recipe = Recipe(arch, class_num, preprocessing, None, 0.95, bottleneck, expansion, "standard")
+    recipe = NetworkSpec(arch, class_num, preprocessing, None, 0.95, bottleneck, expansion, "standard")
     return make_network(recipe, 0, torch.device("cpu"))
 
 
@@ -50,7 +52,7 @@ def test_only_a_vision_transformer_is_warned_of_few_images() -> None:
 
 
 def test_weights_that_are_not_there_are_bad_input(tmp_path: Path) -> None:
-    recipe = Recipe("repvgg_nano", 3, DEFAULTS, tmp_path / "none.pt", 0.95, None, None, "exact")
+    recipe = NetworkSpec("repvgg_nano", 3, DEFAULTS, tmp_path / "none.pt", 0.95, None, None, "exact")
     with pytest.raises(BadInput, match=r"train\.weights: .*none\.pt is not there"):
         make_network(recipe, 0, torch.device("cpu"))
 

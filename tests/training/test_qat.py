@@ -10,11 +10,11 @@ import torch
 from onnxruntime import InferenceSession
 from torch import nn
 
-from steps.backends.int8 import Int8Images, Int8Plan, write_int8
+from steps.building.int8 import Int8Images, Int8Plan, write_int8
 from steps.errors import Refused
+from steps.graphs.exporting import to_onnx
 from steps.models.architectures import create
 from steps.models.normalised import Normalised, normalised
-from steps.models.onnx_graph import to_onnx
 from steps.reparam.expand import MultiBranchConv, expand
 from steps.reparam.fold import absorb_norms
 from steps.reports.card import Card

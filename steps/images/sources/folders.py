@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from steps.errors import BadInput, Refused
 from steps.images.sources.labels import given_names, number_classes
-from steps.images.sources.listing import SPLITS, Listing, Source, plain_files
+from steps.images.sources.listing import SPLIT_NAMES, Listing, Source, plain_files
 from steps.images.sources.paths import as_utf8, is_inside, is_utf8
 
 LEFT_OUT_FOLDERS = {  # what programs keep beside the images, by exact name: every other folder is a class
@@ -47,7 +47,7 @@ def is_left_out(folder: Path) -> bool:
 def read_folders(source: Source) -> Listing:
     """Return the images below `source`, each of the class that its folder in `source` is called."""
     folders = class_folders(source.path)
-    if folders and all(name.lower() in SPLITS for name in folders):
+    if folders and all(name.lower() in SPLIT_NAMES for name in folders):
         raise BadInput(
             f"the folders of {source.path} are called {', '.join(folders)}: with ingest.layout: folders these "
             "would be the classes. Set ingest.layout: split_folders."
@@ -65,7 +65,7 @@ def read_split_folders(source: Source) -> Listing:
 
 def split_folders(root: Path) -> dict[str, str]:
     """Return {folder: split} of the ready-made splits, or raise BadInput where one is there twice."""
-    splits = {name: SPLITS[name.lower()] for name in class_folders(root) if name.lower() in SPLITS}
+    splits = {name: SPLIT_NAMES[name.lower()] for name in class_folders(root) if name.lower() in SPLIT_NAMES}
     for split in splits.values():
         same = [folder for folder, meant in splits.items() if meant == split]
         if len(same) > 1:

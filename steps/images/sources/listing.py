@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 LabelKind = Literal["auto", "ids", "names"]
-SPLITS = {
+SPLIT_NAMES = {  # what people call them -> manifest.SPLITS
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
 }  # fmt: skip
 REAL = "real"  # the `source` of an image of which nothing else is said

@@ -12,12 +12,13 @@ from typing import NamedTuple
 import polars as pl
 
 from steps.errors import BadInput, Refused
+from steps.images.manifest import SPLITS
 from steps.images.sources.listing import Listing, Source
 from steps.images.sources.paths import is_inside, is_there
 from steps.images.sources.records import FIELDS, SCHEMA, records_listing
 
 LIST_EXTENSIONS = {".txt", ".lst", ".list"}
-LIST_NAMES = {f"{split}_list.txt": split for split in ("train", "val", "test")}
+LIST_NAMES = {f"{split}_list.txt": split for split in SPLITS}
 DELIMITERS = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar", " ": "blanks"}
 LOOK_AT = 200  # lines, to find the reading
 Line = tuple[int, str]  # its number from 1, and its text

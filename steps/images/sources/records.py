@@ -6,7 +6,7 @@ import polars as pl
 
 from steps.errors import Refused, did_you_mean
 from steps.images.sources.labels import given_names, number_classes
-from steps.images.sources.listing import REAL, SPLITS, Listing, Source, plain_files
+from steps.images.sources.listing import REAL, SPLIT_NAMES, Listing, Source, plain_files
 from steps.images.sources.paths import relative_to_root
 
 SHOWN = 3
@@ -93,10 +93,10 @@ def _refuse_repeats(records: pl.DataFrame, files: pl.Series) -> None:
 
 def _splits(records: pl.DataFrame) -> pl.Series:
     said = _said(records["split"])
-    split = said.str.to_lowercase().replace_strict(SPLITS, default=None, return_dtype=pl.String)
+    split = said.str.to_lowercase().replace_strict(SPLIT_NAMES, default=None, return_dtype=pl.String)
     row = first(split.is_null() & said.is_not_null())
     if row is not None:
-        guess = did_you_mean(said[row], SPLITS)
+        guess = did_you_mean(said[row], SPLIT_NAMES)
         raise Refused(
             f"{place(records, row)}: '{said[row]}' is no split; it is train, val, test or nothing.{guess}"
         )

@@ -1,0 +1,26 @@
+"""read_tensors: the intermediate tensors of an artifact, where its backend shows them."""
+
+from pathlib import Path
+from typing import cast
+
+from steps.backends.runner import backend_module
+from steps.engines.contract import Images
+from steps.engines.intermediate import Intermediate, ReadsTensors
+from steps.engines.names import BACKENDS
+from steps.errors import BadInput
+from steps.reports.artifact import read_verified_card
+
+
+class CannotRead(BadInput):
+    """The backend keeps its intermediate tensors to itself."""
+
+
+def read_tensors(folder: Path, images_NHWC_u8: Images) -> list[Intermediate]:
+    """Return the artifact's intermediate tensors, or raise CannotRead, or what opening it raises."""
+    card = read_verified_card(folder)
+    if card.backend not in BACKENDS:
+        raise CannotRead(f"{folder} wants the backend '{card.backend}', which nobody knows here.")
+    module = backend_module(card.backend)
+    if not hasattr(module, "read_tensors"):
+        raise CannotRead(f"an engine of {card.backend} does not let its intermediate tensors be read.")
+    return cast(ReadsTensors, module).read_tensors(folder, card, images_NHWC_u8)

@@ -1,0 +1,145 @@
+"""The normalisation of the pixels, folded into the convolutions that see them first.
+
+A convolution of (x - o) / s is one of x - o with the weights W / s, whatever its padding: a border of zeros stays
+zero. It is one of x with the bias b - sum(W o) too, but only where the border is made of pixels (no padding, or
+one that repeats them): a border of zeros would come to stand for black, and not for the mean.
+Computed in float64, found by data flow in the graph; what cannot be folded is left as it is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import GraphProto, NodeProto, numpy_helper
+
+from steps.graphs.nodes import (
+    Reals,
+    attribute_of,
+    border_follows,
+    constant_of,
+    drop_unread,
+    pads,
+    readers_of,
+)
+
+CHAIN = ("Cast", "Transpose", "Sub", "Div")  # from images_NHWC_u8 to normalised images_NCHW
+
+
+@dataclass(frozen=True)
+class _Normalisation:
+    """The nodes of CHAIN after the cast, and the numbers of (x - offset) / scale per channel."""
+
+    transpose: NodeProto
+    sub: NodeProto
+    div: NodeProto
+    offset_C: Reals
+    scale_C: Reals
+
+
+@dataclass(frozen=True)
+class _First:
+    """A convolution that sees normalised pixels, and whether its border is made of pixels too."""
+
+    conv: NodeProto
+    border_follows: bool
+
+
+def fold_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph without its division, and without its subtraction where the padding allows that.
+
+    The same graph where something other than a convolution sees the pixels first, such as the layer of an MLP.
+    """
+    folded = onnx.ModelProto()
+    folded.CopyFrom(model)
+    graph = folded.graph
+    found = _normalisation(graph)
+    firsts = None if found is None else _first_convolutions(graph, found)
+    if found is None or not firsts:
+        return folded
+    follows = all(first.border_follows for first in firsts)
+    for first in firsts:
+        _fold(graph, first.conv, found.scale_C, found.offset_C if follows else np.zeros_like(found.offset_C))
+    (found.transpose if follows else found.sub).output[0] = found.div.output[0]
+    _remove(graph, [found.div, found.sub] if follows else [found.div])
+    return folded
+
+
+def _normalisation(graph: GraphProto) -> _Normalisation | None:
+    """Return the chain that normalises, where each of its tensors has no other reader."""
+    (source,) = graph.input
+    casts = [node for node in graph.node if node.op_type == "Cast" and source.name in node.input]
+    nodes = casts if len(casts) == 1 else []
+    for kind in CHAIN[1:]:
+        readers = readers_of(graph, nodes[-1].output[0]) if nodes else []
+        if len(readers) != 1 or readers[0].op_type != kind or readers[0].input[0] != nodes[-1].output[0]:
+            return None
+        nodes.append(readers[0])
+    _, transpose, sub, div = nodes
+    offset_C, scale_C = constant_of(graph, sub.input[1]), constant_of(graph, div.input[1])
+    if offset_C is None or scale_C is None or attribute_of(transpose, "perm") != [0, 3, 1, 2]:
+        return None
+    return _Normalisation(transpose, sub, div, offset_C.reshape(-1), scale_C.reshape(-1))
+
+
+def _first_convolutions(graph: GraphProto, found: _Normalisation) -> list[_First]:
+    """Return the convolutions of normalised pixels, straight or behind a padding; none where others see them."""
+    normal = found.div.output[0]
+    firsts: list[_First] = []
+    for node in readers_of(graph, normal):
+        border = _border(graph, node) if node.op_type == "Pad" else "none"
+        convolutions = readers_of(graph, node.output[0]) if node.op_type == "Pad" else [node]
+        if border == "other" or not all(_folds(graph, conv, node, len(found.scale_C)) for conv in convolutions):
+            return []
+        firsts += [_First(conv, border != "zeros" and not pads(conv)) for conv in convolutions]
+    return firsts if normal not in {result.name for result in graph.output} else []
+
+
+def _folds(graph: GraphProto, conv: NodeProto, reader: NodeProto, channels: int) -> bool:
+    """Whether it is a convolution of the pixels, over their channels, whose weights are known."""
+    weight = constant_of(graph, conv.input[1]) if conv.op_type == "Conv" else None
+    bias_known = len(conv.input) < 3 or constant_of(graph, conv.input[2]) is not None
+    reads_pixels = conv is reader or conv.input[0] == reader.output[0]
+    right = weight is not None and weight.shape[1] * (attribute_of(conv, "group") or 1) == channels
+    return right and bias_known and reads_pixels
+
+
+def _border(graph: GraphProto, pad: NodeProto) -> str:
+    """Return what a padding puts around the pixels: `zeros`, copies of pixels (`follows`), or `other`."""
+    if border_follows(pad):
+        return "follows"
+    value = constant_of(graph, pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(1)
+    return "other" if value is None or value.any() else "zeros"
+
+
+def _fold(graph: GraphProto, conv: NodeProto, scale_C: Reals, offset_C: Reals) -> None:
+    """Let the convolution take x where it took (x - offset) / scale."""
+    weight_OIKK = constant_of(graph, conv.input[1])
+    assert weight_OIKK is not None
+    outputs, inputs = weight_OIKK.shape[:2]
+    group_of_O = np.arange(outputs) // (outputs // (attribute_of(conv, "group") or 1))
+    channel_OI = group_of_O[:, None] * inputs + np.arange(inputs)
+    scaled_OIKK = weight_OIKK / scale_C[channel_OI][:, :, None, None]
+    name = conv.input[1]
+    conv.input[1] = _add(graph, f"{name}.of_pixels", scaled_OIKK)
+    if offset_C.any():
+        bias_O = constant_of(graph, conv.input[2]) if len(conv.input) > 2 else np.zeros(outputs)
+        assert bias_O is not None
+        shifted_O = bias_O - (scaled_OIKK.sum((2, 3)) * offset_C[channel_OI]).sum(1)
+        del conv.input[2:]
+        conv.input.append(_add(graph, f"{name}.bias_of_pixels", shifted_O))
+
+
+def _add(graph: GraphProto, name: str, values: Reals) -> str:
+    taken = {tensor.name for tensor in graph.initializer}
+    while name in taken:  # two convolutions may share their weights
+        name += "_"
+    graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
+    return name
+
+
+def _remove(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
+    """Take the nodes out, and the constants and shapes that nothing names any more."""
+    for node in nodes:
+        graph.node.remove(node)
+    drop_unread(graph)

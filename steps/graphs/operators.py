@@ -1,0 +1,229 @@
+"""OPERATORS: what each ONNX operator computes, in PyTorch; those that exported classifiers hold, and no others.
+
+Source: ONNX's Operators.md, opset 18 to 23.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+from torch.nn import functional
+
+from steps.graphs.shapes import (
+    Attributes,
+    Operator,
+    Unsupported,
+    Value,
+    any_tensor,
+    arange,
+    as_tensor,
+    cast_to,
+    concat,
+    constant,
+    divide,
+    elementwise,
+    gather,
+    numbers,
+    pair,
+    reshape,
+    shape,
+    slice_of,
+    split,
+    squeeze,
+    unsqueeze,
+)
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """Return the node's attributes, texts and tensors decoded."""
+    found = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
+
+
+def _on_tensor(function: Callable[[Tensor], Tensor]) -> Operator:
+    return lambda _, x: function(as_tensor(x))
+
+
+def _padded(x: Tensor, pads: list[int], value: float) -> tuple[Tensor, list[int]]:
+    """Return the input and the padding that its two sides share; padded here where they differ."""
+    half = len(pads) // 2
+    before, after = pads[:half], pads[half:]
+    if before == after:
+        return x, before
+    pairs = [side for pair in reversed(list(zip(before, after, strict=True))) for side in pair]
+    return functional.pad(x, pairs, value=value), [0] * half
+
+
+def _spatial(given: Attributes, x: Tensor) -> tuple[int, list[int]]:
+    """Return the number of spatial axes and the pads, all of them stated."""
+    if given.get("auto_pad", "NOTSET") != "NOTSET":
+        raise Unsupported(f"auto_pad {given['auto_pad']}")
+    axes = x.ndim - 2
+    return axes, list(given.get("pads", [0] * 2 * axes))
+
+
+def _conv(given: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    axes, pads = _spatial(given, x)
+    if axes not in (1, 2):
+        raise Unsupported(f"Conv over {axes} axes")
+    x, padding = _padded(x, pads, 0.0)
+    convolve = functional.conv1d if axes == 1 else functional.conv2d
+    return convolve(
+        x,
+        weight,
+        bias,
+        given.get("strides", [1] * axes),
+        padding,
+        given.get("dilations", [1] * axes),
+        given.get("group", 1),
+    )
+
+
+def _max_pool(given: Attributes, x: Tensor) -> Tensor:
+    axes, pads = _spatial(given, x)
+    x, padding = _padded(x, pads, -math.inf)
+    ceil = bool(given.get("ceil_mode", 0))
+    strides, dilations = given.get("strides", [1] * axes), given.get("dilations", [1] * axes)
+    return functional.max_pool2d(x, given["kernel_shape"], strides, padding, dilations, ceil)
+
+
+def _average_pool(given: Attributes, x: Tensor) -> Tensor:
+    axes, pads = _spatial(given, x)
+    counts, ceil = bool(given.get("count_include_pad", 0)), bool(given.get("ceil_mode", 0))
+    if pads[:axes] != pads[axes:] and (ceil or not counts):
+        raise Unsupported("AveragePool whose sides are padded differently")
+    x, padding = _padded(x, pads, 0.0)
+    return functional.avg_pool2d(x, given["kernel_shape"], given.get("strides", [1] * axes), padding, ceil, counts)
+
+
+def _gemm(given: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+    a = a.T if given.get("transA") else a
+    if c is not None and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1.0:
+        return functional.linear(a, b if given.get("transB") else b.T, c)
+    product: Tensor = given.get("alpha", 1.0) * (a @ (b.T if given.get("transB") else b))
+    return product if c is None else product + given.get("beta", 1.0) * c
+
+
+def _reduce(function: Callable[..., Tensor]) -> Operator:
+    def apply(given: Attributes, x: Tensor, axes: Value = None) -> Tensor:
+        if axes is None and given.get("noop_with_empty_axes"):
+            return x
+        chosen = list(numbers(axes)) if axes is not None else list(range(x.ndim))
+        reduced: Tensor = function(x, chosen, keepdim=bool(given.get("keepdims", 1)))
+        return reduced
+
+    return apply
+
+
+def _flatten(given: Attributes, x: Tensor) -> Tensor:
+    axis = given.get("axis", 1) % (x.ndim + 1)
+    return x.reshape(math.prod(x.shape[:axis]), -1) if axis != 1 else x.flatten(1)
+
+
+def _pad(given: Attributes, x: Tensor, pads: Value, value: Value = None, axes: Value = None) -> Tensor:
+    if axes is not None or given.get("mode", "constant") != "constant":
+        raise Unsupported(f"Pad in mode {given.get('mode', 'constant')} or over chosen axes")
+    sides = numbers(pads)
+    half = len(sides) // 2
+    pairs = [side for place in reversed(range(half)) for side in (sides[place], sides[half + place])]
+    return functional.pad(x, pairs, value=0.0 if value is None else float(value))
+
+
+def _clip(_: Attributes, x: Tensor, low: Value = None, high: Value = None) -> Tensor:
+    """Return the clipped tensor; bounds that are tensors are none that inductor can fuse (see onnx_module)."""
+    if not any_tensor(low, high):
+        return torch.clamp(x, low, high)
+    for bound, nearer in ((low, torch.maximum), (high, torch.minimum)):
+        if bound is not None:
+            x = nearer(x, torch.as_tensor(bound, dtype=x.dtype, device=x.device))
+    return x
+
+
+def _layer_norm(given: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+    axis = given.get("axis", -1) % x.ndim
+    return functional.layer_norm(x, x.shape[axis:], scale, bias, given.get("epsilon", 1e-5))
+
+
+def _batch_norm(given: Attributes, x: Tensor, *statistics: Tensor) -> Tensor:
+    scale, bias, mean, variance = statistics
+    return functional.batch_norm(x, mean, variance, scale, bias, eps=given.get("epsilon", 1e-5))
+
+
+def _hard_sigmoid(given: Attributes, x: Tensor) -> Tensor:
+    return torch.clamp(given.get("alpha", 0.2) * x + given.get("beta", 0.5), 0, 1)
+
+
+def _constant(given: Attributes) -> Value:
+    ((kind, value),) = given.items()
+    return constant(numpy_helper.to_array(value)) if kind == "value" else value
+
+
+OPERATORS: dict[str, Operator] = {
+    "Abs": elementwise(abs),
+    "Add": elementwise(lambda a, b: a + b),
+    "And": elementwise(lambda a, b: a & b),
+    "AveragePool": _average_pool,
+    "BatchNormalization": _batch_norm,
+    "Cast": cast_to,
+    "Ceil": elementwise(lambda x: torch.ceil(x) if isinstance(x, Tensor) else -((-x) // 1)),
+    "Clip": _clip,
+    "Concat": concat,
+    "Constant": _constant,
+    "Conv": _conv,
+    "Div": elementwise(divide),
+    "Dropout": lambda _, x, *others: x,  # noqa: ARG005 - as it is in inference
+    "Elu": lambda given, x: functional.elu(x, given.get("alpha", 1.0)),
+    "Equal": elementwise(lambda a, b: a == b),
+    "Erf": _on_tensor(torch.erf),
+    "Exp": _on_tensor(torch.exp),
+    "Expand": lambda _, x, shape: x * torch.ones(numbers(shape), dtype=x.dtype, device=x.device),
+    "Flatten": _flatten,
+    "Floor": elementwise(lambda x: torch.floor(x) if isinstance(x, Tensor) else x // 1),
+    "Gather": gather,
+    "Gelu": lambda given, x: functional.gelu(x, approximate=given.get("approximate", "none")),
+    "Gemm": _gemm,
+    "GlobalAveragePool": lambda _, x: x.mean(tuple(range(2, x.ndim)), keepdim=True),
+    "GlobalMaxPool": lambda _, x: x.amax(tuple(range(2, x.ndim)), keepdim=True),
+    "Greater": elementwise(lambda a, b: a > b),
+    "GreaterOrEqual": elementwise(lambda a, b: a >= b),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": lambda _, x: functional.hardswish(x),
+    "Identity": lambda _, x: x,
+    "LayerNormalization": _layer_norm,
+    "LeakyRelu": lambda given, x: functional.leaky_relu(x, given.get("alpha", 0.01)),
+    "Less": elementwise(lambda a, b: a < b),
+    "LessOrEqual": elementwise(lambda a, b: a <= b),
+    "MatMul": lambda _, a, b: torch.matmul(a, b),
+    "Max": elementwise(lambda a, b: torch.maximum(*pair(a, b)) if any_tensor(a, b) else torch.sym_max(a, b)),
+    "MaxPool": _max_pool,
+    "Min": elementwise(lambda a, b: torch.minimum(*pair(a, b)) if any_tensor(a, b) else torch.sym_min(a, b)),
+    "Mul": elementwise(lambda a, b: a * b),
+    "Neg": elementwise(lambda x: -x),
+    "PRelu": lambda _, x, slope: torch.where(x < 0, x * slope, x),
+    "Pad": _pad,
+    "Pow": elementwise(lambda a, b: a**b),
+    "Range": arange,
+    "Reciprocal": _on_tensor(torch.reciprocal),
+    "ReduceMax": _reduce(torch.amax),
+    "ReduceMean": _reduce(torch.mean),
+    "ReduceSum": _reduce(torch.sum),
+    "Relu": _on_tensor(functional.relu),
+    "Reshape": reshape,
+    "Shape": shape,
+    "Sigmoid": _on_tensor(torch.sigmoid),
+    "Slice": slice_of,
+    "Softmax": lambda given, x: functional.softmax(x, given.get("axis", -1)),
+    "Softplus": lambda _, x: functional.softplus(x),
+    "Split": split,
+    "Sqrt": _on_tensor(torch.sqrt),
+    "Squeeze": squeeze,
+    "Sub": elementwise(lambda a, b: a - b),
+    "Tanh": _on_tensor(torch.tanh),
+    "Transpose": lambda given, x: x.permute(given.get("perm", tuple(reversed(range(x.ndim))))),
+    "Unsqueeze": unsqueeze,
+    "Where": elementwise(lambda which, a, b: torch.where(which, a, b)),
+}

@@ -1,0 +1,58 @@
+"""The test images, preprocessed once for all forms: each form is a run of its own, and would decode them again.
+
+Letters: N images, H and W pixels, C = 3 channels (RGB).
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from steps.files import write_whole
+from steps.images.cache import CachedImages, ImageReader, cache_key, open_images
+from steps.images.dataset import Images
+from steps.reports.card import Preprocessing
+
+FOLDER = Path(".foldline/test-images")
+
+
+def kept_batches(
+    manifest: pl.DataFrame, root: Path, how: Preprocessing, size: int, folder: Path = FOLDER
+) -> Iterator[Images]:
+    """Yield images_NHWC_u8 of at most `size` images, in the manifest's order, decoded where no form has done it.
+
+    What is kept is named after the images' checksums, their order, the preprocessing and its code (`cache_key`),
+    and used only while its bytes are those that were written: the gate's evidence rests on them. A set of images
+    beyond the cache's bound is decoded anew. Raises BadInput where an image cannot be decoded.
+    """
+    reader = _verified(manifest, root, how, folder)
+    begins = range(0, manifest.height, size)
+    yield from reader.read(np.arange(begin, min(begin + size, manifest.height)) for begin in begins)
+
+
+def _verified(manifest: pl.DataFrame, root: Path, how: Preprocessing, folder: Path) -> ImageReader:
+    entry = folder / f"{cache_key(manifest, how)}.npy"
+    written = entry.with_suffix(".sha256")
+    if entry.is_file():
+        if written.is_file() and written.read_text() == _digest(entry):
+            return open_images(manifest, root, how, folder)
+        entry.unlink()
+    reader = open_images(manifest, root, how, folder)
+    if isinstance(reader, CachedImages):
+        _forget_pruned(folder)
+        write_whole(written, _digest(entry).encode())
+    return reader
+
+
+def _digest(entry: Path) -> str:
+    with entry.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _forget_pruned(folder: Path) -> None:
+    """Delete the checksums of entries that the cache has dropped."""
+    for written in folder.glob("*.sha256"):
+        if not written.with_suffix(".npy").is_file():
+            written.unlink(missing_ok=True)

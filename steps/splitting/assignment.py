@@ -1,0 +1,174 @@
+"""Deal images out to train, val and test: every class by its quota, no unit torn apart, nothing placed moved.
+
+Letters: I images, U units (see units.py), C classes, S splits in the order of manifest.SPLITS.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from steps.images.manifest import SPLITS, TEST, TRAIN, VAL
+from steps.splitting import ledger as memory
+from steps.splitting.dealing import Table, deal_units
+from steps.splitting.ledger import UNPLACED, Places
+from steps.splitting.quota import Counts, quotas_CS, too_few
+from steps.splitting.units import Ids, Keys, numbered, shuffled, units_of
+
+Mask = npt.NDArray[np.bool_]
+Shares = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Images:
+    """What the split of an image depends on, as columns; `ready_I` and `known_I` may be UNPLACED."""
+
+    content_I: Keys
+    group_I: Keys
+    grouped_I: Mask
+    unit_I: Ids
+    key_U: Keys
+    class_I: Ids
+    label_C: Ids
+    ready_I: Places  # as the images' owner has it
+    known_I: Places  # where the ledger has this very content
+    tie_I: Places  # where the ledger has the image's group
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """Where each image goes (UNPLACED: nowhere, it is quarantined), and what it took to decide that."""
+
+    place_I: Places
+    kept_in_place_I: Mask  # the ledger holds this very content
+    moved_I: Mask  # a ready-made split contradicts the ledger
+    leaked_I: Mask  # in val or test, with its own group or content in another split
+    shares_S: Shares  # of the splits that were dealt here; 0 for those that came ready-made
+    label_C: Ids
+    pool_CS: Counts  # of the images that were dealt here
+    due_CS: Counts
+    small_C: Mask  # too few images for every split: all that were free went to train
+    ledger: pl.DataFrame
+
+
+def deal(images: pl.DataFrame, ledger: pl.DataFrame, val: float, test: float, least: int, seed: int) -> Dealt:
+    """Return each image's split; the same whatever the order of the rows.
+
+    `images` has label, checksum, group and split (ready-made, or null). Ready-made val and test are kept as
+    they are; a ready-made train is divided for those of val and test that did not come ready-made.
+    """
+    known = _columns(images, ledger)
+    shares_S = _shares(known.ready_I, val, test)
+    place_I, moved_I = _before(known, shares_S)
+    place_I, free_I = _with_their_unit(place_I, known, shares_S)
+    pool_I = (known.ready_I != VAL) & (known.ready_I != TEST) & (free_I | _dealt_here(place_I, shares_S))
+
+    pool_C = np.bincount(known.class_I[pool_I], minlength=len(known.label_C))
+    placed_CS = _count_CS(known, place_I, pool_I)
+    small_C = too_few(pool_C, placed_CS, shares_S, least)
+    due_CS = np.where(small_C[:, None], np.outer(pool_C, (1, 0, 0)), quotas_CS(pool_C, shares_S, least))
+    table = Table(due_CS, placed_CS, small_C, shares_S, least)
+    rank_U = shuffled(known.key_U, seed)
+    place_I[free_I] = deal_units(known.class_I[free_I], known.unit_I[free_I], rank_U, table)
+    return Dealt(
+        place_I=place_I,
+        kept_in_place_I=(known.known_I != UNPLACED) & ~moved_I,
+        moved_I=moved_I,
+        leaked_I=_leaked(place_I, known),
+        shares_S=shares_S,
+        label_C=known.label_C,
+        pool_CS=_count_CS(known, place_I, pool_I),
+        due_CS=due_CS,
+        small_C=small_C,
+        ledger=_remembered(ledger, known, place_I),
+    )
+
+
+def _columns(images: pl.DataFrame, ledger: pl.DataFrame) -> Images:
+    content_I = memory.content_keys(images)
+    group_I, grouped_I = memory.group_keys(images)
+    unit_I, key_U = units_of(content_I, group_I, grouped_I)
+    label_C, class_I = numbered(images.get_column("label").to_numpy())
+    ready = images.select(pl.col("split").replace_strict(SPLITS, range(3), return_dtype=pl.UInt8))
+    return Images(
+        content_I=content_I,
+        group_I=group_I,
+        grouped_I=grouped_I,
+        unit_I=unit_I,
+        key_U=key_U,
+        class_I=class_I,
+        label_C=label_C,
+        ready_I=ready.to_series().fill_null(int(UNPLACED)).to_numpy(),
+        known_I=memory.look_up(ledger, content_I),
+        tie_I=np.where(grouped_I, memory.look_up(ledger, group_I), UNPLACED),
+    )
+
+
+def _shares(ready_I: Places, val: float, test: float) -> Shares:
+    """Return what share of the images to be dealt each split gets: none if it came ready-made."""
+    val = 0.0 if (ready_I == VAL).any() else val
+    test = 0.0 if (ready_I == TEST).any() else test
+    return (1 - val - test, val, test)
+
+
+def _dealt_here(place_I: Places, shares_S: Shares) -> Mask:
+    """Return which images stand in a split that is dealt here."""
+    answer: Mask = np.array([*(share > 0 for share in shares_S), *[False] * 253])[place_I]
+    return answer
+
+
+def _before(known: Images, shares_S: Shares) -> tuple[Places, Mask]:
+    """Return where the owner or else the ledger has each image, and for which the two contradict each other."""
+    fixed_I = (known.ready_I == VAL) | (known.ready_I == TEST)
+    elsewhere_I = np.where(fixed_I, known.ready_I != known.known_I, ~_dealt_here(known.known_I, shares_S))
+    moved_I = (known.ready_I != UNPLACED) & (known.known_I != UNPLACED) & elsewhere_I
+    place_I = np.where(fixed_I, known.ready_I, known.known_I)
+    return np.where(moved_I & ~fixed_I, np.uint8(TRAIN), place_I), moved_I
+
+
+def _with_their_unit(place_I: Places, known: Images, shares_S: Shares) -> tuple[Places, Mask]:
+    """Send new images where the rest of their unit is; return also which are free to be dealt.
+
+    What is new in a unit that stands in several splits ties them together, and goes nowhere: new images, and
+    known contents under a group that the ledger does not have there. One that its owner has in train stays out
+    of a ready-made val or test, and is a leak.
+    """
+    placed_US = np.zeros((len(known.key_U), 3), np.bool_)
+    for place in (place_I, known.tie_I):
+        is_placed_I = place != UNPLACED
+        placed_US[known.unit_I[is_placed_I], place[is_placed_I]] = True
+    number_U = placed_US.sum(axis=1)
+    several_I, some_I = number_U[known.unit_I] > 1, number_U[known.unit_I] > 0
+    of_unit_I = placed_US.argmax(axis=1).astype(np.uint8)[known.unit_I]
+    of_unit_I = np.where((known.ready_I == TRAIN) & ~_dealt_here(of_unit_I, shares_S), np.uint8(TRAIN), of_unit_I)
+    new_I = place_I == UNPLACED
+    regrouped_I = known.grouped_I & (known.tie_I != known.known_I) & (known.ready_I == UNPLACED)
+    place_I = np.where(new_I & some_I, of_unit_I, place_I)
+    return np.where((new_I | regrouped_I) & several_I, UNPLACED, place_I), new_I & ~some_I
+
+
+def _count_CS(known: Images, place_I: Places, counted_I: Mask) -> Counts:
+    counted_I = counted_I & (place_I != UNPLACED)
+    cell_I = known.class_I[counted_I] * 3 + place_I[counted_I]
+    return np.bincount(cell_I, minlength=3 * len(known.label_C)).reshape(-1, 3)
+
+
+def _leaked(place_I: Places, known: Images) -> Mask:
+    """Return which images of val and test share their group or content with one of another split."""
+    leaked_I = np.zeros(len(place_I), np.bool_)
+    is_placed_I = place_I != UNPLACED
+    for key_I, has_key_I in ((known.content_I, is_placed_I), (known.group_I, is_placed_I & known.grouped_I)):
+        _, number_P = numbered(key_I[has_key_I])
+        cell_P = number_P * 3 + place_I[has_key_I]
+        placed_KS = np.bincount(cell_P, minlength=3 * (int(number_P.max(initial=-1)) + 1)).reshape(-1, 3) > 0
+        leaked_I[has_key_I] |= (placed_KS.sum(axis=1) > 1)[number_P]
+    leaked_I &= place_I != TRAIN
+    return leaked_I
+
+
+def _remembered(ledger: pl.DataFrame, known: Images, place_I: Places) -> pl.DataFrame:
+    is_placed_I = place_I != UNPLACED
+    in_group_I = is_placed_I & known.grouped_I
+    keys = np.concatenate([known.content_I[is_placed_I], known.group_I[in_group_I]])
+    return memory.extended(ledger, keys, np.concatenate([place_I[is_placed_I], place_I[in_group_I]]))
