@@ -111,7 +111,7 @@ def _params(images: Path, size: int, budget: Budget) -> dict[str, Any]:
     params["ingest"] = {"source": str(images)}
     params["split"]["val"] = VAL
     params["train"]["preprocess"]["side"] = size
-    params["train"] |= {"arch": ARCH, "epochs": budget.epochs, "warmup_epochs": budget.warmup_epochs}
+    params["train"] |= {"arch": ARCH, "epochs": budget.epochs, "schedule": {"warmup_epochs": budget.warmup_epochs}}
     return params
 
 

@@ -18,7 +18,7 @@ from steps.reparam.certify import relative_error
 from steps.reparam.fold import fold
 from steps.reports.card import Expansion, Preprocessing
 from steps.training.loop import fit, make_deterministic
-from steps.training.losses import LOSSES
+from steps.training.losses import CrossEntropy
 from steps.training.network import NetworkSpec, TrainableNetwork, make_network
 from steps.training.samplers import Labels
 from steps.training.validation import Validation
@@ -106,7 +106,7 @@ def _judged(form: str, wide: Normalised, reader: CachedImages, labels_N: Labels,
     """Return the folded network's figures on test, and the error of folding on a few of its images."""
     plain = fold(wide)
     assert isinstance(plain, Normalised)
-    loss = LOSSES["cross_entropy"](0.0, 0.0)
+    loss = CrossEntropy()
     figures = Validation(reader, test_N, labels_N[test_N], int(labels_N.max()) + 1, loss)(plain)
     few_NHWC_u8 = torch.from_numpy(reader.images_NHWC_u8[test_N[:CHECKED]])
     few_NCHW = wide.normalise(few_NHWC_u8.to(next(wide.parameters()).device)).double()

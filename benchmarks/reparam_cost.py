@@ -18,16 +18,16 @@ from typing import get_args
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from benchmarks.bounds import Figure, report
 from steps.reparam.branches import BLOCKS
 from steps.reparam.expand import Mode
 from steps.reports.card import Expansion, Preprocessing
+from steps.training.batch import Batch
 from steps.training.loop import make_deterministic
-from steps.training.losses import LOSSES
+from steps.training.losses import CrossEntropy
 from steps.training.network import NetworkSpec, make_network
-from steps.training.optimizer import set_learning_rate, sgd
+from steps.training.optimizers import set_learning_rate, sgd
 
 PIXELS, BATCH, CLASSES = 64, 64, 100
 MAX_RATIO = 1.15
@@ -44,17 +44,16 @@ class Step:
     def __init__(self, arch: str, expansion: Expansion | None) -> None:
         recipe = NetworkSpec(arch, CLASSES, HOW, None, 0.0, None, expansion, "standard")
         self.network: nn.Module = make_network(recipe, seed=0, device=torch.device("cpu")).network.train()
-        self.optimizer: SGD = sgd(self.network, momentum=0.9, weight_decay=5e-4)
+        self.optimizer = sgd(self.network, momentum=0.9, weight_decay=5e-4)
         set_learning_rate(self.optimizer, 1e-3)
         generator = torch.Generator().manual_seed(0)
         shape = (BATCH, PIXELS, PIXELS, 3)
-        self.images_NHWC_u8 = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        self.labels_N = torch.randint(0, CLASSES, (BATCH,), generator=generator)
+        images_NHWC_u8 = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        self.batch = Batch(images_NHWC_u8, torch.randint(0, CLASSES, (BATCH,), generator=generator))
 
     def loss(self) -> Tensor:
         """Return the loss of the batch, with the graph for the way back."""
-        losses_of = LOSSES["cross_entropy"](0.0, 0.1)
-        return losses_of(self.network(self.images_NHWC_u8), self.labels_N).mean()
+        return self.batch.mean(CrossEntropy(0.1)(self.network(self.batch.images_NHWC_u8), self.batch))
 
     def cpu_seconds(self) -> float:
         """Take the step and return the CPU time that it took."""

@@ -4,6 +4,7 @@ A training that was cut off goes on where its last checkpoint stands, to the sam
 """
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ import torch
 from steps.cli import run_step
 from steps.errors import Refused
 from steps.files import replace_folder
+from steps.images.augmentation import AUGMENTATIONS
 from steps.images.cache import ImageReader, cache_key, open_images
 from steps.images.dataset import image_root
 from steps.models.files import save_model
@@ -34,10 +36,11 @@ from steps.training.network import (
     sources_of,
     warnings_of,
 )
-from steps.training.optimizer import sgd
+from steps.training.optimizers import OPTIMIZERS
 from steps.training.plot import plot_history
 from steps.training.qat import appended, fine_tune, folded_for_int8
 from steps.training.samplers import SAMPLERS
+from steps.training.schedules import SCHEDULES
 from steps.training.validation import Figures, Validation
 from steps.weights.loading import weights_checksum
 from steps.weights.own_preprocessing import StatedPreprocessing
@@ -45,7 +48,16 @@ from steps.weights.preprocessing import ResolvedPreprocessing, resolve_preproces
 
 CACHE = Path(".foldline/cache")
 TRAININGS = Path(".foldline/train")
-CODE = ("training", "reparam", "models", "images", "metrics", "train.py")  # a change of these begins anew
+CODE = (
+    "training",
+    "reparam",
+    "tracing",
+    "models",
+    "weights",
+    "images",
+    "metrics",
+    "train.py",
+)  # a change of these begins anew
 
 
 def train(
@@ -82,10 +94,9 @@ def train(
     save_model(out / "model", network.network, _card(params, names, preprocessing), probes)
     write_history(progress.history, out / "history.csv")
     plot_history(progress.history, out / "history.svg")
-    said = {"unused_ids": unused_ids, "warnings": warnings, "preprocessing_from": source}
-    report = _report(params, names, trainable, training.validate(network), training, progress).model_copy(
-        update=said
-    )
+    facts = {"unused_ids": unused_ids, "warnings": warnings, "preprocessing_from": source}
+    report = _report(params, names, trainable, training.validate(network), training, progress)
+    report = report.model_copy(update=facts)
     metrics = report.model_dump(include=set(TrainMetrics.model_fields))
     TrainMetrics.model_validate(metrics).write(out / "metrics.json")
     report.write(out / "report.json")
@@ -102,24 +113,24 @@ def _training(
     checkpoints: Path,
 ) -> Training:
     labels_N = data.labels_N[data.train_N]
-    loss = LOSSES[params.loss.name](params.loss.gamma, params.loss.label_smoothing)
+    loss = LOSSES[params.loss.name](**params.loss.settings())
+    schedule = SCHEDULES[params.schedule.name](**params.schedule.settings())
     feed = Feed(
         images=reader,
         rows_N=data.train_N,
         labels_N=labels_N,
-        sampler=SAMPLERS[params.sampler](labels_N, class_num, params.sampler_power),
+        sampler=SAMPLERS[params.sampler.name](labels_N, class_num, **params.sampler.settings()),
         batch_size=params.batch_size,
         seed=seed,
-        shift=params.augment.shift,
-        flip=params.augment.flip,
+        augmentations=[make(**getattr(params.augment, name).model_dump()) for name, make in AUGMENTATIONS.items()],
     )
     return Training(
         network=trainable.network,
-        optimizer=sgd(trainable.network, params.momentum, params.weight_decay),
+        make_optimizer=partial(OPTIMIZERS[params.optimizer.name], **params.optimizer.settings()),
         feed=feed,
         loss=loss,
         validate=Validation(reader, data.val_N, data.labels_N[data.val_N], class_num, loss),
-        plan=Plan(params.epochs, params.lr, params.warmup_epochs, params.best_by),
+        plan=Plan(params.epochs, params.lr, schedule, params.best_by),
         checkpoints=checkpoints,
     )
 

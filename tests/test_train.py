@@ -104,7 +104,7 @@ def test_a_loss_that_is_not_finite_is_refused_with_step_rate_and_key(workspace: 
     with pytest.raises(
         Refused, match=r"not finite \((nan|inf)\) at epoch \d+, step \d+, lr [\d.e+]+; lower train\.lr"
     ):
-        run(workspace, changed(lr=1e6, warmup_epochs=0, epochs=20))
+        run(workspace, changed(lr=1e6, schedule={"warmup_epochs": 0}, epochs=20))
 
 
 def test_class_ids_without_images_are_reported(workspace: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_split_without_val_is_bad_input(workspace: Path) -> None:
 
 
 def test_a_refusal_exits_3_and_stands_in_the_report(workspace: Path) -> None:
-    assert start(workspace, changed(lr=1e6, warmup_epochs=0, epochs=20)).wait() == 3
+    assert start(workspace, changed(lr=1e6, schedule={"warmup_epochs": 0}, epochs=20)).wait() == 3
     refused = read_refusal(workspace / "data/train/report.json")
     assert refused is not None
     assert "lower train.lr" in refused

@@ -1,7 +1,10 @@
-"""Augmentation of a whole batch, still uint8: what each image gets is a pure function of (seed, epoch, position).
+"""AUGMENTATIONS of a whole batch, still uint8: each is a pure function of (seed, epoch, position).
 
 Letters: N images, H and W pixels, C = 3 channels (RGB).
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,19 +13,57 @@ from steps.images.dataset import Images
 from steps.images.draws import Positions, uniforms
 
 Shifts = npt.NDArray[np.int64]
+Uniforms = npt.NDArray[np.float64]
 
 
-def augment(
-    images_NHWC_u8: Images, seed: int, epoch: int, positions_N: Positions, shift: int, flip: float
-) -> Images:
-    """Return the images moved by up to `shift` pixels each way (zeros move in), mirrored with chance `flip`."""
-    if shift:
-        rows_N = _shifts(uniforms(seed, epoch, "shift_rows", positions_N), shift)
-        columns_N = _shifts(uniforms(seed, epoch, "shift_columns", positions_N), shift)
-        images_NHWC_u8 = shifted(images_NHWC_u8, rows_N, columns_N)
-    if flip:
-        images_NHWC_u8 = mirrored(images_NHWC_u8, uniforms(seed, epoch, "flip", positions_N) < flip)
-    return images_NHWC_u8
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of a batch; those of an image depend on its position in the epoch alone."""
+
+    seed: int
+    epoch: int
+    positions_N: Positions
+
+    def uniforms(self, purpose: str) -> Uniforms:
+        """Return one number in [0, 1) an image; another purpose gives independent ones."""
+        return uniforms(self.seed, self.epoch, purpose, self.positions_N)
+
+
+Augmentation = Callable[[Images, Draws], Images]  # images_NHWC_u8 -> new images_NHWC_u8
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Move each image by up to `pixels` along its height and its width; zeros move in."""
+
+    pixels: int
+
+    def __call__(self, images_NHWC_u8: Images, draws: Draws) -> Images:
+        """Return the moved images; whole numbers from -pixels to pixels have the same chance."""
+        if not self.pixels:
+            return images_NHWC_u8
+        rows_N, columns_N = (
+            (draws.uniforms(purpose) * (2 * self.pixels + 1)).astype(np.int64) - self.pixels
+            for purpose in ("shift_rows", "shift_columns")
+        )
+        return shifted(images_NHWC_u8, rows_N, columns_N)
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirror each image left to right with chance `probability`."""
+
+    probability: float
+
+    def __call__(self, images_NHWC_u8: Images, draws: Draws) -> Images:
+        """Return the images, some of them mirrored."""
+        if not self.probability:
+            return images_NHWC_u8
+        return mirrored(images_NHWC_u8, draws.uniforms("flip") < self.probability)
+
+
+# In the order in which they are applied.
+AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {"shift": Shift, "flip": Flip}
 
 
 def shifted(images_NHWC_u8: Images, rows_N: Shifts, columns_N: Shifts) -> Images:
@@ -42,8 +83,3 @@ def mirrored(images_NHWC_u8: Images, chosen_N: npt.NDArray[np.bool_]) -> Images:
     turned_NHWC_u8 = images_NHWC_u8.copy()
     turned_NHWC_u8[chosen_N] = images_NHWC_u8[chosen_N, :, ::-1]
     return turned_NHWC_u8
-
-
-def _shifts(uniforms_N: npt.NDArray[np.float64], shift: int) -> Shifts:
-    """Return whole numbers from -shift to shift, each as likely."""
-    return (uniforms_N * (2 * shift + 1)).astype(np.int64) - shift

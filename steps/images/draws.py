@@ -4,7 +4,8 @@ Letters: N positions. Any slice of a long draw equals the same positions drawn a
 Source of the mixing function: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
 """
 
-from typing import Literal
+import hashlib
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,35 +13,40 @@ import numpy.typing as npt
 Positions = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
+# The numbers of the first purposes; every other purpose gets its number from its name.
 PURPOSES = {"order": 1, "class": 2, "member": 3, "shift_rows": 4, "shift_columns": 5, "flip": 6, "probes": 7}
-Purpose = Literal["order", "class", "member", "shift_rows", "shift_columns", "flip", "probes"]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 FEISTEL_ROUNDS = 6
 
 
-def words(seed: int, epoch: int, purpose: Purpose, positions_N: Positions) -> Words:
+def words(seed: int, epoch: int, purpose: str, positions_N: Positions) -> Words:
     """Return 64 random bits a position."""
-    key = _key(seed, epoch, PURPOSES[purpose])
+    key = _key(seed, epoch, _number(purpose))
     return _mix(positions_N.astype(np.uint64) * GOLDEN + key)
 
 
-def uniforms(seed: int, epoch: int, purpose: Purpose, positions_N: Positions) -> npt.NDArray[np.float64]:
+def uniforms(seed: int, epoch: int, purpose: str, positions_N: Positions) -> npt.NDArray[np.float64]:
     """Return a number in [0, 1) a position, in steps of 2^-53."""
     return (words(seed, epoch, purpose, positions_N) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def permuted(seed: int, epoch: int, purpose: Purpose, positions_N: Positions, size: int) -> Positions:
+def permuted(seed: int, epoch: int, purpose: str, positions_N: Positions, size: int) -> Positions:
     """Return where a random permutation of range(size) sends each position, without ever holding the permutation.
 
     A Feistel network permutes the next power of four; whoever lands outside walks on until inside.
     """
     half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
-    keys = [_key(seed, epoch, PURPOSES[purpose] << 8 | number) for number in range(FEISTEL_ROUNDS)]
+    keys = [_key(seed, epoch, _number(purpose) << 8 | number) for number in range(FEISTEL_ROUNDS)]
     images_N = _feistel(positions_N.astype(np.uint64), keys, half)
     while (outside_N := np.flatnonzero(images_N >= size)).size:
         images_N[outside_N] = _feistel(images_N[outside_N], keys, half)
     return images_N.astype(np.int64)
+
+
+@lru_cache(maxsize=256)
+def _number(purpose: str) -> int:
+    return PURPOSES.get(purpose) or int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:6])
 
 
 def _feistel(values_N: Words, keys: list[np.uint64], half: np.uint64) -> Words:

@@ -20,6 +20,14 @@ PLAIN_WORDS = {
     "model_type": "should be a section, with keys of its own",
     "tuple_type": "should be a list",
     "dict_type": "should be keys with values",
+    "model_attributes_type": "should be a section, with keys of its own",
+    "union_tag_not_found": "should have a `name`",
+}
+MOVED = {  # keys of version 0.1 and their places of today
+    "train.momentum": "train.optimizer.momentum",
+    "train.weight_decay": "train.optimizer.weight_decay",
+    "train.warmup_epochs": "train.schedule.warmup_epochs",
+    "train.sampler_power": "train.sampler.power",
 }
 
 
@@ -34,16 +42,36 @@ def sentences(faults: ValidationError, whole: type[Section]) -> list[str]:
 def _sentence(key: str, faults: "list[ErrorDetails]", whole: type[Section]) -> str:
     kind, location = faults[0]["type"], faults[0]["loc"]
     if kind == "extra_forbidden":
-        return f"{key}: unknown key.{did_you_mean(str(location[-1]), _known_beside(location, whole))}"
-    field = _place(location, whole)[1]
+        return f"{key}: {_unknown(key, location, whole)}"
+    if kind == "union_tag_invalid":
+        return _no_such_variant(key, faults[0], whole)
+    field = _found(location, whole)[1]
     alternatives = len(faults) > 1 and field and field.description
-    said = f"should be {alternatives}" if alternatives else ", or ".join(dict.fromkeys(map(_said, faults)))
-    if kind not in ("missing", "value_error"):
-        said += _given(faults[0]["input"])
-    return said if said.startswith(f"{key}.") or not key else f"{key}: {said}"  # some name their key themselves
+    sentence = f"should be {alternatives}" if alternatives else ", or ".join(dict.fromkeys(map(_plain, faults)))
+    if kind not in ("missing", "value_error", "union_tag_not_found"):
+        sentence += _given(faults[0]["input"])
+    # some sentences name their key themselves
+    return sentence if sentence.startswith(f"{key}.") or not key else f"{key}: {sentence}"
 
 
-def _said(fault: "ErrorDetails") -> str:
+def _unknown(key: str, location: Location, whole: type[Section]) -> str:
+    """Return what is known instead of the key: its new place, the variant that has it, or the nearest key."""
+    if key in MOVED:
+        return f"unknown key. It is {MOVED[key]} now."
+    name, field = str(location[-1]), _found(location[:-1], whole)[1]
+    having = [tag for tag, variant in _variants(field).items() if name in variant.model_fields]
+    if having:
+        return f"unknown key. It is a key of {' and '.join(having)}, and name is {location[-2]}."
+    return f"unknown key.{did_you_mean(name, _known_beside(location, whole))}"
+
+
+def _no_such_variant(key: str, fault: "ErrorDetails", whole: type[Section]) -> str:
+    tags = list(_variants(_found(fault["loc"], whole)[1]))
+    given = str(fault["input"].get("name"))
+    return f"{key}.name: '{given}' is none of {', '.join(tags)}.{did_you_mean(given, tags)}"
+
+
+def _plain(fault: "ErrorDetails") -> str:
     return PLAIN_WORDS.get(fault["type"], fault["msg"].removeprefix("Value error, ").removeprefix("Input "))
 
 
@@ -52,30 +80,37 @@ def _given(value: Any) -> str:
 
 
 def _key(location: Location, whole: type[Section]) -> str:
-    return ".".join(map(str, _place(location, whole)[0]))
+    return ".".join(map(str, _found(location, whole)[0]))
 
 
-def _place(location: Location, whole: type[Section]) -> tuple[Location, FieldInfo | None]:
-    """Return the location without what pydantic adds to it, and the field that it leads to.
+def _found(location: Location, whole: type[Section]) -> tuple[Location, FieldInfo | None]:
+    """Return the location without what pydantic adds to it, and the field that the location leads to.
 
-    That is the name of a union's alternative, and `[key]` where the key of a dict is wrong.
+    Pydantic adds the tag of a variant, the name of a union's alternative, and `[key]` where a dict's key is wrong.
     """
-    section: type[Section] | None = whole
+    kept: list[int | str] = []
     field: FieldInfo | None = None
-    for depth, part in enumerate(location):
+    section: type[Section] | None = whole
+    variants: dict[str, type[Section]] = {}
+    for part in location:
+        if str(part) in variants:
+            section, variants = variants[str(part)], {}
+            continue
         if section is None:
             kinds = (field.annotation, *get_args(field.annotation)) if field else ()
             inside = any(get_origin(kind) in (dict, tuple) for kind in kinds)
-            return location[: depth + inside], field
+            return (*kept, part) if inside else tuple(kept), field
+        kept.append(part)
         field = _fields(section).get(str(part))
-        section = _section_of(field)
-    return location, field
+        section, variants = _section_of(field), _variants(field)
+    return tuple(kept), field
 
 
 def _known_beside(location: Location, whole: type[Section]) -> list[str]:
     """Return the keys that are allowed beside the one that was not known."""
-    field = _place(location[:-1], whole)[1]
-    section = _section_of(field) if field else whole
+    field = _found(location[:-1], whole)[1]
+    variant = _variants(field).get(str(location[-2])) if len(location) > 1 else None
+    section = variant or (_section_of(field) if field else whole)
     return list(_fields(section)) if section else []
 
 
@@ -85,5 +120,15 @@ def _fields(section: type[Section]) -> dict[str, FieldInfo]:
 
 def _section_of(field: FieldInfo | None) -> type[Section] | None:
     """Return the section that the field holds, or may hold."""
+    return next(iter(_sections_of(field)), None)
+
+
+def _variants(field: FieldInfo | None) -> dict[str, type[Section]]:
+    """Return the sections among which `name` chooses, by their names; none where there is no choice."""
+    sections = _sections_of(field)
+    return {section.model_fields["name"].default: section for section in sections} if len(sections) > 1 else {}
+
+
+def _sections_of(field: FieldInfo | None) -> list[type[Section]]:
     kinds = (field.annotation, *get_args(field.annotation)) if field else ()
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)]

@@ -6,6 +6,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from steps.params.base import Count, Fraction, Positive, Section
+from steps.params.learning import (
+    AugmentParams,
+    CosineParams,
+    CrossEntropyParams,
+    LossParams,
+    OptimizerParams,
+    SamplerParams,
+    ScheduleParams,
+    SgdParams,
+    ShuffleParams,
+)
 from steps.reports.card import Interpolation
 
 
@@ -34,27 +45,6 @@ class QatParams(Section):
 
     epochs: Count = 0
     lr: Positive = 0.001
-
-
-class LossParams(Section):
-    """`gamma` is focal loss's focusing exponent (Lin et al. 2017, eq. 4)."""
-
-    name: Literal["cross_entropy", "focal"] = "cross_entropy"
-    gamma: Annotated[float, Field(ge=0)] = 2.0
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-    @model_validator(mode="after")
-    def _is_defined(self) -> Self:
-        if self.name == "focal" and self.label_smoothing:
-            raise ValueError("label_smoothing is for cross_entropy: focal loss knows one p, that of the label")
-        return self
-
-
-class AugmentParams(Section):
-    """Random shifts by `shift` pixels (zero padded) and mirror images with probability `flip`."""
-
-    shift: Count = 2
-    flip: Fraction = 0.0
 
 
 class PreprocessParams(Section):
@@ -98,12 +88,10 @@ class TrainParams(Section):
     qat: QatParams = QatParams()
     batch_size: Annotated[int, Field(ge=2)] = 64
     lr: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    warmup_epochs: Annotated[float, Field(ge=0)] = 1.0
-    sampler: Literal["shuffle", "balanced"] = "shuffle"
-    sampler_power: Fraction = 0.5
-    loss: LossParams = LossParams()
+    optimizer: OptimizerParams = SgdParams()
+    schedule: ScheduleParams = CosineParams()
+    sampler: SamplerParams = ShuffleParams()
+    loss: LossParams = CrossEntropyParams()
     augment: AugmentParams = AugmentParams()
     best_by: Literal["top1", "macro_recall"] = "top1"
     probes: Annotated[int, Field(ge=1, le=256)] = 16
@@ -117,13 +105,16 @@ class TrainParams(Section):
             raise ValueError(f"'{weights}' is not under data/weights, which DVC watches; put it, or a link, there")
         return weights
 
-    @field_validator("warmup_epochs")
+    @field_validator("schedule")
     @classmethod
-    def _reaches_the_learning_rate(cls, warmup_epochs: float, info: ValidationInfo) -> float:
+    def _reaches_the_learning_rate(cls, schedule: CosineParams, info: ValidationInfo) -> CosineParams:
         epochs = info.data.get("epochs", 0)
-        if epochs and warmup_epochs > epochs:
-            raise ValueError(f"should be at most epochs ({epochs}): the learning rate would never reach lr")
-        return warmup_epochs
+        if epochs and schedule.warmup_epochs > epochs:
+            raise ValueError(
+                f"train.schedule.warmup_epochs: should be at most epochs ({epochs}): the learning rate would "
+                "never reach lr"
+            )
+        return schedule
 
     @property
     def init(self) -> Literal["exact", "standard"]:

@@ -1,9 +1,9 @@
 """Checkpoints: everything that going on needs, in files that are there whole or not at all, and never a pickle.
 
-They lie under a fingerprint of params, inputs and code, so that a training never goes on with another one's
-weights. `last.safetensors` holds the network, the optimizer's momentum, torch's random state and, as JSON in its
-metadata, the progress reached and the figures so far; `best-<epoch>.safetensors` holds the best network. The best
-is written first and named by its epoch: whatever instant a kill chooses, `last` names a best that is there.
+Checkpoints lie under a fingerprint of params, inputs and code, so that a training never goes on with the weights
+of another. `last.safetensors` holds the state of every part (parts.py) and, as JSON in its metadata, the progress;
+`best-<epoch>.safetensors` holds the best network. The best is written first and named by its epoch: whenever a
+kill comes, `last` names a best that is there.
 """
 
 import hashlib
@@ -17,15 +17,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.optim import SGD
 
 from steps.files import write_whole
 from steps.training.history import EpochRow, Progress
+from steps.training.parts import Parts
 
 LAST = "last.safetensors"
 FINISHED = "finished"
 KEPT_TRAININGS = 3  # unfinished ones, so that going back to older params finds its checkpoint
-RANDOM = "random"
 
 
 def fingerprint(facts: Iterable[str], code: Iterable[Path]) -> str:
@@ -43,30 +42,23 @@ def has_last(folder: Path) -> bool:
     return (folder / LAST).is_file()
 
 
-def save_last(folder: Path, model: nn.Module, optimizer: SGD, progress: Progress) -> None:
+def save_last(folder: Path, parts: Parts, progress: Progress) -> None:
     """Write `last`, unless a weight is not finite: the checkpoint before it is then the last good one."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+    states = {name: part.state() for name, part in parts.items()}
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in states["network"].values()):
         return
-    tensors |= {f"momentum.{name}": tensor for name, tensor in _momentum(model, optimizer).items()}
-    tensors |= {f"{RANDOM}.{device}": state for device, state in _random_states().items()}
+    tensors = {f"{part}.{name}": tensor for part, state in states.items() for name, tensor in state.items()}
     _write(folder / LAST, tensors, {"progress": json.dumps(asdict(progress))})
     _remove_other_bests(folder, progress.best_epoch)
 
 
-def load_last(folder: Path, model: nn.Module, optimizer: SGD) -> Progress | None:
-    """Put network, momentum and random state back as `last` holds them, and return its progress; None if none."""
+def load_last(folder: Path, parts: Parts) -> Progress | None:
+    """Restore every part as `last` holds it, and return the progress; None where there is no checkpoint."""
     if not has_last(folder):
         return None
-    device = str(next(model.parameters()).device)
-    tensors = load_file(folder / LAST, device=device)
-    model.load_state_dict(_under("model.", tensors))
-    momentum = _under("momentum.", tensors)
-    for name, parameter in model.named_parameters():
-        if name in momentum:
-            # in the parameter's own layout, which the fused step takes for granted
-            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter).copy_(momentum[name])
-    _restore_random_states(_under(f"{RANDOM}.", tensors))
+    tensors = load_file(folder / LAST)
+    for name, part in parts.items():
+        part.restore(_under(f"{name}.", tensors))
     with safe_open(folder / LAST, framework="pt") as file:
         return _progress(json.loads(file.metadata()["progress"]))
 
@@ -108,28 +100,6 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
         for name, tensor in tensors.items()
     }
     write_whole(path, save(plain, metadata))
-
-
-def _momentum(model: nn.Module, optimizer: SGD) -> dict[str, Tensor]:
-    buffers = {
-        name: optimizer.state[parameter].get("momentum_buffer")
-        for name, parameter in model.named_parameters()
-        if parameter in optimizer.state
-    }
-    return {name: buffer for name, buffer in buffers.items() if buffer is not None}
-
-
-def _random_states() -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def _restore_random_states(states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"].cpu())
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"].cpu())
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,34 +9,39 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
-from torch.optim import SGD
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from steps.errors import Refused
 from steps.progress import say, track
+from steps.training.batch import Batch
 from steps.training.checkpoint import has_last, load_last, save_best, save_last
-from steps.training.feed import Batch, Feed
+from steps.training.feed import Feed
 from steps.training.history import EpochRow, Progress
 from steps.training.losses import Loss
-from steps.training.optimizer import learning_rate, set_learning_rate
+from steps.training.optimizers import MakeOptimizer, set_learning_rate
+from steps.training.parts import Parts, parts_of
+from steps.training.schedules import Schedule
 from steps.training.validation import Figures
 
 CHECKPOINT_EVERY_SECONDS = 30.0
+LOOK_EVERY_STEPS = 16  # at the losses on a GPU: looking waits for it, and in every step it would stand still
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast: `warmup_epochs` may be a fraction, `lr` is the peak of the schedule."""
+    """How long and how fast; `lr` is the peak of the schedule."""
 
     epochs: int
     lr: float
-    warmup_epochs: float
+    schedule: Schedule
     best_by: Literal["top1", "macro_recall"]
-    remedies: str = "lower train.lr or lengthen train.warmup_epochs"  # of a loss that is not finite
+    remedies: str = "lower train.lr or lengthen train.schedule.warmup_epochs"  # of a loss that is not finite
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,27 @@ class Training:
     """What a training is made of; `validate` gives a network's figures on val."""
 
     network: nn.Module
-    optimizer: SGD
+    make_optimizer: MakeOptimizer
     feed: Feed
     loss: Loss
     validate: Callable[[nn.Module], Figures]
     plan: Plan
     checkpoints: Path
+
+    @cached_property
+    def optimizer(self) -> Optimizer:
+        """The optimizer of this network; a training with another network gets another optimizer."""
+        return self.make_optimizer(self.network)
+
+    @property
+    def parts(self) -> Parts:
+        """What a checkpoint holds."""
+        return parts_of(self.network, self.optimizer)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.network.parameters()).device
 
 
 def fit(training: Training) -> Progress:
@@ -57,7 +77,7 @@ def fit(training: Training) -> Progress:
 
     Refuses when the loss is not finite; the last good checkpoint stays. Without epochs, val is measured once.
     """
-    progress = load_last(training.checkpoints, training.network, training.optimizer) or Progress()
+    progress = load_last(training.checkpoints, training.parts) or Progress()
     if progress.epoch or progress.step:
         say(f"train: goes on after epoch {progress.epoch}, step {progress.step} of the next")
     if training.plan.epochs == 0 and not progress.history:
@@ -75,35 +95,44 @@ def _finish_epoch(training: Training, progress: Progress) -> None:
     steps = training.feed.steps
     batches = training.feed.batches(progress.epoch + 1, progress.step)
     label = f"epoch {progress.epoch + 1}/{training.plan.epochs}"
+    look_every = LOOK_EVERY_STEPS if training.device.type == "cuda" else 1
     training.network.train()
+    losses: list[Tensor] = []  # of steps that were taken and not yet looked at
     saved = time.monotonic()
     for batch in track(batches, label, steps - progress.step, "batch"):
-        progress.loss_sum += _take_step(training, progress, batch)
-        progress.step += 1
+        losses.append(_take_step(training, progress.step + len(losses), progress.epoch, batch))
+        if len(losses) < look_every and progress.step + len(losses) < steps:
+            continue
+        _count(training, progress, losses)
+        losses = []
         if progress.step < steps and time.monotonic() - saved >= CHECKPOINT_EVERY_SECONDS:
-            save_last(training.checkpoints, training.network, training.optimizer, progress)
+            save_last(training.checkpoints, training.parts, progress)
             saved = time.monotonic()
 
 
-def _take_step(training: Training, progress: Progress, batch: Batch) -> float:
-    """Learn from one batch and return its loss, or refuse before a loss that is not finite spoils the weights."""
-    images_NHWC_u8, labels_N = batch
-    device = next(training.network.parameters()).device
-    rate = _rate(training, progress.epoch * training.feed.steps + progress.step)
-    loss = training.loss(training.network(images_NHWC_u8.to(device)), labels_N.to(device)).mean()
-    value = loss.item()
-    if not math.isfinite(value):
-        raise Refused(_not_finite(training, progress, value, rate))
-    set_learning_rate(training.optimizer, rate)
+def _take_step(training: Training, step: int, epoch: int, batch: Batch) -> Tensor:
+    """Learn from one batch and return its loss, which may still be under way on the device."""
+    batch = batch.to(training.device)
+    loss = batch.mean(training.loss(training.network(batch.images_NHWC_u8), batch))
+    set_learning_rate(training.optimizer, _rate(training, epoch * training.feed.steps + step))
     training.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     training.optimizer.step()
-    return value
+    return loss.detach()
+
+
+def _count(training: Training, progress: Progress, losses: list[Tensor]) -> None:
+    """Add the steps' losses to the progress; refuse at the first that is not finite: no checkpoint holds it."""
+    for value in torch.stack(losses).tolist():
+        if not math.isfinite(value):
+            raise Refused(_not_finite(training, progress, value))
+        progress.loss_sum += value
+        progress.step += 1
 
 
 def _rate(training: Training, step: int) -> float:
-    steps, plan = training.feed.steps, training.plan
-    return learning_rate(step, plan.epochs * steps, round(plan.warmup_epochs * steps), plan.lr)
+    plan = training.plan
+    return plan.lr * plan.schedule(step, training.feed.steps, plan.epochs)
 
 
 def _close_epoch(training: Training, progress: Progress, train_loss: float | None) -> None:
@@ -124,7 +153,7 @@ def _close_epoch(training: Training, progress: Progress, train_loss: float | Non
     if _is_best(score, figures.loss, progress):
         progress.best_epoch, progress.best_score, progress.best_loss = progress.epoch, score, figures.loss
         save_best(training.checkpoints, training.network, progress.epoch)
-    save_last(training.checkpoints, training.network, training.optimizer, progress)
+    save_last(training.checkpoints, training.parts, progress)
     _say_row(row, training.plan.epochs, progress)
 
 
@@ -144,12 +173,11 @@ def _say_row(row: EpochRow, epochs: int, progress: Progress) -> None:
     )
 
 
-def _not_finite(training: Training, progress: Progress, value: float, rate: float) -> str:
-    kept = (
-        f"the last good checkpoint is kept in {training.checkpoints}"
-        if has_last(training.checkpoints)
-        else ("there was no good checkpoint yet")
-    )
+def _not_finite(training: Training, progress: Progress, value: float) -> str:
+    rate = _rate(training, progress.epoch * training.feed.steps + progress.step)
+    kept = "there was no good checkpoint yet"
+    if has_last(training.checkpoints):
+        kept = f"the last good checkpoint is kept in {training.checkpoints}"
     return (
         f"the loss is not finite ({value}) at epoch {progress.epoch + 1}, step {progress.step + 1}, lr {rate:g}; "
         f"{training.plan.remedies}; {kept}."

@@ -30,7 +30,7 @@ from steps.training.checkpoint import load_best
 from steps.training.history import Progress
 from steps.training.layout import lay_out
 from steps.training.loop import Plan, Training, fit
-from steps.training.optimizer import sgd
+from steps.training.schedules import Cosine
 
 STEPS, WEIGHT_STEPS = 127, 64  # to either side of zero
 SMALLEST = torch.finfo(torch.float32).tiny  # a range of nothing but zeros would divide by zero
@@ -120,17 +120,15 @@ def folded_for_int8(
 def fine_tune(training: Training, folded: Normalised, epochs: int, lr: float) -> tuple[Normalised, Progress]:
     """Return the network of the best epoch, judged on val as int8 would answer, and what was reached.
 
-    Momentum and weight decay are the training's. Goes on from its own checkpoints, inside the training's; images
-    come in the order of the training's first epochs.
+    The optimizer has the settings of the training. Fine-tuning goes on from its own checkpoints, which lie inside
+    the training's; images come in the order of the training's first epochs.
     """
     say(f"train: {epochs} epochs of quantization-aware fine-tuning of the folded network")
     aware = QuantAware(folded)
-    decayed = training.optimizer.param_groups[0]
-    plan = Plan(epochs, lr, 0.0, training.plan.best_by, remedies="lower train.qat.lr")
+    plan = Plan(epochs, lr, Cosine(), training.plan.best_by, remedies="lower train.qat.lr")
     tuning = replace(
         training,
         network=aware,
-        optimizer=sgd(aware, decayed["momentum"], decayed["weight_decay"]),
         plan=plan,
         checkpoints=training.checkpoints / "qat",
     )

@@ -1,4 +1,4 @@
-"""Which training image stands at which position of an epoch.
+"""SAMPLERS: which training image stands at which position of an epoch.
 
 Letters: N training images, P positions of an epoch, K classes. A sampler is made once from the labels; what it
 draws is a pure function of (seed, epoch, position), so that resuming needs no state and no order is stored.
@@ -24,9 +24,8 @@ class Sampler:
     probability_K: npt.NDArray[np.float64]
 
 
-def shuffle(labels_N: Labels, class_num: int, power: float) -> Sampler:
-    """Each image exactly once an epoch, in random order. `power` has no part in it."""
-    del power
+def shuffle(labels_N: Labels, class_num: int) -> Sampler:
+    """Return a sampler that shows each image exactly once an epoch, in random order."""
     size = len(labels_N)
 
     def draw(seed: int, epoch: int, positions_P: Positions) -> Positions:
@@ -36,7 +35,9 @@ def shuffle(labels_N: Labels, class_num: int, power: float) -> Sampler:
 
 
 def balanced(labels_N: Labels, class_num: int, power: float) -> Sampler:
-    """First a class with p ~ n^power (1: as in the data, 0: all classes alike), then any image of it.
+    """Return a sampler that draws a class of n images with p ~ n^power, and then any image of the class.
+
+    Power 1 keeps the classes' shares of the data; power 0 gives all classes the same share.
 
     Source: Mahajan et al. 2018, Kang et al. 2020 (section 3, equation 1); a class without images is never drawn.
     """
@@ -59,4 +60,4 @@ def balanced(labels_N: Labels, class_num: int, power: float) -> Sampler:
     return Sampler(draw, share_K / upto_K[-1])
 
 
-SAMPLERS: dict[str, Callable[[Labels, int, float], Sampler]] = {"shuffle": shuffle, "balanced": balanced}
+SAMPLERS: dict[str, Callable[..., Sampler]] = {"shuffle": shuffle, "balanced": balanced}

@@ -15,6 +15,7 @@ from steps.errors import Refused
 from steps.images.cache import ImageReader
 from steps.images.draws import Positions
 from steps.metrics.recall import macro_recall, predicted, recall_per_class, top1, worst_recall
+from steps.training.batch import Batch
 from steps.training.losses import Loss
 from steps.training.samplers import Labels
 
@@ -50,9 +51,10 @@ class Validation:
         guessed, losses = [], []
         begin = 0
         for images_NHWC_u8 in self.images.read(np.split(self.rows_N, range(BATCH, len(self.rows_N), BATCH))):
-            labels_N = torch.from_numpy(self.labels_N[begin : begin + len(images_NHWC_u8)]).to(device)
-            logits_NK = network(torch.from_numpy(images_NHWC_u8).to(device))
-            losses.append(self.loss(logits_NK, labels_N).double().cpu().numpy())
+            labels_N = torch.from_numpy(self.labels_N[begin : begin + len(images_NHWC_u8)])
+            batch = Batch(torch.from_numpy(images_NHWC_u8), labels_N).to(device)
+            logits_NK = network(batch.images_NHWC_u8)
+            losses.append(self.loss(logits_NK, batch).double().cpu().numpy())
             guessed.append(predicted(logits_NK.cpu().numpy()))
             begin += len(images_NHWC_u8)
         return self._figures(float(np.concatenate(losses).mean()), np.concatenate(guessed))
@@ -60,7 +62,7 @@ class Validation:
     def _figures(self, loss: float, guessed_N: npt.NDArray[np.int64]) -> Figures:
         if not math.isfinite(loss):
             raise Refused(
-                f"the loss on val is not finite ({loss}); lower train.lr or lengthen train.warmup_epochs."
+                f"the loss on val is not finite ({loss}); lower train.lr or lengthen train.schedule.warmup_epochs."
             )
         recall_K = recall_per_class(guessed_N, self.labels_N, self.class_num)
         return Figures(

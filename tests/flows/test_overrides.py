@@ -34,7 +34,11 @@ def changed_lines(params: Path) -> dict[str, str]:
             "train.weights",
             "  weights: data/weights/w.safetensors",
         ),
-        ({"train": {"augment": {"flip": 0.5}}}, "train.augment.flip", "  augment: {shift: 2, flip: 0.5}"),
+        (
+            {"train": {"schedule": {"warmup_epochs": 2}}},
+            "train.schedule.warmup_epochs",
+            "  schedule: {name: cosine, warmup_epochs: 2}",
+        ),
         ({"gate": {"required": ["export"]}}, "gate.required", "  required: [export]"),
         ({"seed": 7}, "seed", "seed: 7"),
     ],
@@ -59,9 +63,9 @@ def test_null_is_written_as_the_word(params: Path) -> None:
 
 
 def test_a_key_that_had_its_default_is_added_to_its_section(params: Path) -> None:
-    assert set_params(params, {"train": {"momentum": 0.8}}) == {"train.momentum": "its default -> 0.8"}
+    assert set_params(params, {"train": {"best_by": "top1"}}) == {"train.best_by": 'its default -> "top1"'}
     before = yaml.safe_load((ROOT / "params.yaml").read_text())
-    before["train"]["momentum"] = 0.8
+    before["train"]["best_by"] = "top1"
     assert yaml.safe_load(params.read_text()) == before
 
 
@@ -71,7 +75,9 @@ def test_a_small_number_is_read_again_as_a_number(params: Path) -> None:
     assert isinstance(section, FuseParams) and section.max_error_fp32 == 1e-7
 
 
-@pytest.mark.parametrize("overrides", [{}, {"seed": 0}, {"train": {}}, {"train": {"augment": {"shift": 2}}}])
+@pytest.mark.parametrize(
+    "overrides", [{}, {"seed": 0}, {"train": {}}, {"train": {"augment": {"shift": {"pixels": 2}}}}]
+)
 def test_a_value_that_stands_there_already_leaves_the_file_alone(params: Path, overrides: dict[str, Any]) -> None:
     before = params.stat()
     assert set_params(params, overrides) == {}

@@ -3,10 +3,27 @@
 import numpy as np
 import pytest
 
-from steps.images.augmentation import augment, mirrored, shifted
+from steps.images.augmentation import AUGMENTATIONS, Draws, Flip, Shift, mirrored, shifted
+from steps.images.dataset import Images
+from steps.images.draws import Positions
+from steps.params.learning import AugmentParams
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (50, 9, 7, 3), np.uint8)
 POSITIONS = np.arange(50)
+
+
+def augment(
+    images_NHWC_u8: Images, seed: int, epoch: int, positions_N: Positions, pixels: int, probability: float
+) -> Images:
+    draws = Draws(seed, epoch, positions_N)
+    return Flip(probability)(Shift(pixels)(images_NHWC_u8, draws), draws)
+
+
+def test_each_augmentation_has_its_params_and_takes_them() -> None:
+    params = AugmentParams().model_dump()
+    assert list(params) == list(AUGMENTATIONS)
+    for name, make in AUGMENTATIONS.items():
+        make(**params[name])
 
 
 def test_a_part_of_a_batch_gets_what_it_gets_in_the_whole() -> None:

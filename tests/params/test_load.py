@@ -9,6 +9,7 @@ import yaml
 
 from steps.errors import BadInput
 from steps.params import Params, load_params
+from steps.params.learning import BalancedParams, CrossEntropyParams, FlipParams, FocalParams
 from steps.params.train import TrainParams
 from steps.params.validate import ValidateParams
 
@@ -47,6 +48,18 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ({"sead": 1}, "sead: unknown key. Did you mean 'seed'?"),
         ({"validate.max_unreadible": 1}, "validate.max_unreadible: unknown key. Did you mean 'max_unreadable'?"),
         ({"train.augment.flop": 1}, "train.augment.flop: unknown key. Did you mean 'flip'?"),
+        ({"train.augment.flip": 2}, "train.augment.flip.probability: should be less than or equal to 1, not 2"),
+        (
+            {"train.loss": {"name": "focl"}},
+            "train.loss.name: 'focl' is none of cross_entropy, focal. Did you mean",
+        ),
+        ({"train.loss": {"name": "focal", "gama": 1}}, "train.loss.gama: unknown key. Did you mean 'gamma'?"),
+        (
+            {"train.sampler.power": 0.5},
+            "train.sampler.power: unknown key. It is a key of balanced, and name is shuffle.",
+        ),
+        ({"train.loss": 3}, "train.loss: should be a section, with keys of its own, not 3"),
+        ({"train.momentum": 0.8}, "train.momentum: unknown key. It is train.optimizer.momentum now."),
         ({"class_num": 1}, "class_num: should be a whole number from 2, or auto, not 1"),
         ({"engines": []}, "engines: "),
         ({"engines": ["onnxruntime-fp32"] * 2}, "engines: an engine is listed twice"),
@@ -88,8 +101,8 @@ def test_a_fault_is_named_with_its_key(tmp_path: Path, changes: dict[str, Any], 
         ({"train.lr": True}, "train.lr: should be a number, not true"),
         ({"train.lr": math.inf}, "train.lr: should be a finite number"),
         ({"train.lr": math.nan}, "train.lr: should be "),
-        ({"train.warmup_epochs": math.inf}, "train.warmup_epochs: should be a finite number"),
-        ({"train.warmup_epochs": 17}, "train.warmup_epochs: should be at most epochs (16)"),
+        ({"train.schedule.warmup_epochs": math.inf}, "train.schedule.warmup_epochs: should be a finite number"),
+        ({"train.schedule.warmup_epochs": 17}, "train.schedule.warmup_epochs: should be at most epochs (16)"),
         ({"fuse.max_error_fp32": math.inf}, "fuse.max_error_fp32: should be a finite number"),
         ({"fuse.branches": "keep", "train.expand.block": "none"}, "fuse.branches: keep has no branches to keep"),
         ({"fuse.branches": "keep", "train.expand.mode": "online"}, "fuse.branches: keep has no branches to keep"),
@@ -103,8 +116,21 @@ def test_a_value_that_cannot_work_is_refused(tmp_path: Path, changes: dict[str, 
     assert f"\n  {said}" in str(fault.value)
 
 
+def test_a_name_or_a_number_alone_stands_for_its_section(tmp_path: Path) -> None:
+    path = write(tmp_path, {"train.sampler": "balanced", "train.loss": "focal", "train.augment.flip": 0.5})
+    train = load_params(path).section("train")
+    assert isinstance(train, TrainParams)
+    assert train.sampler == BalancedParams() and train.loss == FocalParams()
+    assert train.augment.flip == FlipParams(probability=0.5)
+
+
+def test_keys_without_a_name_are_those_of_the_usual_variant(tmp_path: Path) -> None:
+    train = load_params(write(tmp_path, {"train.loss": {"label_smoothing": 0.3}})).section("train")
+    assert isinstance(train, TrainParams) and train.loss == CrossEntropyParams(label_smoothing=0.3)
+
+
 def test_values_at_the_bounds_are_let_in(tmp_path: Path) -> None:
-    changes = {"seed": 2**63 - 1, "train.lr": 1, "train.warmup_epochs": 16, "train.preprocess.resize": 32}
+    changes = {"seed": 2**63 - 1, "train.lr": 1, "train.schedule.warmup_epochs": 16, "train.preprocess.resize": 32}
     load_params(write(tmp_path, changes))
     load_params(
         write(tmp_path, {"train.epochs": 0, "train.weights": "data/weights/w.safetensors", "train.expand": {}})

@@ -129,7 +129,7 @@ def test_training_begins_from_the_weights(workspace: Path, weights: Path) -> Non
             "standard would spoil the weights",
         ),
         ({"expand": {"block": "none", "mode": "online"}}, "mode online folds a block's branches"),
-        ({"loss": {"name": "focal", "label_smoothing": 0.1}}, "label_smoothing is for cross_entropy"),
+        ({"loss": {"name": "focal", "label_smoothing": 0.1}}, "label_smoothing"),
     ],
 )
 def test_params_that_make_no_sense_are_refused_before_anything_runs(change: dict[str, object], said: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,22 @@ from torch import Tensor, nn
 
 import steps.training.loop
 from steps.errors import Refused
+from steps.images.augmentation import Flip, Shift
 from steps.images.cache import CachedImages
+from steps.training.batch import Batch
 from steps.training.checkpoint import LAST, load_best
-from steps.training.feed import Batch, Feed
+from steps.training.feed import Feed
 from steps.training.history import Progress
 from steps.training.loop import Plan, Training, fit
-from steps.training.losses import LOSSES
-from steps.training.optimizer import sgd
-from steps.training.samplers import SAMPLERS
+from steps.training.losses import CrossEntropy, Focal
+from steps.training.optimizers import sgd
+from steps.training.samplers import SAMPLERS, shuffle
+from steps.training.schedules import Cosine
 from steps.training.validation import Figures, Validation
 
 LABELS = np.arange(40) % 4
-PLAN = Plan(epochs=3, lr=0.05, warmup_epochs=1, best_by="top1")
+PLAN = Plan(epochs=3, lr=0.05, schedule=Cosine(warmup_epochs=1), best_by="top1")
+SETTINGS: dict[str, dict[str, float]] = {"shuffle": {}, "balanced": {"power": 0.0}}
 
 
 class CutOff(Exception):
@@ -51,10 +56,20 @@ def images() -> CachedImages:
 def a_training(checkpoints: Path, plan: Plan = PLAN, sampler: str = "shuffle") -> Training:
     torch.manual_seed(0)
     network = Tiny().to(memory_format=torch.channels_last)
-    loss = LOSSES["cross_entropy"](0.0, 0.0)
-    feed = Feed(images(), np.arange(32), LABELS[:32], SAMPLERS[sampler](LABELS[:32], 4, 0.0), 5, 0, 1, 0.5)
+    loss = CrossEntropy()
+    feed = Feed(
+        images(),
+        np.arange(32),
+        LABELS[:32],
+        SAMPLERS[sampler](LABELS[:32], 4, **SETTINGS[sampler]),
+        5,
+        0,
+        [Shift(1), Flip(0.5)],
+    )
     validate = Validation(images(), np.arange(32, 40), LABELS[32:], 4, loss)
-    return Training(network, sgd(network, 0.9, 1e-3), feed, loss, validate, plan, checkpoints)
+    return Training(
+        network, partial(sgd, momentum=0.9, weight_decay=1e-3), feed, loss, validate, plan, checkpoints
+    )
 
 
 def state_of(training: Training) -> dict[str, Tensor]:
@@ -175,7 +190,7 @@ def test_a_loss_that_is_not_finite_is_refused_and_the_last_good_checkpoint_stays
     fit(a_training(tmp_path))
     before = (tmp_path / LAST).read_bytes()
     training = a_training(tmp_path, replace(PLAN, epochs=6))
-    broken = replace(training, loss=lambda logits, labels: LOSSES["focal"](2.0, 0.0)(logits, labels) * np.inf)
+    broken = replace(training, loss=lambda logits_NK, batch: Focal()(logits_NK, batch) * np.inf)
     with pytest.raises(
         Refused, match=r"not finite \(inf\) at epoch 4, step 1, lr .*lower train\.lr .* is kept in"
     ):
@@ -210,20 +225,27 @@ def test_it_learns(tmp_path: Path) -> None:
     assert place.history[-1].val_top1 > 0.6
 
 
-def test_an_epoch_is_whole_batches(tmp_path: Path) -> None:
-    feed = a_training(tmp_path).feed
+@pytest.mark.parametrize("images", [2, 3, 5, 31, 32, 33, 127, 128, 129])
+@pytest.mark.parametrize("size", [2, 5, 64])
+def test_an_epoch_shows_each_image_once_in_batches_of_nearly_one_size(images: int, size: int) -> None:
+    pixels = CachedImages(np.arange(images, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(3, axis=3))
+    labels_N = np.arange(images)
+    feed = Feed(pixels, labels_N, labels_N, shuffle(labels_N, images), size, seed=0)
     batches = list(feed.batches(1, 0))
-    assert len(batches) == feed.steps == 6
-    assert {len(labels) for _, labels in batches} == {5}
+    seen = torch.cat([batch.labels_N for batch in batches])
+    assert sorted(seen.tolist()) == list(range(images))
+    sizes = [len(batch.labels_N) for batch in batches]
+    assert len(sizes) == feed.steps and max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= 2 and (max(sizes) <= size or images == 3 or size == 2)
 
 
 def test_a_feed_begun_later_gives_what_the_whole_epoch_gives_from_there(tmp_path: Path) -> None:
     feed = a_training(tmp_path).feed
     for one, other in zip(list(feed.batches(2, 0))[4:], feed.batches(2, 4), strict=True):
-        assert torch.equal(one[0], other[0])
-        assert torch.equal(one[1], other[1])
+        assert torch.equal(one.images_NHWC_u8, other.images_NHWC_u8)
+        assert torch.equal(one.labels_N, other.labels_N)
 
 
 def test_fewer_images_than_a_batch_are_one_batch(tmp_path: Path) -> None:
     feed = replace(a_training(tmp_path).feed, batch_size=100)
-    assert [len(labels) for _, labels in feed.batches(1, 0)] == [32]
+    assert [len(batch.labels_N) for batch in feed.batches(1, 0)] == [32]

@@ -10,7 +10,8 @@ LABELS_N: Labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(
 # Quantiles of chi-square at 1 - 1e-6 by degrees of freedom: a right sampler fails once in a million seeds.
 CHI_SQUARE = {3: 30.66, 500: 660.3}
 
-every_sampler = pytest.mark.parametrize("name", SAMPLERS)
+WAYS = [("shuffle", {}), *(("balanced", {"power": power}) for power in (0.0, 0.5, 1.0))]
+every_sampler = pytest.mark.parametrize(("name", "settings"), WAYS)
 
 
 def chi_square(counts: np.ndarray, expected: np.ndarray) -> float:
@@ -20,15 +21,15 @@ def chi_square(counts: np.ndarray, expected: np.ndarray) -> float:
 
 
 @every_sampler
-def test_a_slice_of_a_draw_is_the_draw_of_the_slice(name: str) -> None:
-    draw = SAMPLERS[name](LABELS_N, 5, 0.5).draw
+def test_a_slice_of_a_draw_is_the_draw_of_the_slice(name: str, settings: dict[str, float]) -> None:
+    draw = SAMPLERS[name](LABELS_N, 5, **settings).draw
     whole = draw(7, 3, np.arange(501))
     assert (draw(7, 3, np.arange(123, 321)) == whole[123:321]).all()
 
 
 @every_sampler
-def test_seed_and_epoch_each_change_the_draw(name: str) -> None:
-    draw = SAMPLERS[name](LABELS_N, 5, 0.5).draw
+def test_seed_and_epoch_each_change_the_draw(name: str, settings: dict[str, float]) -> None:
+    draw = SAMPLERS[name](LABELS_N, 5, **settings).draw
     positions = np.arange(501)
     first, other_epoch, other_seed = draw(7, 3, positions), draw(7, 4, positions), draw(8, 3, positions)
     assert (first != other_epoch).mean() > 0.9
@@ -36,16 +37,19 @@ def test_seed_and_epoch_each_change_the_draw(name: str) -> None:
 
 
 @every_sampler
-def test_a_draw_is_an_image_of_the_set(name: str) -> None:
-    drawn = SAMPLERS[name](LABELS_N, 5, 0.0).draw(1, 1, np.arange(501))
+def test_a_draw_is_an_image_of_the_set(name: str, settings: dict[str, float]) -> None:
+    drawn = SAMPLERS[name](LABELS_N, 5, **settings).draw(1, 1, np.arange(501))
     assert drawn.min() >= 0
     assert drawn.max() < len(LABELS_N)
 
 
+def test_every_sampler_is_tried() -> None:
+    assert {name for name, _ in WAYS} == set(SAMPLERS)
+
+
 @every_sampler
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_classes_come_as_often_as_the_sampler_says(name: str, power: float) -> None:
-    sampler = SAMPLERS[name](LABELS_N, 5, power)
+def test_classes_come_as_often_as_the_sampler_says(name: str, settings: dict[str, float]) -> None:
+    sampler = SAMPLERS[name](LABELS_N, 5, **settings)
     positions = np.arange(501)
     drawn = np.concatenate([sampler.draw(5, epoch, positions) for epoch in range(40)])
     counts = np.bincount(LABELS_N[drawn], minlength=5)
@@ -68,12 +72,12 @@ def test_balanced_draws_the_images_of_a_class_alike() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 64, 65, 501, 4097])
 def test_shuffle_shows_each_image_once_an_epoch(size: int) -> None:
-    drawn = SAMPLERS["shuffle"](np.zeros(size, np.int64), 1, 1.0).draw(0, 1, np.arange(size))
+    drawn = SAMPLERS["shuffle"](np.zeros(size, np.int64), 1).draw(0, 1, np.arange(size))
     assert (np.sort(drawn) == np.arange(size)).all()
 
 
 def test_shuffle_puts_every_image_at_every_position_alike() -> None:
-    draw = SAMPLERS["shuffle"](np.zeros(4, np.int64), 1, 1.0).draw
+    draw = SAMPLERS["shuffle"](np.zeros(4, np.int64), 1).draw
     epochs = 4000
     orders = np.stack([draw(0, epoch, np.arange(4)) for epoch in range(epochs)])
     for position in range(4):

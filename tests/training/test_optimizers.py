@@ -3,11 +3,14 @@
 import pytest
 from torch import nn
 
-from steps.training.optimizer import learning_rate, set_learning_rate, sgd
+from steps.training.optimizers import set_learning_rate, sgd
+from steps.training.schedules import Cosine
 
 
 def rates(steps: int, warmup: int) -> list[float]:
-    return [learning_rate(step, steps, warmup, 0.4) for step in range(steps)]
+    """Return the rates of one epoch of so many steps whose first steps warm up to a peak of 0.4."""
+    schedule = Cosine(warmup_epochs=warmup / steps)
+    return [0.4 * schedule(step, steps, 1) for step in range(steps)]
 
 
 def test_warm_up_rises_evenly_to_the_peak() -> None:
