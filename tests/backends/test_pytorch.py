@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from steps.backends import pytorch
 from steps.backends.runner import backend_module, open_runner
 from steps.engines.contract import BatchRange, Order
 from steps.errors import StepError
@@ -57,6 +58,24 @@ def test_a_stored_network_answers_as_the_one_in_memory(block: str, batch: int, t
     assert card.backend == "pytorch"
     assert logits_NK.dtype == np.float32
     np.testing.assert_allclose(logits_NK, wanted_NK, rtol=0, atol=1e-6 * np.abs(wanted_NK).max())
+
+
+@pytest.mark.parametrize(
+    ("gpu", "threads", "device"), [(True, None, "cuda"), (True, 1, "cpu"), (False, None, "cpu"), (False, 2, "cpu")]
+)
+def test_it_runs_on_the_gpu_unless_threads_of_the_cpu_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, threads: int | None, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert pytorch._device(threads).type == device
+
+
+@pytest.mark.gpu
+def test_a_gpu_answers_as_the_cpu_does(tmp_path: Path) -> None:
+    stored(tmp_path, "repvgg")
+    images_NHWC_u8 = probe_images(7)
+    wanted_NK, found_NK = (open_runner(tmp_path, threads)[0](images_NHWC_u8) for threads in (1, None))
+    np.testing.assert_allclose(found_NK, wanted_NK, rtol=0, atol=1e-5 * np.abs(wanted_NK).max())
 
 
 def test_pytorch_is_no_engine_to_build(tmp_path: Path) -> None:
