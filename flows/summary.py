@@ -6,13 +6,14 @@ Only reports of stages that this run brought up to date are read: a file of an e
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from pydantic import BaseModel
 
 from steps.errors import BadInput
 from steps.files import write_whole
+from steps.pages.report import as_markdown
+from steps.pages.tables import aligned
 from steps.reports.evaluate import FormReport, Latency
 from steps.reports.verdict import FormVerdict, Verdict, plain
 
@@ -63,11 +64,9 @@ def headline(stages: Collection[str], sentence: str | None) -> str:
 
 def as_text(stages: Collection[str], sentence: str | None) -> str:
     """Return the table of forms, aligned, with the headline below it."""
-    table = [dict(zip(COLUMNS, COLUMNS, strict=True)), *(row.cells() for row in rows(stages))]
-    widths = {column: max(len(cells[column]) for cells in table) for column in COLUMNS}
-    lines = ["  ".join(cells[column].ljust(widths[column]) for column in COLUMNS).rstrip() for cells in table]
-    lines.insert(1, "  ".join("-" * widths[column] for column in COLUMNS))
-    return "\n".join([*(lines if len(table) > 1 else []), "", headline(stages, sentence)])
+    cells = [list(row.cells().values()) for row in rows(stages)]
+    lines = aligned(COLUMNS, cells, left=len(COLUMNS), rule="-") if cells else []
+    return "\n".join([*lines, "", headline(stages, sentence)])
 
 
 def publish(stages: Collection[str], sentence: str | None) -> None:
@@ -83,14 +82,11 @@ def publish(stages: Collection[str], sentence: str | None) -> None:
 
 
 def publish_report(stage: str, report: Path | None) -> None:
-    """Create the result page of a stage's task run: the figures at the top of its own report."""
+    """Create the result page of a stage's task run: the figures and the tables of its own report."""
     if report is None:
         return
-    content: dict[str, Any] = json.loads(report.read_bytes())
-    figures = {key: value for key, value in content.items() if isinstance(value, int | float | str)}
-    lines = [f"| {key} | {_escaped(value)} |" for key, value in figures.items()]
     key = "".join(letter if letter.isalnum() else "-" for letter in stage.lower())
-    create_markdown_artifact(key=key, markdown="\n".join([f"# {stage}", "", "| | |", "|---|---|", *lines]))
+    create_markdown_artifact(key=key, markdown=as_markdown(stage, json.loads(report.read_bytes())))
 
 
 def _not_passed(verdict: Verdict | None, sentence: str) -> str:
@@ -125,9 +121,3 @@ def _latency(form: str) -> str | None:
 
 def _percent(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.2f} %"
-
-
-def _escaped(value: object) -> str:
-    """Return the value as one cell of a markdown table that no class name can break out of."""
-    text = " ".join(str(value).split())
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in text)

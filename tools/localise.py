@@ -68,7 +68,7 @@ def main() -> None:
         say(f"localise: {error}")
         sys.exit(error.exit_code)
     out = OUT / f"{found.form}.html"
-    write_whole(out, page(found).encode())
+    write_whole(out, page(found))
     missing = _missing(found.card)
     if missing:
         say(f"localise: {found.sentence}\n{out}")

@@ -1,15 +1,13 @@
 """How tools.bench shows its report: as a table on a terminal, and as a page with a plot that loads nothing."""
 
-import html
-import io
-
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from steps.pages import html
+from steps.pages.tables import aligned
 from steps.params.build import BatchProfile
 from steps.reports.bench import BenchForm, BenchReport, BenchRow
 from steps.reports.evaluate import TIMED
-from steps.training.plot import STYLE
+from steps.training.plot import svg_of
 
 HEADER = (
     "form", "threads", "images", "p50 ms", "p90 ms", "p99 ms", "images/s", "CPU ms/image", "size MB", "peak MB",
@@ -22,16 +20,7 @@ NO_FRONT = "No form has an accuracy that was measured on these files (data/evalu
 
 def lines(report: BenchReport) -> list[str]:
     """Return the report for a terminal: the table in columns, then what has to be said beside it."""
-    rows = [HEADER, *table(report)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    texts = [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [*texts, *notes(report)]
+    return [*aligned(HEADER, table(report)), *notes(report)]
 
 
 def table(report: BenchReport) -> list[tuple[str, ...]]:
@@ -86,11 +75,10 @@ def adopted(report: BenchReport) -> list[str]:
 
 def draw(report: BenchReport) -> bytes:
     """Return the plot as SVG: equal reports are equal bytes. Without accuracies it shows images a second."""
-    content = io.BytesIO()
     ran = [(form, row) for form in report.forms if (row := report.best_latency(form.form)) is not None]
     known = [(form, row) for form, row in ran if form.top1 is not None]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
+
+    def points(figure: Figure) -> None:
         axes = figure.subplots()
         for form, row in known or ran:
             height = 100 * form.top1 if form.top1 is not None else row.images_per_second
@@ -104,25 +92,17 @@ def draw(report: BenchReport) -> bytes:
         axes.set(xlabel="ms, one image, on the number of threads that serves it best")
         axes.grid(alpha=0.3)
         axes.margins(0.15)
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    return content.getvalue()
+
+    return svg_of(points, inches=(7, 4.5))
 
 
 def page(report: BenchReport) -> bytes:
     """Return plot, table and settings as one HTML file that loads nothing."""
-    svg = draw(report).decode()
-    cells = [("th", HEADER), *(("td", row) for row in table(report))]
-    body = "".join(
-        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>\n" for tag, row in cells
+    plot = html.inline_svg(draw(report))
+    table_of_forms = html.table(HEADER, table(report))
+    return html.page(
+        "Benchmark", [plot, table_of_forms, html.paragraphs(notes(report)), html.preformatted(adopted(report))]
     )
-    said = "".join(f"<p>{html.escape(line)}</p>\n" for line in notes(report))
-    settings = html.escape("\n".join(adopted(report)))
-    style = "body{font-family:sans-serif}td,th{padding:.2em .6em;text-align:right}"
-    text = (
-        f'<!doctype html>\n<meta charset="utf-8">\n<title>Benchmark</title>\n<style>{style}</style>\n'
-        f"{svg[svg.index('<svg') :]}\n<table>\n{body}</table>\n{said}<pre>{settings}</pre>\n"
-    )
-    return text.encode()
 
 
 def _keys(row: BenchRow, devices: dict[str, str]) -> str:

@@ -1,14 +1,13 @@
 """How tools.cost shows its report: as a table on a terminal, as a plot, and as a page that loads nothing."""
 
-import html
-import io
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from steps.pages import html
+from steps.pages.tables import aligned
 from steps.reports.cost import CostCard, CostReport, Form, FormCost, Runtime
-from steps.training.plot import STYLE
+from steps.training.plot import svg_of
 
 HEADER = (
     "network", "form", "params M", "head %", "GFLOPs", "GMACs", "moved MB", "live MB", "file MB",
@@ -22,16 +21,7 @@ NO_FRONT = (
 
 def lines(report: CostReport) -> list[str]:
     """Return the report for a terminal: the table in columns, then what has to be said beside it."""
-    rows = [HEADER, *table(report)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    texts = [
-        "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    return [*texts, *notes(report)]
+    return [*aligned(HEADER, table(report), left=2), *notes(report)]
 
 
 def table(report: CostReport) -> list[tuple[str, ...]]:
@@ -68,10 +58,9 @@ def notes(report: CostReport) -> list[str]:
 
 def draw(report: CostReport) -> bytes:
     """Return the plot as SVG: equal reports are equal bytes. Without accuracies it shows FLOPs, and no front."""
-    content = io.BytesIO()
     known = [card for card in report.cards if card.accuracy is not None]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 4.5), layout="constrained")
+
+    def points(figure: Figure) -> None:
         axes = figure.subplots()
         if known:
             _draw_front(axes, known, report.front_runtime)
@@ -82,24 +71,14 @@ def draw(report: CostReport) -> bytes:
         axes.set(xlabel=f"ms an image, plain form, {report.front_runtime}, {report.threads} thread(s)")
         axes.grid(alpha=0.3)
         axes.margins(0.15)
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    return content.getvalue()
+
+    return svg_of(points, inches=(7, 4.5))
 
 
 def page(report: CostReport) -> bytes:
     """Return plot and table as one HTML file that loads nothing."""
-    svg = draw(report).decode()
-    cells = [("th", HEADER), *(("td", row) for row in table(report))]
-    body = "".join(
-        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>\n" for tag, row in cells
-    )
-    said = "".join(f"<p>{html.escape(line)}</p>\n" for line in notes(report))
-    style = "body{font-family:sans-serif}td,th{padding:.2em .6em;text-align:right}"
-    text = (
-        f'<!doctype html>\n<meta charset="utf-8">\n<title>Cost</title>\n<style>{style}</style>\n'
-        f"{svg[svg.index('<svg') :]}\n<table>\n{body}</table>\n{said}"
-    )
-    return text.encode()
+    plot, networks = html.inline_svg(draw(report)), html.table(HEADER, table(report))
+    return html.page("Cost", [plot, networks, html.paragraphs(notes(report))])
 
 
 def _draw_front(axes: Any, known: list[CostCard], runtime: Runtime) -> None:

@@ -1,6 +1,7 @@
-"""history.svg: the losses and the figures on val, epoch by epoch, as a picture that needs no server."""
+"""Plots as SVG; and history.svg, the losses and the figures on val, epoch by epoch."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,20 @@ CURVES = (
 )
 
 
-def plot_history(rows: list[EpochRow], path: Path) -> None:
-    """Write the curves as SVG, without date or random ids: equal histories are equal bytes."""
+def svg_of(draw: Callable[[Figure], None], inches: tuple[float, float]) -> bytes:
+    """Return what `draw` draws as SVG, without date or random ids: equal figures are equal bytes."""
     content = io.BytesIO()
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.5), layout="constrained")
+        figure = Figure(figsize=inches, layout="constrained")
+        draw(figure)
+        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    return content.getvalue()
+
+
+def plot_history(rows: list[EpochRow], path: Path) -> None:
+    """Write the curves of a training."""
+
+    def curves(figure: Figure) -> None:
         for axes, (title, names) in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
             for name in names:
                 known = [(row.epoch, value) for row in rows if (value := getattr(row, name)) is not None]
@@ -29,5 +39,5 @@ def plot_history(rows: list[EpochRow], path: Path) -> None:
             axes.set(title=title, xlabel="epoch")
             axes.grid(alpha=0.3)
             axes.legend()
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    write_whole(path, content.getvalue())
+
+    write_whole(path, svg_of(curves, inches=(9, 3.5)))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flows import summary
+from steps.reports.certificate import Certificate, CertificateRow
 from steps.reports.evaluate import FormReport, Latency
 from steps.reports.verdict import FormVerdict, Judgement, Verdict
 
@@ -123,6 +124,18 @@ def test_a_stages_page_lists_its_figures_and_no_name_breaks_out_of_its_cell(
     page = artifacts["build-onnxruntime-fp32"]
     assert "| images | 3 |" in page and "left out" not in page
     assert r"| refused | class 'a\|b\<i\> \# c' is small |" in page
+
+
+def test_the_page_of_a_certificate_shows_its_rows(folder: Path, artifacts: dict[str, Any]) -> None:
+    rows = tuple(
+        CertificateRow(site=f"stage{number}", precision="fp64", probes="random", error=1e-15, bound=1e-12)
+        for number in range(30)
+    )
+    Certificate(rows=rows, left_as_is={"norm": "no convolution before it"}).write(folder / "certificate.json")
+    summary.publish_report("fuse", folder / "certificate.json")
+    page = artifacts["fuse"]
+    assert "| 1e-12 | 1e-15 | fp64 | random | stage0 |" in page and "and 10 more" in page
+    assert "| norm | no convolution before it |" in page
 
 
 def test_a_stage_without_a_report_has_no_page(artifacts: dict[str, Any]) -> None:

@@ -200,8 +200,8 @@ def test_the_page_loads_nothing_and_no_name_breaks_out_of_it(root: Path) -> None
     hostile = ("<script>alert(1)</script>", *NAMES[1:])
     write_exported(root / "data/export/model", onnx_model(weights(), hostile), hostile)
     build(root, initializer("w2", np.negative))
-    text = page(localise(ENGINE, root / "data", 2))
-    assert "<script" not in text and "http" not in text and "src='data:image/png;base64," in text
+    text = page(localise(ENGINE, root / "data", 2)).decode()
+    assert "<script" not in text and "http" not in text and 'src="data:image/png;base64,' in text
     assert "class='first over'" in text
 
 
