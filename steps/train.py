@@ -1,6 +1,6 @@
-"""Train the network, wide if `train.expand` says so, and write the best epoch's model; val decides, never test.
+"""Train the network, multi-branch where `train.expand` says so, and write the model of the best epoch on val.
 
-A training that was cut off goes on where its last checkpoint stands, to the same bits as if never stopped.
+A training that was interrupted goes on from its last checkpoint and ends in the same bits as one without a stop.
 """
 
 import math
@@ -65,8 +65,8 @@ def train(
 ) -> None:
     """Write model/ (the best epoch on val, by `best_by`), history.csv, history.svg, metrics.json and report.json.
 
-    Refuses when the loss is not finite, with step and learning rate, and when `weights` fill too little of the
-    network. With `epochs: 0` the weights are taken as they are, and val is measured all the same.
+    Refuses a loss that is not finite, with step and learning rate, and `weights` that fill too little of the
+    network. With `epochs: 0` the model is that of the weights, and val is measured.
     """
     device = make_deterministic()
     classes = Classes.read(images / "classes.json")
@@ -74,7 +74,7 @@ def train(
     data = read_images(split / "manifest.parquet", len(names))
     preprocessing, source = _resolved(params)
     trainable = make_network(_network_spec(params, len(names), preprocessing), seed, device)
-    _refuse_what_nobody_trains(params, trainable)
+    _refuse_fresh_weights_without_epochs(params, trainable)
     unused_ids = data.unused_ids(len(names))
     say_cost(trainable, preprocessing.size, len(names), len(unused_ids))
     warnings = warnings_of(trainable, len(data.train_N))
@@ -160,8 +160,8 @@ def _network_spec(params: TrainParams, class_num: int, preprocessing: Preprocess
     )
 
 
-def _refuse_what_nobody_trains(params: TrainParams, trainable: TrainableNetwork) -> None:
-    """Refuse to take a network as finished whose weights left some of its numbers as they were drawn."""
+def _refuse_fresh_weights_without_epochs(params: TrainParams, trainable: TrainableNetwork) -> None:
+    """With `epochs: 0`, refuse weights that leave some tensors of the network as they were drawn."""
     if params.epochs or trainable.weights is None:
         return
     if trainable.weights.head_replaced:
@@ -187,7 +187,7 @@ def _fingerprint(
     trainable: TrainableNetwork,
     preprocessing: Preprocessing,
 ) -> str:
-    """Return the name of this training's checkpoints: whatever could change a weight changes it."""
+    """Return the name of the checkpoints of this training; all that can change a weight changes the name."""
     facts = [
         params.model_dump_json(),
         str(seed),
@@ -225,7 +225,7 @@ def _report(
     training: Training,
     progress: Progress,
 ) -> TrainReport:
-    """Return the figures of the network as it was written: the best epoch's."""
+    """Return the figures of the network that was written, which is that of the best epoch."""
     shares = training.feed.sampler.probability_K.tolist()
     return TrainReport(
         arch=params.arch,
@@ -249,7 +249,7 @@ def _known(value: float) -> float | None:
 
 
 def _publish(written: Path, out: Path, _report: str) -> None:
-    """Give the model its final name; only then may its checkpoints go, so that no kill can lose both."""
+    """Give the model its final name, and then delete its checkpoints: no kill can lose both."""
     replace_folder(written, out)
     discard_finished(TRAININGS)
 

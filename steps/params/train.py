@@ -23,9 +23,10 @@ from steps.reports.card import Interpolation
 class ExpandParams(Section):
     """Which multi-branch block each convolution trains as; `none` trains the plain network.
 
-    `init: exact` begins as the network without the blocks, `standard` as the papers do, with every branch at
-    full strength; `auto` is exact where there are weights to keep, else standard. `mode: branch` trains every
-    branch as a convolution with a norm, `online` sums their kernels before one convolution in each step.
+    With `init: exact` the expanded network starts as the same function as the plain network. With `standard` every
+    branch starts at full strength, as in the papers. `auto` is exact with `train.weights`, else standard. `mode:
+    branch` trains every branch as a convolution with a norm; `online` sums the kernels of the branches before one
+    convolution in each step.
     """
 
     block: Literal["none", "repvgg", "qarepvgg", "acb", "dbb", "mobileone", "mobileone_k1"] = "repvgg"
@@ -41,7 +42,7 @@ class ExpandParams(Section):
 
 
 class QatParams(Section):
-    """`epochs` more, in which the folded network learns with int8's roundings in it; `lr` is where they begin."""
+    """`epochs` of fine-tuning after `train.epochs`, with the roundings of int8; `lr` is the peak learning rate."""
 
     epochs: Count = 0
     lr: Positive = 0.001
@@ -50,9 +51,9 @@ class QatParams(Section):
 class PreprocessParams(Section):
     """What the network sees: the short side resized to `resize`, the centre cropped to `side`, normalised.
 
-    A key that is null is the weights' own where they carry it or are published under their name, else 32 pixels,
-    bilinear, ImageNet's mean and std; `resize` follows from `side`. A key that states another value than the
-    weights' own is refused, unless `of_weights` is `override`.
+    A key that is null takes the value that belongs to the weights, where it is known, else 32 pixels, bilinear,
+    and the mean and std of ImageNet. Without a value, `resize` equals `side`. A key with another value than that
+    of the weights is refused, unless `of_weights` is `override`.
     """
 
     side: Annotated[int, Field(ge=8)] | None = None  # not `size`: DVC's run-cache is blind to keys of that name
@@ -99,7 +100,7 @@ class TrainParams(Section):
     @field_validator("weights")
     @classmethod
     def _are_watched(cls, weights: str | None) -> str | None:
-        """A file that changes where DVC does not look would leave an old model that passes for the new one."""
+        """Raise where DVC does not watch the file: a changed file would leave the old model in place."""
         parts = PurePosixPath(weights or "data/weights/x").parts
         if parts[:2] != ("data", "weights") or len(parts) < 3 or ".." in parts:
             raise ValueError(f"'{weights}' is not under data/weights, which DVC watches; put it, or a link, there")
@@ -118,7 +119,7 @@ class TrainParams(Section):
 
     @property
     def init(self) -> Literal["exact", "standard"]:
-        """How new branches begin, `auto` resolved."""
+        """How new branches start, with `auto` resolved."""
         if self.expand.init == "auto":
             return "standard" if self.weights is None else "exact"
         return self.expand.init
@@ -126,7 +127,9 @@ class TrainParams(Section):
     @model_validator(mode="after")
     def _has_something_to_show(self) -> Self:
         if self.epochs == 0 and self.weights is None:
-            raise ValueError("epochs is 0 and weights is null: nothing would be learnt; give either")
+            raise ValueError(
+                "epochs is 0 and weights is null: there would be no trained network; give one of them"
+            )
         if self.epochs == 0 and self.expand.block != "none" and self.init == "standard":
             raise ValueError("epochs is 0: expand.init standard would spoil the weights; use auto or exact")
         return self

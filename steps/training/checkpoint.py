@@ -24,11 +24,11 @@ from steps.training.parts import Parts
 
 LAST = "last.safetensors"
 FINISHED = "finished"
-KEPT_TRAININGS = 3  # unfinished ones, so that going back to older params finds its checkpoint
+KEPT_TRAININGS = 3  # unfinished ones: a person who goes back to older params finds the checkpoint
 
 
 def fingerprint(facts: Iterable[str], code: Iterable[Path]) -> str:
-    """Return the name under which a training of these facts by these source files keeps its checkpoints."""
+    """Return the name of the checkpoints of a training: facts, code, torch and threads change it."""
     digest = hashlib.sha256()
     for fact in [*facts, torch.__version__, str(torch.get_num_threads())]:
         digest.update(f"{len(fact)}:{fact}".encode())
@@ -64,7 +64,7 @@ def load_last(folder: Path, parts: Parts) -> Progress | None:
 
 
 def save_best(folder: Path, model: nn.Module, epoch: int) -> None:
-    """Write the network of `epoch` beside the best so far; `save_last` removes what it no longer names."""
+    """Write the network of `epoch` beside the best so far; `save_last` removes files that it does not name."""
     _write(_best(folder, epoch), dict(model.state_dict()), {})
 
 
@@ -74,7 +74,7 @@ def load_best(folder: Path, model: nn.Module, epoch: int) -> None:
 
 
 def mark_finished(folder: Path) -> None:
-    """Say that this training's model has been written; it may go once the model has its final name."""
+    """Mark the training as finished; its checkpoints may go once the model has its final name."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FINISHED).touch()
 
@@ -86,7 +86,7 @@ def discard_finished(trainings: Path) -> None:
 
 
 def discard_old(trainings: Path, keep: Path) -> None:
-    """Delete the checkpoints of all trainings but `keep` and the few that were worked on last."""
+    """Delete the checkpoints of all trainings except `keep` and the KEPT_TRAININGS most recent ones."""
     others = [folder for folder in trainings.glob("*") if folder.is_dir() and folder != keep]
     others.sort(key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
     for folder in others[KEPT_TRAININGS:]:

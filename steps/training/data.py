@@ -1,4 +1,4 @@
-"""The images that train and judge a network, with their labels, and the few that the model carries on.
+"""The images of train and val with their labels, and the probes that the model artifact carries.
 
 Letters: N images, K classes.
 """
@@ -33,13 +33,13 @@ class LabelledImages:
         return tuple(np.flatnonzero(images_K == 0).tolist())
 
     def digest(self) -> str:
-        """Return a checksum of labels and splits; the images' own stand in the cache's key."""
+        """Return a checksum of labels and splits; the cache key holds the checksums of the images."""
         parts = (self.labels_N, self.train_N, self.val_N)
         return hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in parts)).hexdigest()
 
 
 def read_images(path: Path, class_num: int) -> LabelledImages:
-    """Return the images of train and val, or raise BadInput where a network could not learn from them."""
+    """Return the images of train and val; raise BadInput where a network cannot learn from them."""
     manifest = read_manifest(path).filter(pl.col("split").is_in(["train", "val"]))
     splits = manifest.get_column("split")
     labels_N = manifest.get_column("label").to_numpy().astype(np.int64)
@@ -55,7 +55,9 @@ def read_images(path: Path, class_num: int) -> LabelledImages:
             "at least 2 and 1 are needed. Add images or change split.val."
         )
     if "weight" in manifest.columns and (manifest.get_column("weight") != 1).any():
-        raise BadInput(f"{path} weighs images differently, and no sampler heeds that yet; set the weights to 1.")
+        raise BadInput(
+            f"{path} has different weights for images, and no sampler uses weights yet; set the weights to 1."
+        )
     outside = labels_N[(labels_N < 0) | (labels_N >= class_num)]
     if len(outside):
         raise BadInput(
@@ -66,7 +68,7 @@ def read_images(path: Path, class_num: int) -> LabelledImages:
 
 
 def choose_probes(images: LabelledImages, reader: ImageReader, seed: int, count: int) -> ProbeImages:
-    """Return `count` val images that the seed chose, as the network takes them; all of val where it has fewer."""
+    """Return `count` preprocessed val images, chosen by the seed; all of val where val has fewer."""
     total = len(images.val_N)
     chosen_N = np.sort(permuted(seed, 0, "probes", np.arange(min(count, total)), total))
     rows_N = images.val_N[chosen_N]

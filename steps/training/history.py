@@ -1,4 +1,4 @@
-"""What a training has reached: one row an epoch, the best so far, and history.csv."""
+"""The progress of a training: one row for each epoch, the best so far, and history.csv."""
 
 import csv
 import io
@@ -23,14 +23,14 @@ class EpochRow:
 
 @dataclass
 class Progress:
-    """Where a training stands: `epoch` whole epochs, and `step` steps of the next with their losses' sum."""
+    """The finished epochs, the finished steps of the next epoch, and the sum of the losses of those steps."""
 
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
     best_epoch: int | None = None
     best_score: float | None = None
-    best_loss: float | None = None  # on val, of the best epoch: decides between equal scores
+    best_loss: float | None = None  # on val, of the best epoch; it decides between equal scores
     history: list[EpochRow] = field(default_factory=list)
 
 

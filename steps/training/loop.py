@@ -30,7 +30,7 @@ from steps.training.schedules import Schedule
 from steps.training.validation import Figures
 
 CHECKPOINT_EVERY_SECONDS = 30.0
-LOOK_EVERY_STEPS = 16  # at the losses on a GPU: looking waits for it, and in every step it would stand still
+LOOK_EVERY_STEPS = 16  # of a GPU between two looks at the losses: each look waits until the GPU is done
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training is made of; `validate` gives a network's figures on val."""
+    """All that `fit` needs; `validate` gives the figures of a network on val."""
 
     network: nn.Module
     make_optimizer: MakeOptimizer
@@ -73,7 +73,7 @@ class Training:
 
 
 def fit(training: Training) -> Progress:
-    """Train until the plan is done, going on from the checkpoints if there are any; return what was reached.
+    """Train until the plan is done, from the last checkpoint where there is one; return the progress.
 
     Refuses when the loss is not finite; the last good checkpoint stays. Without epochs, val is measured once.
     """
@@ -136,7 +136,7 @@ def _rate(training: Training, step: int) -> float:
 
 
 def _close_epoch(training: Training, progress: Progress, train_loss: float | None) -> None:
-    """Look at val, keep the network if it is the best so far, and write the checkpoint."""
+    """Measure val, save the network if it is the best so far, and write the checkpoint."""
     figures = training.validate(training.network)
     rate = _rate(training, progress.epoch * training.feed.steps - 1) if progress.epoch else 0.0
     row = EpochRow(
@@ -158,7 +158,7 @@ def _close_epoch(training: Training, progress: Progress, train_loss: float | Non
 
 
 def _is_best(score: float, loss: float, progress: Progress) -> bool:
-    """Return whether this beats the best so far; a small val makes equal scores, of which the lower loss wins."""
+    """Return whether this epoch is the best so far; the lower loss decides between equal scores."""
     if progress.best_score is None or progress.best_loss is None:
         return True
     return (score, -loss) > (progress.best_score, -progress.best_loss)
@@ -185,8 +185,8 @@ def _not_finite(training: Training, progress: Progress, value: float) -> str:
 
 
 def make_deterministic() -> torch.device:
-    """Make equal inputs give equal bits on this machine, and return its fastest device: a GPU if there is one."""
+    """Make torch deterministic on this machine, and return the GPU if there is one, else the CPU."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # nobody reads it
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # nothing reads uninitialized memory here
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""The network as it trains: plain, filled with weights if there are any, expanded, normalising its own input."""
+"""The network in training: the plain network, filled with weights, expanded, with its normalisation inside."""
 
 import inspect
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ LIBRARIES = ("timm", "torch", "torchvision")
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What network to make; `expansion` None trains the plain one."""
+    """Which network to make; without an `expansion` the plain network trains."""
 
     arch: str
     class_num: int
@@ -43,7 +43,7 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class TrainableNetwork:
-    """The network, and what was decided on the way."""
+    """The network, and the decisions that led to it."""
 
     network: Normalised
     sites: tuple[SiteDecision, ...]
@@ -72,14 +72,16 @@ def make_network(spec: NetworkSpec, seed: int, device: torch.device) -> Trainabl
     size = spec.preprocessing.size
     plain = create(spec.arch, spec.class_num, size).eval()
     _refuse_a_size_that_it_does_not_take(plain, spec)
-    refuse_a_precision_of_its_own(plain, torch.zeros(1, 3, size, size))  # fuse would, after the training
+    refuse_a_precision_of_its_own(
+        plain, torch.zeros(1, 3, size, size)
+    )  # fuse would refuse it too, but after the training
     whole_head = head_parameters(plain)
     if spec.bottleneck is not None:
         add_bottleneck(plain, spec.bottleneck)
     coverage = None
     if spec.weights is not None:
         coverage = load_weights(plain, spec.weights, spec.min_weights_coverage)
-    library_form(plain)  # a block that cannot fold itself is said before it is trained
+    library_form(plain)  # a library's block that cannot fold is refused before the training
     sites: tuple[SiteDecision, ...] = ()
     if spec.expansion is not None:
         sites = _expand(plain, spec.expansion, spec.init, size)
@@ -89,7 +91,7 @@ def make_network(spec: NetworkSpec, seed: int, device: torch.device) -> Trainabl
 
 
 def say_cost(trainable: TrainableNetwork, size: int, class_num: int, unused_ids: int) -> None:
-    """Say how large network and head are, what a bottleneck saves, what an image and unused class ids cost."""
+    """Log the size of the network and its head, the saving of a bottleneck, and the cost of an image."""
     network = trainable.network.network
     say(
         f"train: {trainable.parameters:,} parameters, {trainable.head:,} of them in the last layer "
@@ -111,7 +113,7 @@ def say_cost(trainable: TrainableNetwork, size: int, class_num: int, unused_ids:
 
 
 def warnings_of(trainable: TrainableNetwork, images: int) -> tuple[str, ...]:
-    """Return, and say, what makes it doubtful that this network learns well from so many images."""
+    """Return and log the reasons to doubt that this network learns well from this number of images."""
     sentence = little_data(trainable.network.network, images, weights=trainable.weights is not None)
     if sentence is None:
         return ()
@@ -132,23 +134,23 @@ def library_versions() -> dict[str, str]:
 
 @torch.no_grad()
 def _refuse_a_size_that_it_does_not_take(plain: nn.Module, spec: NetworkSpec) -> None:
-    """Raise BadInput where one image does not get through: pools may leave nothing of a small one."""
+    """Raise BadInput where one image does not pass through the network: pooling may leave none of it."""
     size = spec.preprocessing.size
     try:
         plain(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as fault:
-        said = " ".join(str(fault).split())[:200]
+        reason = " ".join(str(fault).split())[:200]
         raise BadInput(
-            f"{spec.arch} does not take images of {size} pixels (train.preprocess.side): {said}"
+            f"{spec.arch} does not take images of {size} pixels (train.preprocess.side): {reason}"
         ) from fault
 
 
 def _expand(plain: nn.Module, how: Expansion, init: Init, size: int) -> tuple[SiteDecision, ...]:
-    """Give the network its branches and return each site's decision, said in one line where sites are left out."""
+    """Give the network its branches, log the sites that stay plain, and return the decision for each site."""
     plan = expand(plain, how.block, how.where, init, cast(Mode, how.mode), torch.zeros(1, 3, size, size))
     skipped = [site for site in plan.sites if site.skipped]
-    said = f"as '{how.block}' blocks, mode {how.mode}"
-    say(f"train: {len(plan.expanded)} of {len(plan.sites)} convolutions train {said}")
+    blocks = f"'{how.block}' blocks, mode {how.mode}"
+    say(f"train: {len(plan.expanded)} of {len(plan.sites)} convolutions train as {blocks}")
     for site in skipped[:3]:
         say(f"train: {site.site} stays as it is: {site.skipped}")
     if len(skipped) > 3:

@@ -1,15 +1,14 @@
 """Quantization-aware fine-tuning: the folded network learns to give its answers through int8's roundings.
 
-What is fine-tuned is what ships: the branches are folded first, so that the kernels that learn are the kernels
-that are rounded, and fuse finds nothing left to fold. The roundings are those of backends/int8.py: weights per
-output channel in 64 steps to the largest absolute value, what a layer reads and a convolution writes per tensor
-in 127, all symmetric; biases stay in float32, and so do the logits of a linear layer. (Not rounded is what no
-layer and no average reads, such as sums of a residual network. Rounded here alone is what the last convolution
-writes of a network that ends in one. The first layer's input is rounded as the normalised image: the graph
-folds 1 / std, and the mean where it can, into the kernel, and rounds pixels.) The range of a tensor is that of
-its batch, so there is no state beside the weights; gradients pass a rounding as if it were not there (Jacob et
-al., CVPR 2018, section 3).
-Letters: N images, H and W pixels, C channels, O output channels, K classes.
+The branches are folded before the fine-tuning: the kernels that learn are then the kernels that are rounded, and
+fuse finds nothing left to fold. The roundings are those of building/int8.py, all symmetric: 64 steps to the
+largest absolute value for weights, one range for each output channel; 127 steps for the input of a layer and the
+output of a convolution, one range for each tensor. Biases and the logits of a linear layer stay in float32. Three
+differences from the int8 graph remain. A tensor that no layer and no average reads, such as the sum of a residual
+block, is not rounded. The output of a last convolution is rounded here alone. The input of the first layer is
+rounded as the normalised image, where the graph rounds pixels and folds 1 / std into the kernel. The range of a
+tensor is that of its batch, so there is no state beside the weights. Gradients pass a rounding unchanged (Jacob et
+al., CVPR 2018, section 3). Letters: N images, H and W pixels, C channels, O output channels, K classes.
 """
 
 from dataclasses import replace
@@ -42,7 +41,7 @@ READ_ROUNDED = (*LAYERS, nn.AdaptiveAvgPool2d, nn.AvgPool2d)
 
 
 class QuantAware(nn.Module):
-    """A network as its int8 engine will compute it; the network itself stays in float32."""
+    """Computes a network with the roundings of its int8 engine; the weights stay in float32."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -56,20 +55,20 @@ class QuantAware(nn.Module):
                 self.hooks.append(layer.register_forward_hook(_round_output))
 
     def forward(self, images_NHWC_u8: Tensor) -> Tensor:
-        """Return logits_NK, all kernels and activations rounded on the way."""
+        """Return logits_NK, computed with rounded kernels and activations."""
         rounded = {name: rounded_kernel(self.network.get_parameter(name)) for name in self.weights}
         logits_NK: Tensor = functional_call(self.network, rounded, (images_NHWC_u8,))
         return logits_NK
 
     def released(self) -> nn.Module:
-        """Return the network, which rounds nothing from now on."""
+        """Remove the roundings and return the network."""
         for hook in self.hooks:
             hook.remove()
         return self.network
 
 
 def rounded_activation(values: Tensor) -> Tensor:
-    """Return the values as int8 holds them: one range for all."""
+    """Return the values rounded to int8, with one range for the tensor."""
     scale = (values.detach().abs().amax() / STEPS).clamp(min=SMALLEST)
     zero = torch.zeros(1, dtype=torch.int32, device=values.device)
     rounded: Tensor = torch.fake_quantize_per_tensor_affine(values, scale, zero, -STEPS, STEPS)
@@ -77,7 +76,7 @@ def rounded_activation(values: Tensor) -> Tensor:
 
 
 def rounded_kernel(weight_OIKK: Tensor) -> Tensor:
-    """Return the weights as int8 holds them: a range for each output channel."""
+    """Return the weights rounded to int8, with a range for each output channel."""
     most = WEIGHT_STEPS
     scale_O = (weight_OIKK.detach().flatten(1).abs().amax(1) / most).clamp(min=SMALLEST)
     zeros_O = torch.zeros_like(scale_O, dtype=torch.int32)
@@ -96,9 +95,9 @@ def _round_output(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
 def folded_for_int8(
     trained: Normalised, preprocessing: Preprocessing, real_NHWC_u8: Tensor, seed: int
 ) -> Normalised:
-    """Return a plain copy of the network, without norms that can be gone, on its device, or refuse.
+    """Return a folded copy of the network on its device, its batch norms absorbed where that is possible.
 
-    Refuses where it differs from the trained one by more than MAX_FOLD_ERROR at any site.
+    Refuses where the copy differs from the trained network by more than MAX_FOLD_ERROR at any site.
     """
     device = trained.offset_C11.device
     trained = trained.cpu().eval()
@@ -118,7 +117,7 @@ def folded_for_int8(
 
 
 def fine_tune(training: Training, folded: Normalised, epochs: int, lr: float) -> tuple[Normalised, Progress]:
-    """Return the network of the best epoch, judged on val as int8 would answer, and what was reached.
+    """Return the network of the best epoch, judged on val with the roundings of int8, and the progress.
 
     The optimizer has the settings of the training. Fine-tuning goes on from its own checkpoints, which lie inside
     the training's; images come in the order of the training's first epochs.

@@ -1,7 +1,7 @@
 """SAMPLERS: which training image stands at which position of an epoch.
 
-Letters: N training images, P positions of an epoch, K classes. A sampler is made once from the labels; what it
-draws is a pure function of (seed, epoch, position), so that resuming needs no state and no order is stored.
+Letters: N training images, P positions of an epoch, K classes. A sampler is made once from the labels. A draw
+is a pure function of (seed, epoch, position), so resuming needs no state, and no order is stored.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def balanced(labels_N: Labels, class_num: int, power: float) -> Sampler:
         where_P = uniforms(seed, epoch, "class", positions_P) * upto_K[-1]
         class_P = np.minimum(
             np.searchsorted(upto_K, where_P, side="right"), last
-        )  # rounding must not pass the end
+        )  # rounding must not pass the last class
         member_P = (uniforms(seed, epoch, "member", positions_P) * images_K[class_P]).astype(np.int64)
         drawn_P: Positions = order_N[first_K[class_P] + member_P]
         return drawn_P
