@@ -8,11 +8,19 @@ from steps.params.base import Fraction, Section
 
 
 class BatchProfile(Section):
-    """The batch sizes that a TensorRT engine serves: at least, best and at most."""
+    """The batch sizes that a TensorRT engine serves."""
 
-    min: Annotated[int, Field(ge=1)] = 1
-    opt: Annotated[int, Field(ge=1)] = 8
-    max: Annotated[int, Field(ge=1)] = 64
+    min: Annotated[int, Field(ge=1)] = Field(1, description="The smallest batch that a TensorRT engine serves.")
+    opt: Annotated[int, Field(ge=1)] = Field(
+        8,
+        description="The batch that a TensorRT engine is tuned for.",
+        json_schema_extra={"allowed": "integer from `build.batch.min` to `build.batch.max`"},
+    )
+    max: Annotated[int, Field(ge=1)] = Field(
+        64,
+        description="The largest batch that a TensorRT engine serves.",
+        json_schema_extra={"allowed": "integer from `build.batch.opt`"},
+    )
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -22,32 +30,55 @@ class BatchProfile(Section):
 
 
 class Int8Params(Section):
-    """When an int8 engine is refused, and whether layers stay in float32 so that it need not be.
+    """When an int8 engine is refused, and whether some of its layers stay in float32."""
 
-    `min_agreement` is the share of `held_out_images`, training images that it was not calibrated on, to which int8
-    gives float32's class. `fallback: sensitivity` leaves as few layers in float32 as reach it, the worst first.
-    """
-
-    fallback: Literal["none", "sensitivity"] = "none"
-    min_agreement: Fraction = 0.95  # below it no network keeps its accuracy; above it the gate decides
-    held_out_images: Annotated[int, Field(ge=1)] = 512
+    fallback: Literal["none", "sensitivity"] = Field(
+        "none",
+        description="Whether an int8 engine may keep layers in float32. `sensitivity` keeps the fewest layers in "
+        "float32 with which the engine reaches `build.int8.min_agreement`. The worst layers come first.",
+    )
+    # Below the default no network keeps its accuracy; above the default the gate decides.
+    min_agreement: Fraction = Field(
+        0.95,
+        description="The share of held-out training images that must get the same class in int8 as in float32. "
+        "`build` refuses an int8 engine below this share.",
+    )
+    held_out_images: Annotated[int, Field(ge=1)] = Field(
+        512,
+        description="How many training images measure `build.int8.min_agreement`. These images are not used for "
+        "calibration.",
+    )
 
 
 class BuildParams(Section):
-    """`compute_capabilities` are those that a TensorRT for RTX engine is built for, ahead of time.
+    """What engines are built for: threads, batches, image sizes, calibration and GPUs."""
 
-    `preprocess: graph` puts resize and crop into the engine, which then takes images of up to `max_side` pixels a
-    side, and is refused where a test image has more; `host` leaves them to whoever calls it; `auto` is `graph` for
-    TensorRT and `host` for the others. Of those, AOTInductor's engines, on a GPU too, take images at the network's
-    size only: `graph` refuses them.
-
-    `threads` stands in the card of each engine of the CPU, and whoever runs it takes it from there.
-    """
-
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="The threads that a CPU engine runs on, at most one for each CPU of the machine. The card of "
+        "the engine states the number, and every runner follows the card. `null`: the runtime chooses.",
+    )
     batch: BatchProfile = BatchProfile()
-    preprocess: Literal["auto", "graph", "host"] = "auto"
-    max_side: Annotated[int, Field(ge=1)] = 2048
-    calibration_images: Annotated[int, Field(ge=1)] = 256
+    preprocess: Literal["auto", "graph", "host"] = Field(
+        "auto",
+        description="Where images are resized and cropped. `graph`: in the engine, which then takes decoded "
+        "images of any size up to `build.max_side`. `host`: in the program that calls the engine. `auto`: "
+        "`graph` for TensorRT, `host` for all other backends. AOTInductor engines, on a GPU too, take images at "
+        "the network's size only: `graph` refuses these engines.",
+    )
+    max_side: Annotated[int, Field(ge=1)] = Field(
+        2048,
+        description="The longest side, in pixels, that an engine with `preprocess: graph` takes. `build` refuses "
+        "where a test image is longer, and names the side that would do. On a GPU the engine reserves about 24 "
+        "bytes × `build.batch.max` × the square of this number.",
+    )
+    calibration_images: Annotated[int, Field(ge=1)] = Field(
+        256, description="How many training images int8 engines learn the ranges of values from."
+    )
     int8: Int8Params = Int8Params()
-    compute_capabilities: tuple[Annotated[str, Field(pattern=r"^\d+\.\d$")], ...] = ("8.6", "8.9", "12.0")
+    compute_capabilities: tuple[Annotated[str, Field(pattern=r"^\d+\.\d$")], ...] = Field(
+        ("8.6", "8.9", "12.0"),
+        description="The compute capabilities of the GPUs that a TensorRT for RTX engine is built for, ahead of "
+        "time.",
+        json_schema_extra={"allowed": 'list of texts such as `"8.6"`'},
+    )

@@ -1,4 +1,4 @@
-"""`export:` the ONNX graph and how far its outputs may be from the fused network's."""
+"""`export:` the ONNX graph, and how far its outputs may be from the outputs of the fused network."""
 
 from typing import Annotated, Literal
 
@@ -8,8 +8,12 @@ from steps.params.base import Positive, Section
 
 
 class ExportParams(Section):
-    """`max_error` bounds the largest absolute difference over the largest absolute output, in float32."""
+    """The ONNX graph, and how far its outputs may be from the outputs of the fused network."""
 
-    opset: Annotated[int, Field(ge=18, le=23)] = 20
-    simplify: Literal["onnxsim", "none"] = "onnxsim"
-    max_error: Positive = 1e-4
+    opset: Annotated[int, Field(ge=18, le=23)] = Field(20, description="The version of the ONNX operators.")
+    simplify: Literal["onnxsim", "none"] = Field("onnxsim", description="Whether onnxsim simplifies the graph.")
+    max_error: Positive = Field(
+        1e-4,
+        description="The largest error that the ONNX model may have against the fused network in float32: the "
+        "largest absolute difference of an output, divided by the largest absolute output.",
+    )

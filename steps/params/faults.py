@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as lines for a person: the key as it is written, and what would be right."""
+"""The faults that pydantic found, as lines for a person: the key as it is written, and what would be right."""
 
 import json
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from steps.errors import did_you_mean
-from steps.params.base import Section
+from steps.params.base import Section, allowed_text
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -32,11 +32,11 @@ MOVED = {  # keys of version 0.1 and their places of today
 
 
 def sentences(faults: ValidationError, whole: type[Section]) -> list[str]:
-    """Return one line a key of `whole`; what each alternative of a type says becomes one."""
+    """Return one line for each key of `whole`. The faults of all alternatives of a type become one line."""
     by_key: dict[str, list[ErrorDetails]] = {}
     for fault in faults.errors():
         by_key.setdefault(_key(fault["loc"], whole), []).append(fault)
-    return [_sentence(key, faults_of_it, whole) for key, faults_of_it in by_key.items()]
+    return [_sentence(key, faults_of_key, whole) for key, faults_of_key in by_key.items()]
 
 
 def _sentence(key: str, faults: "list[ErrorDetails]", whole: type[Section]) -> str:
@@ -46,16 +46,16 @@ def _sentence(key: str, faults: "list[ErrorDetails]", whole: type[Section]) -> s
     if kind == "union_tag_invalid":
         return _no_such_variant(key, faults[0], whole)
     field = _found(location, whole)[1]
-    alternatives = len(faults) > 1 and field and field.description
-    sentence = f"should be {alternatives}" if alternatives else ", or ".join(dict.fromkeys(map(_plain, faults)))
+    allowed = allowed_text(field) if len(faults) > 1 and field else None
+    sentence = f"should be {allowed}" if allowed else ", or ".join(dict.fromkeys(map(_plain, faults)))
     if kind not in ("missing", "value_error", "union_tag_not_found"):
-        sentence += _given(faults[0]["input"])
-    # some sentences name their key themselves
-    return sentence if sentence.startswith(f"{key}.") or not key else f"{key}: {sentence}"
+        sentence += _but_is(faults[0]["input"])
+    names_its_key = sentence.startswith(f"{key}.")
+    return sentence if names_its_key or not key else f"{key}: {sentence}"
 
 
 def _unknown(key: str, location: Location, whole: type[Section]) -> str:
-    """Return what is known instead of the key: its new place, the variant that has it, or the nearest key."""
+    """Return what the key should be: its new place, the variant that has the key, or the nearest key."""
     if key in MOVED:
         return f"unknown key. It is {MOVED[key]} now."
     name, field = str(location[-1]), _found(location[:-1], whole)[1]
@@ -67,15 +67,15 @@ def _unknown(key: str, location: Location, whole: type[Section]) -> str:
 
 def _no_such_variant(key: str, fault: "ErrorDetails", whole: type[Section]) -> str:
     tags = list(_variants(_found(fault["loc"], whole)[1]))
-    given = str(fault["input"].get("name"))
-    return f"{key}.name: '{given}' is none of {', '.join(tags)}.{did_you_mean(given, tags)}"
+    name = str(fault["input"].get("name"))
+    return f"{key}.name: '{name}' is none of {', '.join(tags)}.{did_you_mean(name, tags)}"
 
 
 def _plain(fault: "ErrorDetails") -> str:
     return PLAIN_WORDS.get(fault["type"], fault["msg"].removeprefix("Value error, ").removeprefix("Input "))
 
 
-def _given(value: Any) -> str:
+def _but_is(value: Any) -> str:
     return "" if isinstance(value, dict | list) else f", not {json.dumps(value)}"
 
 
@@ -107,7 +107,7 @@ def _found(location: Location, whole: type[Section]) -> tuple[Location, FieldInf
 
 
 def _known_beside(location: Location, whole: type[Section]) -> list[str]:
-    """Return the keys that are allowed beside the one that was not known."""
+    """Return the keys that are allowed where the unknown key is."""
     field = _found(location[:-1], whole)[1]
     variant = _variants(field).get(str(location[-2])) if len(location) > 1 else None
     section = variant or (_section_of(field) if field else whole)
@@ -119,12 +119,12 @@ def _fields(section: type[Section]) -> dict[str, FieldInfo]:
 
 
 def _section_of(field: FieldInfo | None) -> type[Section] | None:
-    """Return the section that the field holds, or may hold."""
+    """Return the section that the field may hold, or None."""
     return next(iter(_sections_of(field)), None)
 
 
 def _variants(field: FieldInfo | None) -> dict[str, type[Section]]:
-    """Return the sections among which `name` chooses, by their names; none where there is no choice."""
+    """Return the sections that `name` chooses between, by name; none where there is no choice."""
     sections = _sections_of(field)
     return {section.model_fields["name"].default: section for section in sections} if len(sections) > 1 else {}
 

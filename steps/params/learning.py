@@ -43,7 +43,7 @@ def number_of(key: str) -> Callable[[Any], Any]:
 
 
 class CrossEntropyParams(Variant):
-    """The usual loss; label smoothing after Szegedy et al. 2016."""
+    """Cross-entropy; label smoothing after Szegedy et al. 2016."""
 
     name: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -52,7 +52,7 @@ class CrossEntropyParams(Variant):
 
 
 class FocalParams(Variant):
-    """Focal loss (Lin et al. 2017, equation 4). It has no label smoothing: its p is that of the label alone."""
+    """Focal loss (Lin et al. 2017, equation 4), without label smoothing: p is that of the label alone."""
 
     name: Literal["focal"] = "focal"
     gamma: Annotated[float, Field(ge=0)] = Field(2.0, description="The focusing exponent.")
@@ -65,7 +65,7 @@ class ShuffleParams(Variant):
 
 
 class BalancedParams(Variant):
-    """First a class, then an image of the class (Mahajan et al. 2018)."""
+    """First a class is drawn, then an image of the class (Mahajan et al. 2018)."""
 
     name: Literal["balanced"] = "balanced"
     power: Fraction = Field(

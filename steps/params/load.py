@@ -26,11 +26,21 @@ SHARED_KEYS = ("seed", "class_num", "engines")
 class Params(Section):
     """The whole of params.yaml: three shared keys, and one section a step."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    class_num: Annotated[int, Field(ge=2)] | Literal["auto"] = Field(description="a whole number from 2, or auto")
-    engines: tuple[str, ...] = Field(min_length=1)
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        description="The seed of every random draw: the split, the weights, the order of the images, the probes."
+    )
+    class_num: Annotated[int, Field(ge=2)] | Literal["auto"] = Field(
+        description="How many classes the network tells from each other. `auto`: the largest class id + 1. Where "
+        "a number is given, labels must be below it.",
+        json_schema_extra={"allowed": "a whole number from 2, or auto"},
+    )
+    engines: tuple[str, ...] = Field(
+        min_length=1,
+        description="The engines to build, evaluate and judge, each named `<backend>-<precision>`.",
+        json_schema_extra={"allowed": "list of names, see below"},
+    )
     ingest: IngestParams
-    validate_: ValidateParams = Field(alias="validate")  # pydantic's models own the name `validate`
+    validate_: ValidateParams = Field(alias="validate")  # pydantic models have a method `validate`
     split: SplitParams
     train: TrainParams
     fuse: FuseParams

@@ -1,4 +1,4 @@
-"""`release:` the name under which what passed is shipped."""
+"""`release:` the name of the release."""
 
 from typing import Annotated
 
@@ -8,6 +8,10 @@ from steps.params.base import Section
 
 
 class ReleaseParams(Section):
-    """`name` stands in the release's card and file names."""
+    """The name of the release."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = "classifier"
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] = Field(
+        "classifier",
+        description="The name in the card of the release.",
+        json_schema_extra={"allowed": "small letters, digits, `-` and `_`; at most 63 characters"},
+    )

@@ -8,19 +8,35 @@ from steps.params.base import Count, Section, Share
 
 
 class SplitParams(Section):
-    """`val` and `test` are shares of each class's images that are dealt out here; the rest is train.
+    """How the images of each class are dealt out to train, val and test."""
 
-    `max_leaked` allows that many images in val and test whose own group or content is in another split too,
-    as ready-made splits may have them; a split that is made here has none. `max_untested_classes` allows that
-    many classes that a ready-made test has no image of; those of `small_classes: train_only` are not counted.
-    """
-
-    val: Share = 0.15
-    test: Share = 0.2
-    min_per_class: Annotated[int, Field(ge=1)] = 5
-    small_classes: Literal["refuse", "train_only"] = "refuse"
-    max_leaked: Count = 0
-    max_untested_classes: Count = 0
+    val: Share = Field(
+        0.15,
+        description="The share of the images of each class that goes to val. A ready-made val is used as it is.",
+    )
+    test: Share = Field(
+        0.2,
+        description="The share of the images of each class that goes to test. A ready-made test is used as it "
+        "is. The rest is train: `split.val` and `split.test` together must be below 1.",
+    )
+    min_per_class: Annotated[int, Field(ge=1)] = Field(
+        5, description="The fewest images of a class in each split that is dealt out."
+    )
+    small_classes: Literal["refuse", "train_only"] = Field(
+        "refuse",
+        description="What happens to a class that is too small for `split.min_per_class`: `split` refuses, or "
+        "all images of the class go to train.",
+    )
+    max_leaked: Count = Field(
+        0,
+        description="How many images of a ready-made val or test may have a copy, or an image of the same group, "
+        "in another split. A split that is dealt out here has none.",
+    )
+    max_untested_classes: Count = Field(
+        0,
+        description="How many classes may have no image in a ready-made test. Nothing is shown for such classes. "
+        "Classes that `split.small_classes: train_only` keeps in train are not counted.",
+    )
 
     @field_validator("test")
     @classmethod

@@ -13,7 +13,7 @@ NUMBER_WITHOUT_POINT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 
 
 def read_yaml(path: Path) -> str:
-    """Return the file's content as JSON, or raise BadInput with the line at which it is no YAML."""
+    """Return the file's content as JSON, or raise BadInput with the line that is not YAML."""
     if not path.is_file():
         raise BadInput(f"{path} is not there; run from the project's folder or name it with --params.")
     try:
@@ -26,14 +26,16 @@ def read_yaml(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which PyYAML takes the last; reads 1e-4 as the number that it is."""
+    """Refuse a key that stands twice, which PyYAML accepts; read 1e-4 as a number, which PyYAML reads as text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         first: dict[str, int] = {}
         for key, _ in node.value:
             if key.value in first:
-                said = f"the key '{key.value}' is there already, in line {first[key.value]}; remove one of the two"
-                raise yaml.constructor.ConstructorError(problem=said, problem_mark=key.start_mark)
+                problem = (
+                    f"the key '{key.value}' is there already, in line {first[key.value]}; remove one of the two"
+                )
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
             if isinstance(key, yaml.ScalarNode):
                 first[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)

@@ -21,18 +21,34 @@ from steps.reports.card import Interpolation
 
 
 class ExpandParams(Section):
-    """Which multi-branch block each convolution trains as; `none` trains the plain network.
+    """Which multi-branch block each convolution trains as."""
 
-    With `init: exact` the expanded network starts as the same function as the plain network. With `standard` every
-    branch starts at full strength, as in the papers. `auto` is exact with `train.weights`, else standard. `mode:
-    branch` trains every branch as a convolution with a norm; `online` sums the kernels of the branches before one
-    convolution in each step.
-    """
-
-    block: Literal["none", "repvgg", "qarepvgg", "acb", "dbb", "mobileone", "mobileone_k1"] = "repvgg"
-    where: str = "all"  # or a kernel size such as "3x3", or a pattern of module names such as "layer1.*"
-    init: Literal["auto", "exact", "standard"] = "auto"
-    mode: Literal["branch", "online"] = "branch"
+    block: Literal["none", "repvgg", "qarepvgg", "acb", "dbb", "mobileone", "mobileone_k1"] = Field(
+        "repvgg",
+        description="The block that each convolution trains as. Fuse folds the branches to one kernel. "
+        "`mobileone` has four copies of the kernel, as MobileOne-S0; `mobileone_k1` has one, as S1 to S4. `none` "
+        "trains the plain network.",
+    )
+    where: str = Field(
+        "all",
+        description="Which convolutions get branches.",
+        json_schema_extra={
+            "allowed": "`all`, a kernel size such as `3x3`, or a pattern of module names such as `layer1.*`"
+        },
+    )
+    init: Literal["auto", "exact", "standard"] = Field(
+        "auto",
+        description="How new branches start. `exact`: at zero, so that the network starts as the same function "
+        "as the plain network. `standard`: at full strength, as in the papers. `auto`: `exact` with "
+        "`train.weights`, else `standard`.",
+    )
+    mode: Literal["branch", "online"] = Field(
+        "branch",
+        description="How the branches are computed in training. `branch`: each branch is a convolution with a "
+        "norm, as in the papers. `online`: the kernels of the branches are summed before one convolution, which "
+        "costs little more than the plain network. In `online` mode the branches have no norms, so `repvgg`, "
+        "`qarepvgg` and `mobileone_k1` are the same block.",
+    )
 
     @model_validator(mode="after")
     def _has_branches(self) -> Self:
@@ -42,26 +58,46 @@ class ExpandParams(Section):
 
 
 class QatParams(Section):
-    """`epochs` of fine-tuning after `train.epochs`, with the roundings of int8; `lr` is the peak learning rate."""
+    """Fine-tuning of the folded network for int8, after `train.epochs`."""
 
-    epochs: Count = 0
-    lr: Positive = 0.001
+    epochs: Count = Field(
+        0,
+        description="How many epochs the folded network learns with the roundings of int8, after `train.epochs`.",
+    )
+    lr: Positive = Field(0.001, description="The peak learning rate of this fine-tuning.")
 
 
 class PreprocessParams(Section):
     """What the network sees: the short side resized to `resize`, the centre cropped to `side`, normalised.
 
-    A key that is null takes the value that belongs to the weights, where it is known, else 32 pixels, bilinear,
-    and the mean and std of ImageNet. Without a value, `resize` equals `side`. A key with another value than that
-    of the weights is refused, unless `of_weights` is `override`.
+    A key that is null takes the value that belongs to the weights, where that value is known, else 32 pixels,
+    bilinear, and the mean and std of ImageNet.
     """
 
-    side: Annotated[int, Field(ge=8)] | None = None  # not `size`: DVC's run-cache is blind to keys of that name
-    resize: Annotated[int, Field(ge=8)] | None = None
-    interpolation: Interpolation | None = None
-    mean: tuple[Fraction, Fraction, Fraction] | None = None
-    std: tuple[Positive, Positive, Positive] | None = None
-    of_weights: Literal["adopt", "override"] = "adopt"
+    # Not `size`: the run-cache of DVC is blind to keys of that name.
+    side: Annotated[int, Field(ge=8)] | None = Field(
+        None,
+        description="The side, in pixels, of the square that the network sees. `null`, here and in the four keys "
+        "below: the value that belongs to the weights, where it is known, else 32, bilinear, and the mean and "
+        "std of ImageNet.",
+    )
+    resize: Annotated[int, Field(ge=8)] | None = Field(
+        None,
+        description="The length, in pixels, that the short side is resized to before the centre is cropped; at "
+        "least `train.preprocess.side`. Where no value is known, it equals `train.preprocess.side`.",
+    )
+    interpolation: Interpolation | None = Field(None, description="The filter of the resizing.")
+    mean: tuple[Fraction, Fraction, Fraction] | None = Field(
+        None, description="The mean that is subtracted from R, G and B (each from 0 to 1)."
+    )
+    std: tuple[Positive, Positive, Positive] | None = Field(
+        None, description="The standard deviation that R, G and B are divided by after the mean is subtracted."
+    )
+    of_weights: Literal["adopt", "override"] = Field(
+        "adopt",
+        description="What happens where a key above has another value than the weights. `adopt`: train refuses. "
+        "`override`: the value in `params.yaml` holds.",
+    )
 
     @field_validator("resize")
     @classmethod
@@ -73,29 +109,60 @@ class PreprocessParams(Section):
 
 
 class TrainParams(Section):
-    """`weights` is a safetensors, torch or .pdparams file, or a Paddle folder with one file a variable.
+    """The network, its blocks, and how it learns.
 
-    With `epochs: 0` they go through the line as they are. `bottleneck` is the width of a layer before the last
-    one, for heads of very many classes.
+    The optimizer, schedule, sampler and loss are chosen by `name`, and each has its own keys. A name alone stands
+    for the defaults of that name: `loss: focal`. A number alone stands for the one key of an augmentation:
+    `shift: 2`.
     """
 
-    arch: str = Field(min_length=1)
+    arch: str = Field(
+        min_length=1,
+        description="The plain network.",
+        json_schema_extra={
+            "allowed": "name of one of our networks, of timm or of torchvision, or `module:callable`"
+        },
+    )
     expand: ExpandParams = ExpandParams()
     preprocess: PreprocessParams = PreprocessParams()
-    weights: str | None = None
-    min_weights_coverage: Fraction = 0.95
-    bottleneck: Annotated[int, Field(ge=1)] | None = None
-    epochs: Count
+    weights: str | None = Field(
+        None,
+        description="The weights that training starts from: safetensors, torch (loaded weights-only), the "
+        "`.pdparams` of PaddlePaddle, or its folder with one file a variable. `null`: fresh weights.",
+        json_schema_extra={"allowed": "file or folder under `data/weights`"},
+    )
+    min_weights_coverage: Fraction = Field(
+        0.95,
+        description="The smallest share of the tensors of the network that the file must fill, and of the "
+        "tensors of the file that the network must have a place for. The second share matters because the "
+        "weights of a larger network may fill this network completely. A last layer that starts fresh does not "
+        "count, nor do auxiliary heads in the file (`aux1.`, `aux2.`, `AuxLogits.`).",
+    )
+    bottleneck: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="The width of a layer before the last layer, for very many classes: the last layer would be "
+        "most of the network. `null`: no such layer.",
+    )
+    epochs: Count = Field(
+        description="How many epochs the network trains. With 0 and `train.weights`, the finished model goes "
+        "through the line as it is."
+    )
     qat: QatParams = QatParams()
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    lr: Positive
-    optimizer: OptimizerParams = SgdParams()
-    schedule: ScheduleParams = CosineParams()
-    sampler: SamplerParams = ShuffleParams()
-    loss: LossParams = CrossEntropyParams()
+    batch_size: Annotated[int, Field(ge=2)] = Field(64, description="The images in each step of training.")
+    lr: Positive = Field(description="The peak learning rate.")
+    optimizer: OptimizerParams = Field(SgdParams(), description="The optimizer.")
+    schedule: ScheduleParams = Field(CosineParams(), description="The schedule of the learning rate.")
+    sampler: SamplerParams = Field(ShuffleParams(), description="The order in which training images are drawn.")
+    loss: LossParams = Field(CrossEntropyParams(), description="The loss.")
     augment: AugmentParams = AugmentParams()
-    best_by: Literal["top1", "macro_recall"] = "top1"
-    probes: Annotated[int, Field(ge=1, le=256)] = 16
+    best_by: Literal["top1", "macro_recall"] = Field(
+        "top1", description="The figure on val that chooses the epoch whose network is kept."
+    )
+    probes: Annotated[int, Field(ge=1, le=256)] = Field(
+        16,
+        description="How many val images are stored with the model. Fuse and export prove on these images that "
+        "the outputs did not change.",
+    )
 
     @field_validator("weights")
     @classmethod
