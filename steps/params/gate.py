@@ -97,8 +97,8 @@ class GateParams(Section):
     # All classes of all comparisons share the rest to 1. Above the largest value, a float64 cannot hold a share.
     confidence: Annotated[float, Field(gt=0.5, le=0.999999)] = Field(
         0.95,
-        description="The confidence of the bounds on accuracy. The rest to 1 is the probability to fail a good "
-        "form; all comparisons share this probability.",
+        description="The confidence of the bounds on accuracy. The rest to 1 is the error probability of a "
+        "judgement `fail`. All comparisons share this error.",
     )
 
     @field_validator("required")

@@ -84,7 +84,7 @@ class PreprocessParams(Section):
     resize: Annotated[int, Field(ge=8)] | None = Field(
         None,
         description="The length, in pixels, that the short side is resized to before the centre is cropped; at "
-        "least `train.preprocess.side`. Where no value is known, it equals `train.preprocess.side`.",
+        "least `train.preprocess.side`. Where no value is known, the length is `train.preprocess.side`.",
     )
     interpolation: Interpolation | None = Field(None, description="The filter of the resizing.")
     mean: tuple[Fraction, Fraction, Fraction] | None = Field(
