@@ -30,7 +30,7 @@ WAYS: tuple[tuple[Init, Mode], ...] = tuple(itertools.product(get_args(Init), ge
 BATCH = 8  # at 64 px many end in one pixel: the statistics of two images would magnify rounding a thousandfold
 MORE = 32  # the images of the second look
 # How reasons begin that come of trying the expanded network: here, where the plain ones run, a fault of our own.
-OURS = (BROKEN, "it cannot be taken try_in_own_process", "the network does not run without it", "without it")
+OURS = (BROKEN, "it cannot be taken apart", "the network does not run without it", "without it")
 ULP = 2.0**-52  # a last place of float64, relative
 
 

@@ -47,12 +47,12 @@ class Pair:
 
     @cached_property
     def closeness(self) -> Closeness:
-        """Return how far the softmax of each image is logit_differences."""
+        """Return how far the softmax of each image differs."""
         return closeness(self.reference.scores, self.form.scores)
 
     @cached_property
     def logit_differences(self) -> LogitDifferences:
-        """Return how far the scores before the softmax are logit_differences."""
+        """Return how far the scores before the softmax differ."""
         return logit_differences(self.reference.scores, self.form.scores)
 
     def names(self, which_K: Bools) -> tuple[str, ...]:
@@ -94,7 +94,7 @@ Rule = Callable[[Pair, float], Finding]
 def wanted(needed: float, images: int) -> str:
     """Return the sentence's end that says how many test images would decide."""
     if not np.isfinite(needed):
-        return "; no number of test images would tell them logit_differences"
+        return "; no number of test images would tell them apart"
     return f"; about {int(needed)} test images like these {images} would decide"
 
 
