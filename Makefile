@@ -27,7 +27,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock demo run test lint deps server worker deploy prune push pull remote accept tensorrt clean
+.PHONY: help setup lock demo run test lint docs deps params server worker deploy prune push pull remote accept tensorrt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,8 +56,14 @@ demo: run ## set up, run the whole line, print the verdict
 run: setup ## the flow, here and now, with a temporary Prefect server
 	@$(BIN)/python -m flows
 
+docs: setup ## the pages of docs/ as a site in .foldline/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 deps: setup ## write the code that each stage imports into dvc.yaml
 	$(BIN)/python -m tools.deps
+
+params: setup ## write docs/params.md from the classes in steps/params
+	$(BIN)/python -m tools.params_page
 
 test: lint ## set up, check the code, run the tests (FOLDLINE_TESTS=all: the slow ones too)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile $(PYTEST_FLAGS)
