@@ -14,7 +14,8 @@ from steps.reports.card import Card
 from steps.reports.release import INDEX, ReleaseCard, checksums, plain_files, write_sums
 from steps.reports.verdict import CHAMPION, LINE, FormVerdict, Verdict, card_checksum
 
-CONSUMERS = Path(__file__).parent.parent / "consumers"
+REPOSITORY = Path(__file__).parent.parent
+CONSUMERS, LICENSE = REPOSITORY / "consumers", REPOSITORY / "LICENSE"
 CONSUMING = (
     "README.md",
     "predict.py",
@@ -25,7 +26,7 @@ EMBEDDED = "onnxruntime"  # the backend that predict.py and Triton run that mode
 
 
 def release(params: ReleaseParams, gate: Path, model: Path, build: Path, ledger: Path, out: Path) -> None:
-    """Write the release: model/, engines/, labels.txt, ledger.parquet, verdict, consumers, and their checksums.
+    """Write the release: model/, engines/, labels.txt, ledger.parquet, verdict, consumers, LICENSE, checksums.
 
     Refuses without a passing verdict, and when a model on disk is not the one that was judged. Of the engines
     those ship that passed; release.json says why the others did not.
@@ -37,7 +38,7 @@ def release(params: ReleaseParams, gate: Path, model: Path, build: Path, ledger:
     card = _ship(model, forms[SHIPPED], out / "model")
     for name in shipped:
         _ship(build / name, candidates[name], out / "engines" / name)
-    _copy([gate / "verdict.json", gate / "verdict.md", ledger], out)
+    _copy([gate / "verdict.json", gate / "verdict.md", ledger, LICENSE], out)
     for name in CONSUMING:
         _copy([CONSUMERS / name], (out / name).parent)
     for name, content in plain_files(card).items():

@@ -15,6 +15,8 @@ from steps.reports.verdict import Verdict, card_checksum
 from tests.backends.tiny import NAMES, onnx_model, run_step_in, weights, write_exported
 from tests.judged import ENGINES, RELEASE, WITHHELD, released
 
+LICENSE = Path(__file__).parent.parent / "LICENSE"
+
 
 @pytest.fixture
 def line(judged_line: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -35,6 +37,7 @@ def test_a_release_holds_what_passed_and_says_what_did_not(line: Path) -> None:
     assert files == {
         *(f"{folder}/{name}" for folder in artifacts for name in ("model.onnx", "card.json", "probes.npz")),
         *(
+            "LICENSE",
             "README.md",
             "cpp/CMakeLists.txt",
             "cpp/classify.cpp",
@@ -51,6 +54,7 @@ def test_a_release_holds_what_passed_and_says_what_did_not(line: Path) -> None:
         ),
     }
     assert set(index.files) == files - {"release.json", "SHA256SUMS"}
+    assert Path("data/release/LICENSE").read_bytes() == LICENSE.read_bytes()
     assert Path("data/release/labels.txt").read_text().splitlines() == list(NAMES)
     assert Path("data/release/preprocessing.txt").read_text() == "size 16\nresize 16\ninterpolation bilinear\n"
     assert line.is_dir()
