@@ -141,7 +141,7 @@ def test_class_num_is_held_against_the_labels(workspace: Workspace) -> None:
     [
         (
             ["real/circle", "real/square", "real/star", "real/tree/old"],
-            "If circle, square, star, ... are the classes, let ingest.source end in real,",
+            "If the classes are circle, square, star, ..., let ingest.source end in real,",
         ),
         (["circle"] * 4, "Add images of another class."),
         (["."] * 4, "Add images of another class."),
@@ -154,7 +154,7 @@ def test_one_class_is_refused_and_the_folder_that_was_meant_is_named(
     names = [f"{folder}/{name}" for folder, name in zip(folders, images["name"], strict=True)]
     code, refused = judge(workspace, images.with_columns(name=pl.Series(names)))
     assert code == 3
-    assert f"all 4 images are of one class, 'c0'; a classifier tells two or more apart. {advice}" in refused
+    assert f"all 4 images are of one class, 'c0'; a classifier needs two or more classes. {advice}" in refused
 
 
 def test_labels_that_count_from_1_are_told_so(workspace: Workspace) -> None:
@@ -162,7 +162,7 @@ def test_labels_that_count_from_1_are_told_so(workspace: Workspace) -> None:
         workspace.params["class_num"] = class_num
         code, said = judge(workspace, manifest([1, 2, 3]))
         assert code == 3
-        assert "The labels run from 1 to 3, as if counted from 1: subtract 1 from each." in said
+        assert "The labels go from 1 to 3, so they seem to start at 1: subtract 1 from each." in said
 
 
 def test_a_huge_label_costs_neither_memory_nor_a_crash(workspace: Workspace) -> None:
@@ -179,21 +179,21 @@ def test_who_carries_the_largest_id_is_said_where_ids_are_unused(workspace: Work
         "4 of 8 class ids have no readable image, and the last layer would learn nothing for them: 3, 4, 5 and 1 "
         in said
     )
-    assert "allow more; the largest id, 7, is carried by 1 image: 000015.png." in said
+    assert "allow more; the largest id, 7, is the label of 1 image: 000015.png." in said
     judge(workspace, manifest([0, 1] + [3] * 5))
-    assert "carried by 5 images: 000002.png, 000003.png, 000004.png and 2 more." in (
+    assert "the label of 5 images: 000002.png, 000003.png, 000004.png and 2 more." in (
         ValidateReport.read(REPORT).refused or ""
     )
 
 
 def test_images_with_good_labels_are_not_blamed_for_others(workspace: Workspace) -> None:
     said = judge(workspace, manifest([0, 1, 2, -1]))[1]
-    assert "000003.png (label -1)" in said and "Ids count from 0: correct these labels." in said
+    assert "000003.png (label -1)" in said and "Ids start at 0: correct these labels." in said
     assert "000002.png" not in said
     workspace.params["class_num"] = 5
     said = judge(workspace, manifest([0, 1, 2]))[1]
     assert "2 of 5 class ids have no readable image" in said
-    assert "The largest id is 2: set class_num: 3, or add what is missing" in said and ".png" not in said
+    assert "The largest id is 2: set class_num: 3, add the missing images" in said and ".png" not in said
     workspace.params["class_num"] = "auto"
     said = judge(workspace, manifest([0, 2, 3]))[1]
     assert "1 of 4 class ids has no readable image" in said and ".png" not in said

@@ -78,16 +78,16 @@ FROM_FILES: dict[str, tuple[Callable[[Path, Workspace], None], str]] = {
     "a label equal to class_num": (
         one_label_too_high,
         "1 of 40 images has a label outside 0 .. 1, as class_num: 2 asks for: crack/3.png (label 2). "
-        "validate.max_label_out_of_range allows 0. Ids count from 0: correct these labels, or set class_num: 3.",
+        "validate.max_label_out_of_range allows 0. Ids start at 0: correct these labels, or set class_num: 3.",
     ),
     "labels from 1 with class_num set": (
         partial(labels_from, 1),
-        "validate.max_label_out_of_range allows 0. The labels run from 1 to 2, as if counted from 1: "
+        "validate.max_label_out_of_range allows 0. The labels go from 1 to 2, so they seem to start at 1: "
         "subtract 1 from each.",
     ),
     "a truncated JPEG": (
         a_truncated_jpeg,
-        "1 of 41 images is unreadable: crack/cut.jpg (truncated: ends before its image does",
+        "1 of 41 images is unreadable: crack/cut.jpg (truncated: ends before the image is complete",
     ),
     "a zero-byte file": (
         a_zero_byte_file,
@@ -133,7 +133,7 @@ def test_an_unreadable_image_that_is_allowed_is_left_out_with_a_record_and_pages
     code, said = workspace.run_apart("validate", ingest="data/ingest", out="data/validate")
     assert (code, said) == (
         0,
-        "validate: 1 of 20 images is unreadable: 000000.png (truncated: ends before its image does).\n"
+        "validate: 1 of 20 images is unreadable: 000000.png (truncated: ends before the image is complete).\n"
         "validate: 20 images of 2 classes; 1 dropped.\n",
     )
     assert pl.read_parquet(ISSUES).filter("dropped").get_column("name").to_list() == ["000000.png"]

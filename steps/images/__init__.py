@@ -1,1 +1,1 @@
-"""Images: where they lie, what they are, how they become a network's input. No network is known here."""
+"""Image files: finding, checking, decoding and preprocessing them for a network. No network is known here."""

@@ -1,4 +1,4 @@
-"""AUGMENTATIONS of a whole batch, still uint8: each is a pure function of (seed, epoch, position).
+"""AUGMENTATIONS of a batch of uint8 images: each is a pure function of (images, seed, epoch, positions).
 
 Letters: N images, H and W pixels, C = 3 channels (RGB).
 """
@@ -18,14 +18,14 @@ Uniforms = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of a batch; those of an image depend on its position in the epoch alone."""
+    """The random numbers of a batch; an image's numbers depend only on seed, epoch and its position."""
 
     seed: int
     epoch: int
     positions_N: Positions
 
     def uniforms(self, purpose: str) -> Uniforms:
-        """Return one number in [0, 1) an image; another purpose gives independent ones."""
+        """Return one number in [0, 1) for each image; different purposes give independent numbers."""
         return uniforms(self.seed, self.epoch, purpose, self.positions_N)
 
 
@@ -39,7 +39,7 @@ class Shift:
     pixels: int
 
     def __call__(self, images_NHWC_u8: Images, draws: Draws) -> Images:
-        """Return the moved images; whole numbers from -pixels to pixels have the same chance."""
+        """Return the moved images; each whole number from -pixels to pixels has the same probability."""
         if not self.pixels:
             return images_NHWC_u8
         rows_N, columns_N = (
@@ -51,26 +51,26 @@ class Shift:
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirror each image left to right with chance `probability`."""
+    """Mirror each image left to right with this probability."""
 
     probability: float
 
     def __call__(self, images_NHWC_u8: Images, draws: Draws) -> Images:
-        """Return the images, some of them mirrored."""
+        """Return the images; some are mirrored."""
         if not self.probability:
             return images_NHWC_u8
         return mirrored(images_NHWC_u8, draws.uniforms("flip") < self.probability)
 
 
-# In the order in which they are applied.
+# Training applies the augmentations in this order.
 AUGMENTATIONS: dict[str, Callable[..., Augmentation]] = {"shift": Shift, "flip": Flip}
 
 
 def shifted(images_NHWC_u8: Images, rows_N: Shifts, columns_N: Shifts) -> Images:
-    """Return each image moved down by its `rows` and right by its `columns`; what comes in is zero."""
+    """Return each image moved down by its `rows` and right by its `columns`; new pixels are zero."""
     moved_NHWC_u8 = np.zeros_like(images_NHWC_u8)
     height, width = images_NHWC_u8.shape[1:3]
-    # Slices copy whole rows of pixels: faster than one fancy index over the batch.
+    # Slices copy whole rows of pixels, which is faster than one fancy index over the batch.
     for number, (down, right) in enumerate(zip(rows_N.tolist(), columns_N.tolist(), strict=True)):
         moved_NHWC_u8[number, max(0, down) : height + down, max(0, right) : width + right] = images_NHWC_u8[
             number, max(0, -down) : max(0, height - down), max(0, -right) : max(0, width - right)
@@ -79,7 +79,7 @@ def shifted(images_NHWC_u8: Images, rows_N: Shifts, columns_N: Shifts) -> Images
 
 
 def mirrored(images_NHWC_u8: Images, chosen_N: npt.NDArray[np.bool_]) -> Images:
-    """Return the images, the chosen ones mirrored left to right."""
+    """Return the images, with the chosen images mirrored left to right."""
     turned_NHWC_u8 = images_NHWC_u8.copy()
     turned_NHWC_u8[chosen_N] = images_NHWC_u8[chosen_N, :, ::-1]
     return turned_NHWC_u8

@@ -1,7 +1,8 @@
 """The training cache: every image decoded once, at the network's size, in one memory-mapped uint8 file.
 
-Letters: N images, H and W pixels, C = 3 channels (RGB). An entry is there whole or not at all; a set of images
-beyond the bound is read from its files, batch after batch, by threads.
+A cache entry is complete or absent. When the images need more bytes than the bound, threads decode the image files
+again in each epoch.
+Letters: N images, H and W pixels, C = 3 channels (RGB).
 """
 
 import fcntl
@@ -29,7 +30,7 @@ from steps.reports.card import Preprocessing
 
 BOUND_BYTES = 16 * 2**30
 FILL_BATCH = 256
-READ_AHEAD = 4  # batches that the threads decode before they are asked for
+READ_AHEAD = 4  # batches that the threads decode in advance
 
 
 class ImageReader(Protocol):
@@ -39,7 +40,7 @@ class ImageReader(Protocol):
 
 
 class CachedImages:
-    """Images from the memory-mapped file; what is read often stays in the machine's page cache."""
+    """Images from the memory-mapped file. The operating system keeps frequent pages in memory."""
 
     def __init__(self, images_NHWC_u8: Images) -> None:
         self.images_NHWC_u8 = images_NHWC_u8
@@ -51,21 +52,21 @@ class CachedImages:
 
 
 class StreamedImages:
-    """Images decoded from their files by threads: no worker process, so no shared memory is needed."""
+    """Images decoded from their files by threads. Worker processes would need shared memory."""
 
     def __init__(self, manifest: pl.DataFrame, root: Path, how: Preprocessing, threads: int) -> None:
         self.places = manifest.select(PLACE)
         self.root, self.how, self.threads = root, how, threads
 
     def read(self, rows: Iterable[Positions]) -> Iterator[Images]:
-        """Yield one batch for each array of row numbers, a few decoded ahead."""
-        coming = iter(rows)
+        """Yield one batch for each array of row numbers; READ_AHEAD batches are decoded in advance."""
+        remaining = iter(rows)
         with ThreadPoolExecutor(self.threads) as pool:
-            ahead = [self._submit(pool, rows_N) for rows_N in itertools.islice(coming, READ_AHEAD)]
-            while ahead:
-                now = ahead.pop(0)
-                ahead += [self._submit(pool, rows_N) for rows_N in itertools.islice(coming, 1)]
-                yield np.stack([future.result() for future in now])
+            submitted = [self._submit(pool, rows_N) for rows_N in itertools.islice(remaining, READ_AHEAD)]
+            while submitted:
+                batch = submitted.pop(0)
+                submitted += [self._submit(pool, rows_N) for rows_N in itertools.islice(remaining, 1)]
+                yield np.stack([future.result() for future in batch])
 
     def _submit(self, pool: ThreadPoolExecutor, rows_N: Positions) -> "list[Future[Images]]":
         places: Iterator[Row] = (self.places.row(number) for number in rows_N.tolist())
@@ -75,11 +76,11 @@ class StreamedImages:
 def open_images(
     manifest: pl.DataFrame, root: Path, how: Preprocessing, folder: Path, bound_bytes: int = BOUND_BYTES
 ) -> ImageReader:
-    """Return a reader of the manifest's images, from the cache in `folder` where they fit into `bound_bytes`."""
+    """Return a reader of the manifest's images, with the cache in `folder` if the images fit in `bound_bytes`."""
     threads = usable_cores()
     needed = manifest.height * how.size * how.size * 3
     if needed > bound_bytes:
-        say(f"{needed / 2**30:.1f} GiB of images pass the cache's bound: they are decoded again each epoch")
+        say(f"the images need {needed / 2**30:.1f} GiB, more than the cache holds; each epoch decodes them again")
         return StreamedImages(manifest, root, how, threads)
     entry = folder / f"{cache_key(manifest, how)}.npy"
     with _locked(folder):
@@ -92,8 +93,8 @@ def open_images(
 
 
 def cache_key(manifest: pl.DataFrame, how: Preprocessing) -> str:
-    """Return the name of an entry: it changes with the images' bytes, their order, and how they are decoded."""
-    digest = hashlib.sha256(how.model_dump_json(exclude={"mean", "std"}).encode())  # normalising comes later
+    """Return the name of a cache entry, which depends on the images' bytes, their order and the decoding code."""
+    digest = hashlib.sha256(how.model_dump_json(exclude={"mean", "std"}).encode())  # the cache is not normalised
     digest.update(version("pillow").encode())
     for module in (steps.images.preprocessing, steps.images.dataset):
         digest.update(Path(str(module.__file__)).read_bytes())
@@ -102,7 +103,7 @@ def cache_key(manifest: pl.DataFrame, how: Preprocessing) -> str:
 
 
 def _fill(entry: Path, manifest: pl.DataFrame, root: Path, how: Preprocessing, threads: int) -> None:
-    """Decode every image into `entry`, under a hidden name until all of them are on the disk."""
+    """Decode every image into `entry`; the file has a hidden name until all images are on the disk."""
     temporary = entry.with_name(f".{entry.name}.tmp")
     shape = (manifest.height, how.size, how.size, 3)
     images_NHWC_u8 = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
@@ -116,7 +117,7 @@ def _fill(entry: Path, manifest: pl.DataFrame, root: Path, how: Preprocessing, t
 
 
 def _prune(folder: Path, bound_bytes: int, keep: Path | None = None) -> None:
-    """Delete what a killed run left, and the entries unused for longest until the rest fits into `bound_bytes`."""
+    """Delete leftovers of killed runs, then the least recently used entries, until `bound_bytes` is enough."""
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink()
     entries = sorted(folder.glob("*.npy"), key=lambda path: (path == keep, path.stat().st_mtime_ns), reverse=True)
@@ -129,7 +130,7 @@ def _prune(folder: Path, bound_bytes: int, keep: Path | None = None) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time write into the cache; the lock ends with the process that holds it."""
+    """Let one process at a time write into the cache. The lock ends when its process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

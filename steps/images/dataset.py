@@ -1,6 +1,7 @@
 """The images of a manifest, decoded and preprocessed, in the manifest's order.
 
-A manifest may be hostile and files change: only bytes inside the root that are still those of ingest are decoded.
+A manifest may be hostile, and files may change after ingest. So an image is decoded only if its file lies inside
+the root and its bytes have the checksum that ingest recorded.
 Letters: N images, H and W pixels, C = 3 channels (RGB).
 """
 
@@ -25,22 +26,22 @@ from steps.reports.ingest import IngestReport
 Images = npt.NDArray[np.uint8]
 Row = tuple[str, str, int, int, str]  # the columns PLACE
 PLACE = ("name", "file", "offset", "length", "checksum")
-MOST_PIXELS = 2**24  # of a batch of images as they are: 50 MB, and 200 MB where each number becomes a float32
+MOST_PIXELS = 2**24  # in a batch of images at their stored size: 50 MB as uint8, 200 MB as float32
 Loaded = TypeVar("Loaded")
 
 
 def image_root(ingest: Path) -> Path:
-    """Return the folder that manifest paths are relative to, as ingest's report names it."""
+    """Return the folder that manifest paths are relative to; ingest's report names that folder."""
     root = IngestReport.read(ingest / "report.json").root
     return ingest if root == "." else Path(root)
 
 
 def read_bytes(root: Path, row: Row) -> bytes:
-    """Return one image's bytes, the very ones that were ingested, or raise BadInput naming it."""
+    """Return one image's bytes; raise BadInput with the image's name if the bytes changed since ingest."""
     name, file, offset, length, checksum = row
     path = Path(os.path.realpath(root / file))
     if not path.is_relative_to(os.path.realpath(root)):
-        raise BadInput(f"image {name}: {file} leads out of {root}, where nothing is read; run ingest again.")
+        raise BadInput(f"image {name}: {file} lies outside {root}, so the file is not read; run ingest again.")
     try:
         with path.open("rb") as opened:
             opened.seek(offset)
@@ -55,13 +56,13 @@ def read_bytes(root: Path, row: Row) -> bytes:
 
 
 def load_image(root: Path, row: Row, how: Preprocessing) -> Images:
-    """Return one image as images_HWC_u8, or raise BadInput naming it: it is never replaced by another."""
+    """Return one image as images_HWC_u8; raise BadInput with the image's name if decoding fails."""
     return _load(root, row, lambda image: preprocess(image, how))
 
 
-def _load(root: Path, row: Row, then: Callable[[Image.Image], Loaded]) -> Loaded:
+def _load(root: Path, row: Row, convert: Callable[[Image.Image], Loaded]) -> Loaded:
     try:
-        return then(decode_rgb(read_bytes(root, row)))
+        return convert(decode_rgb(read_bytes(root, row)))
     except (OSError, ValueError) as fault:
         raise BadInput(f"image {row[0]} in {root} cannot be decoded: {fault}. Run validate again.") from fault
 
@@ -69,35 +70,36 @@ def _load(root: Path, row: Row, then: Callable[[Image.Image], Loaded]) -> Loaded
 def batches(
     manifest: pl.DataFrame, root: Path, how: Preprocessing, size: int, threads: int = 2
 ) -> Iterator[Images]:
-    """Yield images_NHWC_u8 of at most `size` images, in the manifest's order, a few decoded ahead."""
+    """Yield images_NHWC_u8 of at most `size` images, in the manifest's order; next batches are decoded ahead."""
     rows = iter(manifest.select(PLACE).rows())
     with ThreadPoolExecutor(threads) as pool:
-        ahead = [pool.submit(load_image, root, row, how) for row in islice(rows, 2 * size)]
-        while ahead:
-            now, ahead = ahead[:size], ahead[size:]
-            ahead += [pool.submit(load_image, root, row, how) for row in islice(rows, size)]
-            yield np.stack([future.result() for future in now])
+        submitted = [pool.submit(load_image, root, row, how) for row in islice(rows, 2 * size)]
+        while submitted:
+            batch, submitted = submitted[:size], submitted[size:]
+            submitted += [pool.submit(load_image, root, row, how) for row in islice(rows, size)]
+            yield np.stack([future.result() for future in batch])
 
 
 def batches_as_they_are(manifest: pl.DataFrame, root: Path, size: int, threads: int = 2) -> Iterator[Images]:
-    """Yield decoded images_NHWC_u8, neither resized nor cropped, in the manifest's order.
+    """Yield decoded images_NHWC_u8 in the manifest's order, without resizing and cropping.
 
-    A batch holds neighbours of one height and width: at most `size` images, and MOST_PIXELS (or one image).
+    A batch holds consecutive images of one height and width. A batch has at most `size` images and at most
+    MOST_PIXELS pixels, but always at least one image.
     """
-    for (height, width, _), alike in groupby(_decoded(manifest, root, threads), lambda image: image.shape):
+    for (height, width, _), same_shape in groupby(_decoded(manifest, root, threads), lambda image: image.shape):
         most = max(1, min(size, MOST_PIXELS // (height * width)))
-        while some := list(islice(alike, most)):
-            yield np.stack(some)
+        while batch := list(islice(same_shape, most)):
+            yield np.stack(batch)
 
 
 def _decoded(manifest: pl.DataFrame, root: Path, threads: int) -> Iterator[Images]:
-    """Yield each image as images_HWC_u8; few are decoded ahead, as each may be large."""
+    """Yield each image as images_HWC_u8. Only 2 * threads images are decoded ahead, because each may be large."""
     rows = iter(manifest.select(PLACE).rows())
     with ThreadPoolExecutor(threads) as pool:
-        ahead = [pool.submit(_load, root, row, np.asarray) for row in islice(rows, 2 * threads)]
-        while ahead:
-            image_HWC_u8 = ahead.pop(0).result()
-            ahead += [pool.submit(_load, root, row, np.asarray) for row in islice(rows, 1)]
+        submitted = [pool.submit(_load, root, row, np.asarray) for row in islice(rows, 2 * threads)]
+        while submitted:
+            image_HWC_u8 = submitted.pop(0).result()
+            submitted += [pool.submit(_load, root, row, np.asarray) for row in islice(rows, 1)]
             yield image_HWC_u8
 
 

@@ -1,6 +1,6 @@
-"""Random numbers as pure functions of (seed, epoch, purpose, position): resuming needs no generator's state.
+"""Random numbers as pure functions of (seed, epoch, purpose, position), so that resuming needs no generator state.
 
-Letters: N positions. Any slice of a long draw equals the same positions drawn alone.
+A position's numbers do not depend on the other positions in the same call. Letters: N positions.
 Source of the mixing function: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
 """
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 Positions = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 
-# The numbers of the first purposes; every other purpose gets its number from its name.
+# These numbers are fixed, so that earlier results stay the same. The hash of a new purpose's name is its number.
 PURPOSES = {"order": 1, "class": 2, "member": 3, "shift_rows": 4, "shift_columns": 5, "flip": 6, "probes": 7}
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -21,20 +21,21 @@ FEISTEL_ROUNDS = 6
 
 
 def words(seed: int, epoch: int, purpose: str, positions_N: Positions) -> Words:
-    """Return 64 random bits a position."""
+    """Return 64 random bits for each position."""
     key = _key(seed, epoch, _number(purpose))
     return _mix(positions_N.astype(np.uint64) * GOLDEN + key)
 
 
 def uniforms(seed: int, epoch: int, purpose: str, positions_N: Positions) -> npt.NDArray[np.float64]:
-    """Return a number in [0, 1) a position, in steps of 2^-53."""
+    """Return a number in [0, 1) for each position, in steps of 2^-53."""
     return (words(seed, epoch, purpose, positions_N) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permuted(seed: int, epoch: int, purpose: str, positions_N: Positions, size: int) -> Positions:
-    """Return where a random permutation of range(size) sends each position, without ever holding the permutation.
+    """Return the value of each position under a random permutation of range(size), which is never stored.
 
-    A Feistel network permutes the next power of four; whoever lands outside walks on until inside.
+    A Feistel network permutes range(P), where P is a power of four and P >= size. A result that is not below
+    `size` is permuted again until the result is below `size` (cycle walking).
     """
     half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
     keys = [_key(seed, epoch, _number(purpose) << 8 | number) for number in range(FEISTEL_ROUNDS)]

@@ -1,4 +1,4 @@
-"""The test images, preprocessed once for all forms: each form is a run of its own, and would decode them again.
+"""A cache of preprocessed test images: each form is evaluated in a separate run, but images are decoded only once.
 
 Letters: N images, H and W pixels, C = 3 channels (RGB).
 """
@@ -21,11 +21,11 @@ FOLDER = Path(".foldline/test-images")
 def kept_batches(
     manifest: pl.DataFrame, root: Path, how: Preprocessing, size: int, folder: Path = FOLDER
 ) -> Iterator[Images]:
-    """Yield images_NHWC_u8 of at most `size` images, in the manifest's order, decoded where no form has done it.
+    """Yield images_NHWC_u8 of at most `size` images, in the manifest's order, from the cache if possible.
 
-    What is kept is named after the images' checksums, their order, the preprocessing and its code (`cache_key`),
-    and used only while its bytes are those that were written: the gate's evidence rests on them. A set of images
-    beyond the cache's bound is decoded anew. Raises BadInput where an image cannot be decoded.
+    `cache_key` names a cache entry after the images' checksums, their order, the preprocessing and its code.
+    An entry is used only if its checksum is still correct, because the gate's evidence depends on these bytes.
+    Images that exceed the cache's bound are decoded in every run. Raises BadInput if an image cannot be decoded.
     """
     reader = _verified(manifest, root, how, folder)
     begins = range(0, manifest.height, size)
@@ -52,7 +52,7 @@ def _digest(entry: Path) -> str:
 
 
 def _forget_pruned(folder: Path) -> None:
-    """Delete the checksums of entries that the cache has dropped."""
+    """Delete the checksum files of entries that the cache has deleted."""
     for written in folder.glob("*.sha256"):
         if not written.with_suffix(".npy").is_file():
             written.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""What one image file is, and what is wrong with it: decoded once, judged by nobody here.
+"""Facts and faults of one image file, found by decoding it. Nothing is judged here: validate judges.
 
-No single decoder finds everything: Pillow's verify finds a PNG without its end, its load a JPEG cut short, and
-only a strict libjpeg finds garbage in the middle of a JPEG, so a file goes through all of them.
+No single decoder finds all faults, so three of them check each file. Pillow's verify finds a PNG without its end.
+Pillow's load finds a truncated JPEG. Only a strict libjpeg finds garbage in the middle of a JPEG.
 """
 
 import errno
@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from steps.images.faults import FAULTS
 from steps.images.preprocessing import FORMATS, MAX_ASPECT, decode_rgb
 
-MAX_BYTES = 512 * 2**20  # of a file; the pixels are limited by Pillow (89 million)
+MAX_BYTES = 512 * 2**20  # of a file; Pillow limits the pixels (89 million)
 ENDS_EARLY = re.compile(r"truncated|ends? of (file|image)|not enough|unexpected end|EOF", re.I)
 EXTENSIONS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".apng": "PNG",
@@ -43,7 +43,7 @@ OS_FAULTS = {
 
 
 class FileRange(NamedTuple):
-    """Where an image's bytes lie under the root; a negative `length` means the whole file."""
+    """The bytes of an image in a file under the root; a negative `length` means the whole file."""
 
     file: str
     offset: int = 0
@@ -51,7 +51,7 @@ class FileRange(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a file is: the columns of manifest.parquet from `length` to `detail`, but `label` and its like."""
+    """Facts of a file: those columns of manifest.parquet that only the file's content decides."""
 
     length: int
     checksum: str | None = None
@@ -66,7 +66,7 @@ class Facts(NamedTuple):
 
 
 class _Fault(Exception):
-    """A fault that leaves nothing more to look at."""
+    """A fault after which the inspection of the file ends."""
 
     def __init__(self, name: str, detail: str | None = None) -> None:
         super().__init__(name, detail)
@@ -74,12 +74,12 @@ class _Fault(Exception):
 
 
 def inspect_images(root: Path, places: Sequence[FileRange]) -> list[Facts]:
-    """Return the facts of the images at `places`: a worker's task, so this module imports no table library."""
+    """Return the facts of the images at `places`. Worker processes run this, so the module imports no polars."""
     return [inspect_image(root, place) for place in places]
 
 
 def inspect_image(root: Path, place: FileRange) -> Facts:
-    """Return the facts of one image under `root`, which must be a resolved path; never raises on a bad file."""
+    """Return the facts of one image. `root` must be a resolved path. A bad file never raises an exception."""
     try:
         content = _read(root, place)
     except _Fault as fault:
@@ -91,12 +91,12 @@ def inspect_image(root: Path, place: FileRange) -> Facts:
 
 
 def inspect_bytes(content: bytes, name: str) -> Facts:
-    """Return the facts of an image's bytes; `name` is only looked at for its extension."""
+    """Return the facts of an image's bytes; only the extension of `name` is used."""
     facts = Facts(length=len(content), checksum=hashlib.sha256(content).hexdigest())
     if not content:
         return facts._replace(faults=("empty",))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a decoder mutters is found below, or is no fault
+        warnings.simplefilter("ignore")  # a decoder's warnings are no faults, except for the bomb warning
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             facts = _header(content, name, facts)
@@ -107,7 +107,7 @@ def inspect_bytes(content: bytes, name: str) -> Facts:
 
 
 def _read(root: Path, place: FileRange) -> bytes:
-    """Return the bytes at `place`, without opening what lies outside the root or is no plain file."""
+    """Return the bytes at `place`; a path outside the root, or one that is no plain file, is not opened."""
     path = Path(os.path.realpath(root / place.file))  # resolve() raises RuntimeError on a loop of links
     if not path.is_relative_to(root):
         raise _Fault("outside_root", "the link's target lies outside the data set's folder")
@@ -117,18 +117,18 @@ def _read(root: Path, place: FileRange) -> bytes:
     length = status.st_size if place.length < 0 else place.length
     if length > MAX_BYTES:
         raise _Fault("bomb", f"{length} bytes; at most {MAX_BYTES} are read")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # it may have become a pipe since
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # the path may have become a pipe since the check
     with os.fdopen(descriptor, "rb") as file:
         file.seek(place.offset)
         return file.read(length)
 
 
 def _header(content: bytes, name: str, facts: Facts) -> Facts:
-    """Return the facts with size, mode, format, frames and orientation, and the faults that are no damage."""
+    """Return the facts with size, mode, format, frames, orientation, and with the faults that are not damage."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
-            deep = any(";16" in str(tile[3]) for tile in image.tile)  # Pillow cuts 16-bit RGB down silently
+            deep = any(";16" in str(tile[3]) for tile in image.tile)  # Pillow silently reduces 16-bit RGB to 8
             facts = facts._replace(
                 width=width,
                 height=height,
@@ -142,7 +142,7 @@ def _header(content: bytes, name: str, facts: Facts) -> Facts:
         raise _Fault("bomb", _one_line(fault)) from fault
     except UnidentifiedImageError as fault:
         raise _Fault("not_an_image") from fault
-    except Exception as fault:  # decoders of hostile bytes raise anything: struct.error, KeyError, SyntaxError ...
+    except Exception as fault:  # on hostile bytes decoders raise anything: struct.error, KeyError, SyntaxError ...
         raise _damage(fault) from fault
     return facts._replace(faults=tuple(_oddities(facts, name, deep, transparent)))
 
@@ -152,18 +152,18 @@ def _frames(image: Image.Image) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 where there is none or it is no orientation."""
+    """Return the EXIF orientation, or 1 where the image has no valid orientation."""
     value = image.getexif().get(ORIENTATION_TAG, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _oddities(facts: Facts, name: str, deep: bool, transparent: bool) -> list[str]:
-    """Return what is unusual about an image that may be sound; its pixels can be used by a stated rule."""
+    """Return the names of peculiarities that are not damage: for each, a fixed rule makes the pixels usable."""
     assert facts.mode and facts.format and facts.frames and facts.width and facts.height
     sides = sorted((facts.width, facts.height))
     mode_fault = MODE_FAULTS.get(facts.mode)
     claimed = EXTENSIONS.get(Path(name).suffix.lower())
-    is_photograph = facts.format == "MPO"  # a JPEG with a second picture behind it, as telephones make
+    is_photograph = facts.format == "MPO"  # a JPEG followed by a second picture, as phones write it
     seen = {
         "wrong_extension": claimed is not None and claimed != ("JPEG" if is_photograph else facts.format),
         "sixteen_bit": deep,
@@ -177,7 +177,7 @@ def _oddities(facts: Facts, name: str, deep: bool, transparent: bool) -> list[st
 
 
 def _decode(content: bytes, facts: Facts) -> None:
-    """Decode the whole image by every decoder that finds something the others miss; raises _Fault."""
+    """Decode the whole image with each of the decoders; raise _Fault if one of them fails."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             image.verify()
@@ -191,12 +191,12 @@ def _decode(content: bytes, facts: Facts) -> None:
 
 
 def _damage(fault: Exception) -> _Fault:
-    """Return the fault that a decoder's words mean."""
-    said = _one_line(fault)
-    return _Fault("truncated" if ENDS_EARLY.search(said) else "corrupt", said)
+    """Return the fault that a decoder's error message describes."""
+    message = _one_line(fault)
+    return _Fault("truncated" if ENDS_EARLY.search(message) else "corrupt", message)
 
 
 def _one_line(fault: BaseException) -> str:
-    """Return what was said, on one line, without the path (it stands in the row, and it may be absolute)."""
-    said = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
-    return " ".join(said.split())[:200] or type(fault).__name__
+    """Return the error message on one line, without the path: the row has the path, and it may be absolute."""
+    message = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+    return " ".join(message.split())[:200] or type(fault).__name__

@@ -1,4 +1,4 @@
-"""issues.parquet: every image that breaks an expectation, and whether it is kept out of the splits."""
+"""issues.parquet: every image that breaks an expectation, and whether the splits leave that image out."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "label": pl.Int64(),
     "check": pl.String(),  # the expectation, as in validate's report
     "detail": pl.String(),  # what is wrong with this image
-    "dropped": pl.Boolean(),  # true: no split may hold it
+    "dropped": pl.Boolean(),  # true: no split may contain this image
 }
 
 
@@ -22,7 +22,7 @@ def write_issues(issues: pl.DataFrame, path: Path) -> None:
 
 
 def read_dropped(path: Path) -> pl.Series:
-    """Return the names of the images that no split may hold; BadInput if there is no such list."""
+    """Return the names of the images that no split may contain; raise BadInput if the file cannot be read."""
     try:
         dropped = pl.scan_parquet(path, glob=False).filter("dropped").select("name").unique().collect()
     except (OSError, pl.exceptions.PolarsError) as fault:

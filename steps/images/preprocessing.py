@@ -1,6 +1,6 @@
-"""From image bytes to the network's input: the one reference that training, evaluation and engines share.
+"""From image bytes to the network's input: the reference for training, evaluation and engines.
 
-Only Pillow and numpy, so that a release's predict.py can carry the same lines.
+The code needs only Pillow and numpy, so that a release's predict.py can contain the same lines.
 """
 
 import io
@@ -14,21 +14,23 @@ from steps.reports.card import Preprocessing
 
 # Pillow's other formats are rare, and one of them (EPS) starts another program on the file.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
-ORIENTATION = 0x0112  # the tag of EXIF that says how an image is turned
-MAX_ASPECT = 50  # long side to short; of a longer image the middle is used, or resizing it could fill the memory
+ORIENTATION = 0x0112  # the EXIF tag for the orientation of an image
+# Long side to short. A longer image is cut to its middle first, because resizing it could fill the memory.
+MAX_ASPECT = 50
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def decode_rgb(content: bytes) -> Image.Image:
     """Return the image upright (EXIF orientation applied) and in RGB.
 
-    16-bit grey is scaled to 8 bits, palettes are looked up, alpha is laid over white, CMYK is converted
-    by Pillow's formula, and of an animation the first frame is taken. Raises OSError on unreadable bytes.
+    16-bit grey is scaled to 8 bits. Palettes are replaced by their colours. Transparent images are placed on
+    white. Pillow's formula converts CMYK. Only the first frame of an animation is used.
+    Raises OSError on unreadable bytes.
     """
     with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
         opened.load()
         turned = ORIENTATION in opened.getexif()
-        upright = ImageOps.exif_transpose(opened) if turned else opened  # else it would be a copy
+        upright = ImageOps.exif_transpose(opened) if turned else opened  # exif_transpose always copies the image
         if upright.mode.startswith("I") or upright.mode == "F":
             wide = np.asarray(upright).astype(np.float64)
             upright = Image.fromarray((wide / 257).round().clip(0, 255).astype(np.uint8))
@@ -39,10 +41,10 @@ def decode_rgb(content: bytes) -> Image.Image:
 
 
 def preprocess(image: Image.Image, how: Preprocessing) -> npt.NDArray[np.uint8]:
-    """Return the network's input, HWC uint8: short side to `how.resize`, centre crop to `how.size`.
+    """Return the network's input, HWC uint8: short side resized to `how.resize`, centre crop to `how.size`.
 
-    It is resized along its width first, then along its height: left to itself, Pillow 13 chooses by the shape, and
-    earlier ones do not. The long side is the exact quotient, rounded half to even.
+    The image is resized first along its width and then along its height, because the order in Pillow 13 depends on
+    the shape, and in earlier versions it does not. The long side is the exact quotient, rounded half to even.
     """
     image = _middle(image)
     short = min(image.size)
@@ -55,7 +57,7 @@ def preprocess(image: Image.Image, how: Preprocessing) -> npt.NDArray[np.uint8]:
 
 
 def _middle(image: Image.Image) -> Image.Image:
-    """Return the middle of an image that is longer than MAX_ASPECT allows, and any other image itself."""
+    """Return the image, cut to its middle where its aspect ratio exceeds MAX_ASPECT."""
     width, height = image.size
     if max(width, height) <= MAX_ASPECT * min(width, height):
         return image

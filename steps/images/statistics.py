@@ -1,4 +1,4 @@
-"""Figures of a manifest, and the rows that stand out: whole columns at a time, whatever their number.
+"""Figures of a manifest, and the rows that break an expectation. All functions work on whole columns.
 
 A table of failing rows has the columns name, label and detail (what is wrong with this image).
 """
@@ -19,7 +19,7 @@ SHOWN_IDS = 100
 
 @dataclass(frozen=True)
 class Statistics:
-    """A manifest and what is asked of it. Labels are class ids 0 .. class_num - 1, named by `names`."""
+    """A manifest and the limits to check it against. Valid labels are class ids 0 .. class_num - 1."""
 
     manifest: pl.DataFrame
     class_num: int
@@ -34,25 +34,25 @@ class Statistics:
 
     @cached_property
     def class_sizes(self) -> pl.DataFrame:
-        """Columns label and images, ordered by label: readable images of each class that has any."""
+        """The number of readable images per class: columns label and images, ordered by label; no empty class."""
         in_range = self.sound.filter(pl.col("label").is_between(0, self.class_num - 1))
         return in_range.group_by("label").agg(pl.len().alias("images")).sort("label")
 
     @cached_property
     def copies(self) -> pl.DataFrame:
-        """The readable images whose very bytes stand in another row too, with the first such row's name."""
+        """The readable images that share their bytes with another image; `first` names the first of those."""
         columns = self.sound.select("name", "label", "checksum").drop_nulls("checksum")
         short = pl.col("checksum").str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64, strict=False)
-        alike = columns.filter(short.is_duplicated())  # by 8 bytes first: far less memory than by 64 characters
-        alike = alike.filter(pl.col("checksum").is_duplicated()).sort("name")
-        return alike.with_columns(
+        repeated = columns.filter(short.is_duplicated())  # 8 bytes first: needs far less memory than 64 characters
+        repeated = repeated.filter(pl.col("checksum").is_duplicated()).sort("name")
+        return repeated.with_columns(
             pl.col("name").first().over("checksum").alias("first"),
             pl.col("label").min().over("checksum").alias("least_label"),
             pl.col("label").max().over("checksum").alias("last_label"),
         )
 
     def name(self, label: int) -> str:
-        """Return the class's name, or the number itself where it has none."""
+        """Return the class's name, or its number where the class has no name."""
         return self.names.get(label, str(label))
 
     def named(self, column: str) -> pl.Expr:
@@ -79,94 +79,95 @@ def with_fault(kind: Kind) -> Rows:
     def find(data: Statistics) -> pl.DataFrame:
         seen = pl.col("faults").list.eval(pl.element().filter(pl.element().is_in(names)))
         found = data.manifest.with_columns(seen.alias("seen")).filter(pl.col("seen").list.len() > 0)
-        said = pl.col("seen").list.eval(pl.element().replace_strict(meanings, default="")).list.join(", ")
+        reasons = pl.col("seen").list.eval(pl.element().replace_strict(meanings, default="")).list.join(", ")
         decoder = pl.when(pl.col("detail").is_not_null()).then(pl.format("; {}", "detail")).otherwise(pl.lit(""))
-        return _with_detail(found, said + (decoder if kind == "unreadable" else pl.lit("")))
+        return _with_detail(found, reasons + (decoder if kind == "unreadable" else pl.lit("")))
 
     return find
 
 
 def too_small(data: Statistics) -> pl.DataFrame:
-    """Return the images with a side of fewer pixels than asked for."""
+    """Return the images that have a side shorter than `min_side` pixels."""
     found = data.sound.filter(pl.min_horizontal("width", "height") < data.min_side)
     return _with_detail(found, pl.format("{} x {} pixels", "width", "height"))
 
 
 def duplicates(data: Statistics) -> pl.DataFrame:
-    """Return the images that repeat the bytes of an earlier one, by name, under the same label."""
+    """Return the images that repeat the bytes of an earlier image (in the order of names) with the same label."""
     one_label = pl.col("least_label") == pl.col("last_label")
     found = data.copies.filter(one_label & (pl.col("name") != pl.col("first")))
     return _with_detail(found, pl.format("the same bytes as {}", "first"))
 
 
 def conflicting(data: Statistics) -> pl.DataFrame:
-    """Return the images whose bytes stand in another class too."""
+    """Return the images whose bytes also appear in another class."""
     found = data.copies.filter(pl.col("least_label") != pl.col("last_label"))
     least = pl.col("label") == pl.col("least_label")
     other = pl.when(least).then("last_label").otherwise("least_label")
     of_least = pl.col("name").filter(least).first().over("checksum")
     of_last = pl.col("name").filter(pl.col("label") == pl.col("last_label")).first().over("checksum")
     found = found.with_columns(
-        other.alias("other"), pl.when(least).then(of_last).otherwise(of_least).alias("twin")
+        other.alias("other"), pl.when(least).then(of_last).otherwise(of_least).alias("other_name")
     )
-    said = "labelled '{}', but {} with the same bytes is labelled '{}'"
-    return _with_detail(found, pl.format(said, data.named("label"), "twin", data.named("other")))
+    detail = "labelled '{}', but {} with the same bytes is labelled '{}'"
+    return _with_detail(found, pl.format(detail, data.named("label"), "other_name", data.named("other")))
 
 
 def unused_ids(data: Statistics) -> tuple[int, list[str]]:
-    """Return how many class ids have no image, and the first of them."""
+    """Return how many class ids have no image, and the first such ids."""
     return data.class_num - data.class_sizes.height, [str(number) for number in first_unused(data)]
 
 
 def first_unused(data: Statistics) -> tuple[int, ...]:
-    """Return the first 100 class ids that have no readable image; there may be very many."""
+    """Return the first 100 class ids that have no readable image; the number of such ids may be very large."""
     used = chain([-1], data.class_sizes.get_column("label"), [data.class_num])
     gaps: Iterator[int] = chain.from_iterable(range(low + 1, high) for low, high in pairwise(used))
     return tuple(islice(gaps, SHOWN_IDS))
 
 
 def only_class(data: Statistics) -> str:
-    """Return the sentence on images of a single class; often their source is one folder above the classes."""
+    """Return the refusal of a data set with one class; often `ingest.source` is one folder above the classes."""
     images = f"all {data.manifest.height} images are of one class, '{data.name(0)}'"
-    said = f"{images}; a classifier tells two or more apart."
+    sentence = f"{images}; a classifier needs two or more classes."
     folders = {PurePosixPath(name).parent for name in data.manifest.get_column("name")}
     above = PurePosixPath(os.path.commonpath(folders or [""]))
     below = sorted({folder.relative_to(above).parts[0] for folder in folders if folder != above})
     if len(below) < 2:
-        return f"{said} Add images of another class."
+        return f"{sentence} Add images of another class."
     classes = f"{', '.join(below[:3])}{', ...' if len(below) > 3 else ''}"
-    return f"{said} If {classes} are the classes, let ingest.source end in {above}, the folder that they lie in."
+    return f"{sentence} If the classes are {classes}, let ingest.source end in {above}, the folder above them."
 
 
 def numbering(data: Statistics) -> str:
-    """Return what is to be done about class ids, by how the labels run and who carries the largest."""
+    """Return the advice on wrong class ids; the range of the labels decides which advice helps."""
     labels = data.manifest.get_column("label")
     lowest, highest = labels.min(), labels.max()
     if not isinstance(lowest, int) or not isinstance(highest, int) or lowest < 0:
-        return "Ids count from 0: correct these labels."
+        return "Ids start at 0: correct these labels."
     if lowest > 0:
         return (
-            f"The labels run from {lowest} to {highest}, as if counted from {lowest}: subtract {lowest} from each."
+            f"The labels go from {lowest} to {highest}, so they seem to start at {lowest}: subtract {lowest} from "
+            "each."
         )
     if highest >= data.class_num:
-        return f"Ids count from 0: correct these labels, or set class_num: {highest + 1}."
+        return f"Ids start at 0: correct these labels, or set class_num: {highest + 1}."
     if highest < data.class_num - 1:
-        return f"The largest id is {highest}: set class_num: {highest + 1}, or add what is missing, or allow more."
+        return f"The largest id is {highest}: set class_num: {highest + 1}, add the missing images, or allow more."
     carriers = data.manifest.filter(labels == highest).get_column("name").sort()
-    alone = not (labels == highest - 1).any()  # with a gap below it, it may be the one that is wrong
-    few = f"; the largest id, {highest}, is carried by {_some(carriers)}" if alone else ""
-    return f"Number the classes from 0 without gaps and add what is missing, or allow more{few}."
+    has_gap_below = not (labels == highest - 1).any()  # then the largest id itself may be wrong
+    largest = f"; the largest id, {highest}, is the label of {_shown(carriers)}" if has_gap_below else ""
+    return f"Number the classes from 0 without gaps and add the missing images, or allow more{largest}."
 
 
-def _some(names: pl.Series) -> str:
-    """Return how many images these are, and the first of them."""
+def _shown(names: pl.Series) -> str:
+    """Return the number of images and the first three names."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     images = "1 image" if len(names) == 1 else f"{len(names)} images"
     return f"{images}: {', '.join(names.head(3))}{more}"
 
 
 def small_classes(data: Statistics) -> tuple[int, list[str]]:
-    """Return how many classes are smaller than the largest one over `max_imbalance`, and the smallest of them."""
+    """Return how many classes have fewer images than the largest class / `max_imbalance`, the smallest first."""
     sizes = data.class_sizes.sort("images", "label")
     if data.max_imbalance is None or sizes.is_empty():
         return 0, []
@@ -175,7 +176,7 @@ def small_classes(data: Statistics) -> tuple[int, list[str]]:
 
 
 def imbalance(data: Statistics) -> float | None:
-    """Return the largest class's size over the smallest's, of the classes that have any image."""
+    """Return the size of the largest class divided by that of the smallest; empty classes do not count."""
     if data.class_sizes.is_empty():
         return None
     smallest, largest = data.class_sizes.select(low=pl.col("images").min(), high=pl.col("images").max()).row(0)

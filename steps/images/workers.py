@@ -1,4 +1,4 @@
-"""A pool of processes for work on untrusted files: a task that kills its process costs that task, not the run."""
+"""A pool of processes for work on untrusted files: when a task crashes its process, the run continues."""
 
 import multiprocessing
 import os
@@ -21,33 +21,35 @@ def map_in_processes(
     crashed: Callable[[Task], Result],
     workers: int,
 ) -> Iterator[list[Result]]:
-    """Yield `work(chunk)` for each chunk, in order; `crashed(task)` stands for a task that kills its process.
+    """Yield `work(chunk)` for each chunk, in order; a task that crashes its process gets `crashed(task)`.
 
-    `work` and the tasks must be picklable. Only a few chunks are under way, so memory does not grow with them.
+    `work` and the tasks must be picklable. At most 2 * workers chunks are in progress, which limits the memory.
     """
     waiting = iter(chunks)
     pool = spawned(workers, _begin)
     try:
-        ahead = [(chunk, _submit(pool, work, chunk)) for chunk in islice(waiting, 2 * workers)]
-        while ahead:
-            chunk, future = ahead.pop(0)
+        submitted = [(chunk, _submit(pool, work, chunk)) for chunk in islice(waiting, 2 * workers)]
+        while submitted:
+            chunk, future = submitted.pop(0)
             try:
                 results = future.result()
             except BrokenProcessPool:
                 pool.shutdown(cancel_futures=True)
                 results = _one_by_one(work, chunk, crashed)
                 pool = spawned(workers, _begin)
-                ahead = [(later, _still_done(begun) or _submit(pool, work, later)) for later, begun in ahead]
-            ahead += [(later, _submit(pool, work, later)) for later in islice(waiting, 1)]
+                submitted = [
+                    (later, _if_done(earlier) or _submit(pool, work, later)) for later, earlier in submitted
+                ]
+            submitted += [(later, _submit(pool, work, later)) for later in islice(waiting, 1)]
             yield results
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def spawned(workers: int, begin: Callable[[int], None]) -> ProcessPoolExecutor:
-    """Return a pool whose processes begin with `begin(pid of this one)`, such as `end_with_parent`.
+    """Return a pool whose processes first call `begin(pid of this process)`, such as `end_with_parent`.
 
-    They start anew: a fork of a process with threads (polars has them) may hang.
+    The processes are spawned, because a fork of a process with threads (polars has threads) may hang.
     """
     spawn = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=spawn, initializer=begin, initargs=(os.getpid(),))
@@ -58,20 +60,20 @@ def _submit(
 ) -> "Future[list[Result]]":
     try:
         return pool.submit(work, chunk)
-    except BrokenProcessPool as broken:  # by a chunk before this one, whose turn has not come yet
+    except BrokenProcessPool as broken:  # an earlier chunk broke the pool, and its result was not read yet
         failed: Future[list[Result]] = Future()
         failed.set_exception(broken)
         return failed
 
 
-def _still_done(begun: "Future[list[Result]]") -> "Future[list[Result]] | None":
-    return begun if begun.done() and begun.exception() is None else None
+def _if_done(future: "Future[list[Result]]") -> "Future[list[Result]] | None":
+    return future if future.done() and future.exception() is None else None
 
 
 def _one_by_one(
     work: Callable[[Sequence[Task]], list[Result]], chunk: Sequence[Task], crashed: Callable[[Task], Result]
 ) -> list[Result]:
-    """Return the results of a chunk whose process died, each task in a process that only it can take down."""
+    """Return the results of a chunk that crashed its process; now a crash affects one task only."""
     results: list[Result] = []
     pool = spawned(1, _begin)
     try:
@@ -88,5 +90,5 @@ def _one_by_one(
 
 
 def _begin(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the pool
     end_with_parent(parent)

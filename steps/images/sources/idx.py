@@ -1,4 +1,4 @@
-"""Images in idx files, the format of MNIST (LeCun et al. 1998): <prefix>-images-idx3-ubyte, perhaps with .gz."""
+"""Images in idx files, the format of MNIST (LeCun et al. 1998): <prefix>-images-idx3-ubyte, possibly with .gz."""
 
 import gzip
 import re
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steps.errors import Refused
-from steps.images.sources.labels import given_names, number_classes
+from steps.images.sources.labels import names_in_label_file, number_classes
 from steps.images.sources.listing import Listing, Source
 from steps.images.sources.pixels import PixelSet, pixel_listing
 
@@ -26,24 +26,27 @@ def find_idx(folder: Path) -> list[Path]:
 
 
 def read_idx(source: Source) -> Listing:
-    """Return the images of all idx files in the folder `source`, or of the one file of images `source`."""
+    """Return the images of all idx files in the folder `source`, or of `source` itself if it is an idx file."""
     folder = source.path if source.path.is_dir() else source.path.parent
     files = find_idx(folder) if source.path.is_dir() else [source.path]
     if not files:
-        raise Refused(f"{folder} holds no idx file of images, called <prefix>-images-idx3-ubyte or with .gz.")
+        raise Refused(
+            f"{folder} holds no idx file called <prefix>-images-idx3-ubyte or <prefix>-images-idx3-ubyte.gz."
+        )
     sets = [read_pair(path) for path in files]
     labels = {str(label) for pixels in sets for label in np.unique(pixels.labels_N).tolist()}
-    _, names, notes = number_classes(Counter(labels), "ids", given_names(source))
+    _, names, notes = number_classes(Counter(labels), "ids", names_in_label_file(source))
     return pixel_listing(sets, names, notes)
 
 
 def read_pair(images: Path) -> PixelSet:
-    """Return the images of one idx file with the labels that lie beside it."""
+    """Return the images of one idx file, with the labels from the idx file beside it."""
     labels = images.with_name(re.sub(r"images?([-.])idx3", r"labels\1idx1", images.name))
     images_NHW_u8, labels_N = read_array(images), read_array(labels)
     if images_NHW_u8.ndim != 3 or labels_N.ndim != 1 or len(images_NHW_u8) != len(labels_N):
         raise Refused(
-            f"{images} has shape {images_NHW_u8.shape} and {labels} {labels_N.shape}; (N, H, W) and (N,) fit."
+            f"{images} has shape {images_NHW_u8.shape} and {labels} has shape {labels_N.shape}; these must be "
+            "(N, H, W) and (N,)."
         )
     prefix = _prefix(images)
     split = next((split for word, split in SPLIT_WORDS.items() if word in prefix.lower()), None)
@@ -51,7 +54,7 @@ def read_pair(images: Path) -> PixelSet:
 
 
 def read_array(path: Path) -> npt.NDArray[np.uint8]:
-    """Return the array of bytes in an idx file, or refuse what is none."""
+    """Return the array of bytes in an idx file; refuse any other file."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(MAX_BYTES)
@@ -63,12 +66,12 @@ def read_array(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def parse_array(content: bytes, path: Path) -> npt.NDArray[np.uint8]:
-    """Return the array in an idx file: two zeros, the type (8: bytes), the rank, the sizes, the data."""
+    """Return the array in an idx file: two zero bytes, the type (8: bytes), the rank, the sizes, the data."""
     rank = content[3] if len(content) >= 4 and content[:3] == b"\0\0\x08" else 0
     begin = 4 + 4 * rank
     shape = struct.unpack(f">{rank}I", content[4:begin]) if rank and len(content) >= begin else ()
     if not shape or len(content) - begin != int(np.prod(shape, dtype=object)):
-        raise Refused(f"{path} is no idx file of bytes, or not a whole one.")
+        raise Refused(f"{path} is not an idx file of bytes, or is incomplete.")
     return np.frombuffer(content, np.uint8, offset=begin).reshape(shape)
 
 

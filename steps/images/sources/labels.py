@@ -1,4 +1,4 @@
-"""From labels as written down to class ids: one sorted map for all splits, never one map a split."""
+"""From written labels to class ids: one sorted map of classes for all splits, never one map per split."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ from steps.errors import BadInput, Refused, did_you_mean
 from steps.images.sources.listing import LabelKind, Source
 from steps.images.sources.paths import is_inside
 
-INTEGER = re.compile(r"-?\d{1,18}(\.0+)?")  # "3.0" is what pandas makes of an integer column with a gap
+INTEGER = re.compile(r"-?\d{1,18}(\.0+)?")  # pandas writes "3.0" if an integer column has a missing value
 SEVERAL = re.compile(r"-?\d+(\s*[,;|]\s*-?\d+)+")
 LARGEST_ID = 10_000_000
 SHOWN = 3
@@ -20,55 +20,59 @@ NUMBERED_NAME = re.compile(r"(-?\d+)[\s,;:]+(.+)")
 def number_classes(
     sizes: Mapping[str, int],
     kind: LabelKind,
-    given: dict[int, str],
+    listed: dict[int, str],
     place: Callable[[str], str] = "class '{}'".format,
 ) -> tuple[dict[str, int], dict[int, str], tuple[str, ...]]:
-    """Return {label: id} of the labels, {id: name} of all ids, and notes for people; `sizes` counts their images.
+    """Return {label: id} of the labels, {id: name} of all ids, and notes for people.
 
-    Integer labels are ids, as found: validate judges their range. Other labels are names: they get the ids of
-    `given` (the label file), or 0 .. K-1 in sorted order. Refuses a mixture, and an id or a name that `given`
-    lacks; `place` says where a label stands, for people.
+    `sizes` is {label: number of images}, and `listed` is {id: name} from the label file. Integer labels are ids;
+    validate checks their range. Other labels are names: a name gets its id in `listed`, or without a label file
+    an id from 0 .. K-1 in sorted order. Refuses a mixture of ids and names, and a label that the label file
+    lacks. `place` returns where a label is written, for messages.
     """
     distinct = sorted(sizes)
     if _are_ids(sizes, kind, place):
         ids = {label: _as_id(label, place) for label in distinct}
-        _refuse_unlisted(ids, given, place)
-        names = {number: str(number) for number in ids.values()} | given
+        _refuse_unlisted(ids, listed, place)
+        names = {number: str(number) for number in ids.values()} | listed
     else:
-        ids = _ids_of_names(distinct, given, place)
-        names = {number: name for name, number in ids.items()} | given
+        ids = _ids_of_names(distinct, listed, place)
+        names = {number: name for name, number in ids.items()} | listed
     names, notes = _distinct_names(names)
     _check_names(names)
     return ids, dict(sorted(names.items())), notes + _renumbered(ids)
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:
-    """Return class names in their one order: by value where all are integers, else by code point."""
+    """Return class names in a fixed order: by value if all names are integers, otherwise by code point."""
     names = list(names)
     if all(INTEGER.fullmatch(name) for name in names):
         return sorted(names, key=lambda name: (float(name), name))
     return sorted(names)
 
 
-def given_names(source: Source) -> dict[int, str]:
-    """Return the names of `ingest.label_names`, none where nobody gave any; it lies in the source, as lists do."""
+def names_in_label_file(source: Source) -> dict[int, str]:
+    """Return {id: name} from the file `ingest.label_names`, or {} where the key is not set.
+
+    The label file must lie in the source's folder, because DVC watches only that folder.
+    """
     if source.label_names is None:
         return {}
     if not source.path.is_dir():
         raise BadInput(
-            f"ingest.label_names: the source {source.path} is one file, and it alone is watched; point "
-            f"ingest.source at the folder that holds {source.path.name} and {source.label_names}."
+            f"ingest.label_names: DVC watches only the source, and {source.path} is one file; let ingest.source "
+            f"name the folder that holds {source.path.name} and {source.label_names}."
         )
     if not is_inside(source.path, source.path / source.label_names):
         raise BadInput(
-            f"ingest.label_names: {source.label_names} lies outside {source.path}, which alone is watched; "
-            "move it there."
+            f"ingest.label_names: {source.label_names} lies outside {source.path}, and DVC watches only that "
+            "folder; move the label file there."
         )
     return read_label_names(source.path / source.label_names)
 
 
 def read_label_names(path: Path) -> dict[int, str]:
-    """Return {id: name} from lines `id name` (a name may hold spaces), or from one name a line, from 0."""
+    """Return {id: name} from lines `id name` (a name may contain spaces), or from one name per line, from id 0."""
     lines = _lines(path)
     matches = [NUMBERED_NAME.fullmatch(line) for _, line in lines]
     if not any(matches):
@@ -76,10 +80,12 @@ def read_label_names(path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for (place, line), match in zip(lines, matches, strict=True):
         if match is None:
-            raise Refused(f"{path} line {place}: '{line}' is not `id name`, as the other lines are.")
+            raise Refused(f"{path} line {place}: '{line}' is not `id name`, as the other lines are; correct it.")
         number = int(match[1])
         if number in names:
-            raise Refused(f"{path} line {place}: id {number} was already '{names[number]}'; an id has one name.")
+            raise Refused(
+                f"{path} line {place}: id {number} already has the name '{names[number]}'; an id has one name."
+            )
         names[number] = match[2].strip()
     return names
 
@@ -96,41 +102,41 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 
 def _are_ids(sizes: Mapping[str, int], kind: LabelKind, place: Callable[[str], str]) -> bool:
-    """Tell ids from names, or refuse where that would be a guess."""
+    """Tell whether the labels are ids; refuse labels that could be ids or names."""
     if kind == "names":
         return False
     several = next((label for label in sorted(sizes) if SEVERAL.fullmatch(label)), None)
     if several is not None:
         raise Refused(
-            f"{place(several)}: the label '{several}' names several classes; an image has one. If that is a name: "
-            "ingest.labels: names."
+            f"{place(several)}: the label '{several}' names several classes, but an image has one class. If the "
+            "label is a name, set ingest.labels: names."
         )
-    whole = [label for label in sizes if INTEGER.fullmatch(label)]
-    odd = [label for label in sizes if not INTEGER.fullmatch(label)]
-    if odd and (kind == "ids" or whole):
-        raise Refused(_mixture(sizes, whole, odd, kind, place))
-    return bool(whole)
+    integers = [label for label in sizes if INTEGER.fullmatch(label)]
+    texts = [label for label in sizes if not INTEGER.fullmatch(label)]
+    if texts and (kind == "ids" or integers):
+        raise Refused(_mixture(sizes, integers, texts, kind, place))
+    return bool(integers)
 
 
 def _mixture(
-    sizes: Mapping[str, int], whole: list[str], odd: list[str], kind: LabelKind, place: Callable[[str], str]
+    sizes: Mapping[str, int], integers: list[str], texts: list[str], kind: LabelKind, place: Callable[[str], str]
 ) -> str:
-    """Return the sentence on labels of which some are integers: those of fewer images are taken to be wrong."""
-    of_odd, of_whole = (sum(sizes[label] for label in labels) for labels in (odd, whole))
-    odd_is_wrong = kind == "ids" or of_odd <= of_whole
-    wrong, right = sorted(odd if odd_is_wrong else whole), sorted_names(whole if odd_is_wrong else odd)
-    others = f", as {_quoted(wrong[1:])}" if wrong[1:] else ""
-    is_what = "is no integer" if odd_is_wrong else "is an integer"
-    like = f", but {max(of_odd, of_whole)} images have labels such as {_quoted(right)}" if right else ""
-    why = "; ingest.labels: ids asks for integers" if kind == "ids" else like
+    """Return the refusal of a mixture of integers and texts: the labels of fewer images are taken to be wrong."""
+    text_images, integer_images = (sum(sizes[label] for label in labels) for labels in (texts, integers))
+    text_is_wrong = kind == "ids" or text_images <= integer_images
+    wrong, right = sorted(texts if text_is_wrong else integers), sorted_names(integers if text_is_wrong else texts)
+    more = f" (also {_quoted(wrong[1:])})" if wrong[1:] else ""
+    is_what = "is not an integer" if text_is_wrong else "is an integer"
+    most = f", but {max(text_images, integer_images)} images have labels such as {_quoted(right)}" if right else ""
+    why = "; ingest.labels: ids needs integers" if kind == "ids" else most
     return (
-        f"{place(wrong[0])}: the label '{wrong[0]}' {is_what}{others}{why}. Correct it, or set ingest.labels: "
-        "names if all labels are names."
+        f"{place(wrong[0])}: the label '{wrong[0]}' {is_what}{more}{why}. Correct the label, or set "
+        "ingest.labels: names if all labels are names."
     )
 
 
 def _quoted(labels: list[str]) -> str:
-    """Return the first few labels for people."""
+    """Return the first few labels in quotes, for messages."""
     more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
     return ", ".join(f"'{label}'" for label in labels[:SHOWN]) + more
 
@@ -138,25 +144,25 @@ def _quoted(labels: list[str]) -> str:
 def _as_id(label: str, place: Callable[[str], str]) -> int:
     number = int(label.partition(".")[0])
     if abs(number) > LARGEST_ID:
-        raise Refused(f"{place(label)}: the label {label} is no class id: at most {LARGEST_ID} are counted.")
+        raise Refused(f"{place(label)}: the label {label} is not a class id; the largest id is {LARGEST_ID}.")
     return number
 
 
-def _refuse_unlisted(ids: dict[str, int], given: dict[int, str], place: Callable[[str], str]) -> None:
-    """Refuse an id that the label file lacks: one mistyped label would make room for classes without images."""
-    unlisted = next((label for label, number in ids.items() if given and number not in given), None)
+def _refuse_unlisted(ids: dict[str, int], listed: dict[int, str], place: Callable[[str], str]) -> None:
+    """Refuse an id that the label file lacks: a mistyped large label would create many classes without images."""
+    unlisted = next((label for label, number in ids.items() if listed and number not in listed), None)
     if unlisted is not None:
         raise Refused(
             f"{place(unlisted)}: the label file (ingest.label_names) has no id {ids[unlisted]}; it has "
-            f"{len(given)} ids from {min(given)} to {max(given)}. Correct the label, or add the id and its name."
+            f"{len(listed)} ids from {min(listed)} to {max(listed)}. Correct the label, or add the id and a name."
         )
 
 
-def _ids_of_names(distinct: list[str], given: dict[int, str], place: Callable[[str], str]) -> dict[str, int]:
-    if not given:
+def _ids_of_names(distinct: list[str], listed: dict[int, str], place: Callable[[str], str]) -> dict[str, int]:
+    if not listed:
         return {name: number for number, name in enumerate(sorted_names(distinct))}
-    numbers = {name: number for number, name in given.items()}
-    repeated = [name for name, count in Counter(given.values()).items() if count > 1]
+    numbers = {name: number for number, name in listed.items()}
+    repeated = [name for name, count in Counter(listed.values()).items() if count > 1]
     unknown = next((name for name in distinct if name not in numbers), None)
     if unknown is not None:
         raise Refused(
@@ -164,36 +170,43 @@ def _ids_of_names(distinct: list[str], given: dict[int, str], place: Callable[[s
             f"{did_you_mean(unknown, numbers)}"
         )
     if repeated:
-        raise Refused(f"the label file gives '{repeated[0]}' several ids; a label by name needs one.")
+        raise Refused(
+            f"the label file (ingest.label_names) gives '{repeated[0]}' several ids; a name that is a label must "
+            "have one id."
+        )
     return {name: numbers[name] for name in distinct}
 
 
 def _renumbered(ids: dict[str, int]) -> tuple[str, ...]:
-    """Return a note where names look like ids but are others: people take a folder's number for its id."""
-    other = {
+    """Return a note where a name is a number but not the class's id: a reader could take the name for the id."""
+    different = {
         name: number
         for name, number in ids.items()
         if INTEGER.fullmatch(name) and int(name.partition(".")[0]) != number
     }
-    if not other:
+    if not different:
         return ()
-    name, number = next(iter(other.items()))
-    why = "names are numbered in order from 0; ingest.labels: ids takes them as ids"
+    name, number = next(iter(different.items()))
+    why = "names are numbered from 0 in sorted order; to use the names as ids, set ingest.labels: ids"
     return (f"the class called '{name}' has the id {number}: {why}",)
 
 
 def _distinct_names(names: dict[int, str]) -> tuple[dict[int, str], tuple[str, ...]]:
-    """Return the map with " [id]" behind each name that several ids share: ImageNet has two cranes."""
+    """Return the map, with " [id]" after each name that several ids share. ImageNet has two classes "crane"."""
     shared = {name for name, count in Counter(names.values()).items() if count > 1}
-    notes = tuple(f"several class ids are called '{name}'; each got its id behind it" for name in sorted(shared))
+    notes = tuple(
+        f"several classes are called '{name}'; the id was added to each of these names" for name in sorted(shared)
+    )
     return {number: f"{name} [{number}]" if name in shared else name for number, name in names.items()}, notes
 
 
 def _check_names(names: dict[int, str]) -> None:
-    """Refuse names that no report can show: empty, overlong, with control characters, or of two classes."""
+    """Refuse names that a report cannot show: empty, too long, with control characters, or of two classes."""
     name, count = Counter(names.values()).most_common(1)[0] if names else ("", 0)
     if count > 1:
-        raise Refused(f"{count} classes are called '{name}', once their ids are behind their names; rename one.")
+        raise Refused(
+            f"{count} classes are called '{name}' after ids were added to repeated names; rename one of them."
+        )
     for number, name in names.items():
         controls = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
         if not name.strip() or len(name) > 200 or controls:

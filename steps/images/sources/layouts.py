@@ -1,4 +1,4 @@
-"""The layouts that a source can have, and which one it has where nobody said."""
+"""The layouts that a source can have, and how ingest.layout: auto chooses one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ LAYOUTS: dict[str, Callable[[Source], Listing]] = {
 
 
 def read_source(source: Source, layout: str) -> tuple[str, Listing]:
-    """Return the layout's name ("auto" becomes the one that was found) and the images that `source` names."""
+    """Return the layout's name ("auto" becomes the name of the layout found) and the images of `source`."""
     if not source.path.exists():
         raise BadInput(
             f"ingest.source: {source.path} is not there; name a folder, list, table or sample. {NOT_IN_GIT}"
@@ -39,7 +39,7 @@ def read_source(source: Source, layout: str) -> tuple[str, Listing]:
 
 
 def find_layout(source: Source) -> str:
-    """Return the one layout that `source` shows signs of; refuses where there is none, or more than one."""
+    """Return the layout of `source`; refuse a source that fits no layout or several layouts."""
     if source.lists:
         return "list"
     found = _of_folder(source.path) if source.path.is_dir() else _of_file(source.path)
@@ -49,11 +49,11 @@ def find_layout(source: Source) -> str:
         if source.path.is_dir():
             refuse_hidden(source.path)
         raise Refused(
-            f"nothing to read: {source.path} holds no folder a class, list, table or idx file. Put the "
-            f"images there as <class>/<image>, or set ingest.layout. {NOT_IN_GIT}"
+            f"nothing to read: {source.path} holds no class folder, list, table or idx file. Put the images there "
+            f"as <class>/<image>, or set ingest.layout. {NOT_IN_GIT}"
         )
     signs = "; ".join(f"{layout} ({sign})" for layout, sign in found.items())
-    raise Refused(f"{source.path} can be read in more than one way: {signs}. Say which with ingest.layout.")
+    raise Refused(f"{source.path} fits more than one layout: {signs}. Choose one with ingest.layout.")
 
 
 def _of_file(path: Path) -> dict[str, str]:
@@ -68,7 +68,7 @@ def _of_file(path: Path) -> dict[str, str]:
 
 
 def _of_folder(root: Path) -> dict[str, str]:
-    """Return {layout: the sign of it}. Lists and tables of a folder name the images in its subfolders."""
+    """Return {layout: what shows it}. Lists and tables in a folder name the images in its subfolders."""
     lists, tables, idx = find_lists(root), find_tables(root), find_idx(root)
     found = {"list": ", ".join(lists.values())} if lists else _of_subfolders(root)
     if tables:

@@ -1,4 +1,4 @@
-"""What every layout is given (a Source) and gives back (a Listing)."""
+"""The argument of every layout (a Source) and its result (a Listing)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ import numpy.typing as npt
 import polars as pl
 
 LabelKind = Literal["auto", "ids", "names"]
-SPLIT_NAMES = {  # what people call them -> manifest.SPLITS
+SPLIT_NAMES = {  # usual names of splits -> manifest.SPLITS
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
 }  # fmt: skip
-REAL = "real"  # the `source` of an image of which nothing else is said
+REAL = "real"  # the default `source` of an image
 ROWS: dict[str, pl.DataType] = {
     "name": pl.String(),
     "file": pl.String(),
@@ -28,7 +28,7 @@ ROWS: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True)
 class Source:
-    """What the user said about his images; `steps.params.ingest` tells what each means."""
+    """The user's params about the images; `steps.params.ingest` explains each field."""
 
     path: Path
     lists: Mapping[str, str] = field(default_factory=dict)
@@ -42,14 +42,14 @@ class Source:
 class Listing:
     """The images that a source names, not yet opened. `rows` has the columns of ROWS.
 
-    Where the source is no image files, `pixels` holds the images, each HW_u8 grey, in the order of the rows.
+    Where the source has no image files, `pixels` holds the images (each HW_u8, grey) in the order of the rows.
     """
 
     root: Path
     rows: pl.DataFrame
     class_names: dict[int, str]
     pixels: Sequence[npt.NDArray[np.uint8]] | None = None
-    skipped: tuple[str, ...] = ()  # files and folders/ that are clearly no images
+    skipped: tuple[str, ...] = ()  # files and folders/ that are clearly not images
     bad_names: tuple[str, ...] = ()  # files whose names are not UTF-8, as written in the rows
     notes: tuple[str, ...] = ()
 
@@ -60,7 +60,7 @@ Values = Sequence[str | None] | Sequence[int] | pl.Series
 def plain_files(
     file: Values, label: Values, split: Values, source: Values | None = None, group: Values | None = None
 ) -> pl.DataFrame:
-    """Return the rows of images that are whole files, each named by its path."""
+    """Return the rows of images that are whole files; an image's path is also its name."""
     count = len(file)
     columns = {
         "name": file,

@@ -1,7 +1,7 @@
-"""Images in list files, as PaddleClas has them: `path label` a line, and perhaps more columns.
+"""Images in list files, as PaddleClas writes them: `path label` on each line, and optionally more columns.
 
-Nothing in such a file says how it is to be read: paths may hold the delimiter. So each reading that fits is tried
-on the first lines, and that one is taken whose paths are there.
+A list file does not state its delimiter, and paths may contain the delimiter. So each possible reading is tried on
+the first lines, and the reading under which most paths exist is taken.
 """
 
 import csv
@@ -20,18 +20,18 @@ from steps.images.sources.records import FIELDS, SCHEMA, records_listing
 LIST_EXTENSIONS = {".txt", ".lst", ".list"}
 LIST_NAMES = {f"{split}_list.txt": split for split in SPLITS}
 DELIMITERS = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar", " ": "blanks"}
-LOOK_AT = 200  # lines, to find the reading
-Line = tuple[int, str]  # its number from 1, and its text
+LOOK_AT = 200  # lines that decide between the readings
+Line = tuple[int, str]  # the line's number, from 1, and its text
 
 
 class Reading(NamedTuple):
-    """How a line falls into fields: at every delimiter, or only at the last `splits` of them (-1: every)."""
+    """A way to split a line into fields: at every delimiter (`splits` = -1), or only at the last `splits` ones."""
 
     delimiter: str
     splits: int
 
     def fields(self, line: str) -> list[str]:
-        """Return the line's fields, without blanks around them."""
+        """Return the line's fields, without surrounding blanks."""
         if self.delimiter == " ":
             return line.rsplit(None, self.splits) if self.splits > 0 else line.split()
         if self.splits > 0:
@@ -41,52 +41,55 @@ class Reading(NamedTuple):
         return [field.strip() for field in line.split(self.delimiter)]
 
 
-class How(NamedTuple):
-    """What is asked for: {field: column's number, or its name in the first line}, and the delimiter or "auto"."""
+class ListFormat(NamedTuple):
+    """The list format in params.yaml: {field: column's number or name}, and a delimiter or "auto"."""
 
     columns: Mapping[str, str | int]
     delimiter: str
 
     @property
     def by_name(self) -> bool:
-        """Whether the first line holds the columns' names."""
+        """Tell whether the first line contains the columns' names."""
         return any(isinstance(column, str) for column in self.columns.values())
 
 
 def find_lists(folder: Path) -> dict[str, str]:
-    """Return {split: file} of the lists in `folder` that have the usual names."""
+    """Return {split: file} of the lists in `folder` with the usual names."""
     return {split: name for name, split in LIST_NAMES.items() if (folder / name).is_file()}
 
 
 def read_lists(source: Source) -> Listing:
-    """Return the images that the lists in `source` name (or `source` itself, a list), with the lists' splits."""
+    """Return the images of the lists in the folder `source`, with their splits, or of the list `source` itself."""
     root = source.path if source.path.is_dir() else source.path.parent
-    how = How({"path": 0, "label": 1, **source.columns}, source.delimiter)
-    records = [_read_list(root, file, split, how) for split, file in _lists_of(source).items()]
+    list_format = ListFormat({"path": 0, "label": 1, **source.columns}, source.delimiter)
+    records = [_read_list(root, file, split, list_format) for split, file in _lists_of(source).items()]
     return records_listing(pl.concat(records), source, root)
 
 
 def _lists_of(source: Source) -> Mapping[str, str]:
-    """Return {split or "all": file in the root}."""
+    """Return {split: file in the root}; the key is "all" for a single list without split."""
     if source.path.is_file():
         return {"all": source.path.name}
     lists = source.lists or find_lists(source.path)
     if not lists:
         raise BadInput(
-            f"ingest.lists: {source.path} holds none of {', '.join(LIST_NAMES)}; name its lists, such as "
+            f"ingest.lists: {source.path} has none of the files {', '.join(LIST_NAMES)}; name its lists, such as "
             "{train: my_train.txt, val: my_val.txt}."
         )
     for split, file in lists.items():
         if not is_inside(source.path, source.path / file):
-            raise BadInput(f"ingest.lists.{split}: {file} lies outside {source.path}, which alone is watched.")
+            raise BadInput(
+                f"ingest.lists.{split}: {file} lies outside {source.path}, and DVC watches only that folder; move "
+                "the list there."
+            )
     return lists
 
 
-def _read_list(root: Path, file: str, split: str, how: How) -> pl.DataFrame:
-    """Return the records of one list; what its own column says of the split goes before the list's."""
+def _read_list(root: Path, file: str, split: str, list_format: ListFormat) -> pl.DataFrame:
+    """Return the records of one list. A split in a record's own column takes precedence over the list's split."""
     lines = _lines(root / file)
-    header, lines = (lines[:1], lines[1:]) if how.by_name else ([], lines)
-    reading, columns = _best_reading(root, file, header, lines, how)
+    header, lines = (lines[:1], lines[1:]) if list_format.by_name else ([], lines)
+    reading, columns = _best_reading(root, file, header, lines, list_format)
     records = _fields(file, lines, reading, columns)
     numbers = pl.Series("line", [number for number, _ in lines], dtype=pl.Int64)
     absent = [pl.lit(None, dtype=pl.String).alias(field) for field in FIELDS if field not in columns]
@@ -109,7 +112,7 @@ def _lines(path: Path) -> list[Line]:
 
 
 def _fields(file: str, lines: Sequence[Line], reading: Reading, columns: Mapping[str, int]) -> pl.DataFrame:
-    """Return the wanted fields of all lines, or refuse at the first line that has too few."""
+    """Return the fields `columns` of all lines; refuse the first line that has too few fields."""
     needed = max(columns.values()) + 1
     rows: dict[str, list[str]] = {field: [] for field in columns}
     for number, text in lines:
@@ -126,54 +129,57 @@ def _fields(file: str, lines: Sequence[Line], reading: Reading, columns: Mapping
 
 
 def _best_reading(
-    root: Path, file: str, header: Sequence[Line], lines: Sequence[Line], how: How
+    root: Path, file: str, header: Sequence[Line], lines: Sequence[Line], list_format: ListFormat
 ) -> tuple[Reading, dict[str, int]]:
-    """Return the reading under which most of the first paths are there, and the columns' numbers under it."""
+    """Return the reading under which most of the first paths exist, and its {field: column's number}."""
     best, most = None, 0
-    for reading in _readings(how):
-        columns = _column_numbers(reading, header, how)
+    for reading in _readings(list_format):
+        columns = _column_numbers(reading, header, list_format)
         if columns is None:
             continue
-        there = sum(_is_there(root, reading, text, columns) for _, text in lines[:LOOK_AT])
-        if there > most:
-            best, most = (reading, columns), there
+        existing = sum(_path_exists(root, reading, text, columns) for _, text in lines[:LOOK_AT])
+        if existing > most:
+            best, most = (reading, columns), existing
     if best is None:
-        raise Refused(_why_no_reading(root, file, header, lines, how))
+        raise Refused(_why_no_reading(root, file, header, lines, list_format))
     return best
 
 
-def _readings(how: How) -> Iterator[Reading]:
-    """Yield the readings to try, the likeliest first."""
-    for delimiter in DELIMITERS if how.delimiter == "auto" else [how.delimiter]:
+def _readings(list_format: ListFormat) -> Iterator[Reading]:
+    """Yield the readings to try, the most likely first."""
+    for delimiter in DELIMITERS if list_format.delimiter == "auto" else [list_format.delimiter]:
         yield Reading(delimiter, -1)
-        if how.columns["path"] == 0 and not how.by_name:
-            yield Reading(delimiter, max(int(column) for column in how.columns.values()))
+        if list_format.columns["path"] == 0 and not list_format.by_name:
+            yield Reading(delimiter, max(int(column) for column in list_format.columns.values()))
 
 
-def _column_numbers(reading: Reading, header: Sequence[Line], how: How) -> dict[str, int] | None:
-    """Return {field: column's number}, or None where the first line lacks a name under this reading."""
+def _column_numbers(reading: Reading, header: Sequence[Line], list_format: ListFormat) -> dict[str, int] | None:
+    """Return {field: column's number}, or None if the first line lacks a name under this reading."""
     names = reading.fields(header[0][1]) if header else []
     numbers = {}
-    for field, column in how.columns.items():
+    for field, column in list_format.columns.items():
         if isinstance(column, str) and column not in names:
             return None
         numbers[field] = names.index(column) if isinstance(column, str) else column
     return numbers
 
 
-def _is_there(root: Path, reading: Reading, line: str, columns: Mapping[str, int]) -> bool:
-    """Tell whether the line has all its fields and its path leads to something."""
+def _path_exists(root: Path, reading: Reading, line: str, columns: Mapping[str, int]) -> bool:
+    """Tell whether the line has all its fields and its path leads to a file."""
     fields = reading.fields(line)
     return len(fields) > max(columns.values()) and is_there(root, fields[columns["path"]])
 
 
-def _why_no_reading(root: Path, file: str, header: Sequence[Line], lines: Sequence[Line], how: How) -> str:
+def _why_no_reading(
+    root: Path, file: str, header: Sequence[Line], lines: Sequence[Line], list_format: ListFormat
+) -> str:
     if not lines:
-        return f"{root / file} names no image; there is nothing to read."
-    if how.by_name and not any(_column_numbers(reading, header, how) for reading in _readings(how)):
-        asked = ", ".join(f"'{column}'" for column in how.columns.values() if isinstance(column, str))
-        return f"{file}: its first line, '{header[0][1][:100]}', does not hold the ingest.columns {asked}."
+        return f"{root / file} lists no images; there is nothing to read."
+    all_columns = [_column_numbers(reading, header, list_format) for reading in _readings(list_format)]
+    if list_format.by_name and not any(all_columns):
+        asked = ", ".join(f"'{column}'" for column in list_format.columns.values() if isinstance(column, str))
+        return f"{file}: its first line, '{header[0][1][:100]}', does not have the ingest.columns {asked}."
     return (
-        f"{file}: none of the images of its first {len(lines[:LOOK_AT])} line(s) is there, e.g. "
-        f"'{lines[0][1][:100]}'. Paths start at {root}; see ingest.source, ingest.delimiter and ingest.columns."
+        f"{file}: no image of its first {len(lines[:LOOK_AT])} line(s) exists, e.g. '{lines[0][1][:100]}'. Paths "
+        f"are relative to {root}; see ingest.source, ingest.delimiter and ingest.columns."
     )

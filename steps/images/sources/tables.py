@@ -1,4 +1,4 @@
-"""Images in a table, csv or parquet, with columns for path and label and perhaps source, group and split."""
+"""Images in a table (csv or parquet): columns for path and label, and optionally source, group and split."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from steps.images.sources.records import FIELDS, SCHEMA, first, records_listing
 
 TABLE_EXTENSIONS = {".csv", ".tsv", ".parquet"}
 DELIMITERS = (",", ";", "\t", "|")
-LARGEST_WHOLE = 2.0**53  # a float beyond it has lost its last digits
+LARGEST_WHOLE = 2.0**53  # larger floats cannot represent every whole number
 
 
 def find_tables(folder: Path) -> list[Path]:
@@ -22,7 +22,7 @@ def find_tables(folder: Path) -> list[Path]:
 
 
 def read_tables(source: Source) -> Listing:
-    """Return the images of the table `source`, or of the one table in the folder `source`."""
+    """Return the images of the table `source`, or of the only table in the folder `source`."""
     if source.path.is_file():
         path, root = source.path, source.path.parent
     else:
@@ -32,17 +32,17 @@ def read_tables(source: Source) -> Listing:
     columns = _columns(table, asked, path)
     lines = pl.int_range(first_line, table.height + first_line, dtype=pl.Int64, eager=True).alias("line")
     _refuse_infinities(table.select(set(columns.values())), first_line, path)
-    said = [_as_text(table[column]).alias(field) for field, column in columns.items()]
-    nothing = [pl.lit(None, dtype=pl.String).alias(field) for field in FIELDS if field not in columns]
-    records = pl.DataFrame([*said, lines]).with_columns(*nothing, list=pl.lit(path.name)).select(list(SCHEMA))
+    texts = [_as_text(table[column]).alias(field) for field, column in columns.items()]
+    absent = [pl.lit(None, dtype=pl.String).alias(field) for field in FIELDS if field not in columns]
+    records = pl.DataFrame([*texts, lines]).with_columns(*absent, list=pl.lit(path.name)).select(list(SCHEMA))
     return records_listing(records, source, root)
 
 
 def _only_table(folder: Path) -> Path:
     tables = find_tables(folder)
     if len(tables) != 1:
-        held = ", ".join(path.name for path in tables) or "no .csv, .tsv or .parquet file"
-        raise BadInput(f"ingest.source: {folder} holds {held}; name the one table that is meant.")
+        names = ", ".join(path.name for path in tables) or "no .csv, .tsv or .parquet file"
+        raise BadInput(f"ingest.source: {folder} holds {names}; name the table to read.")
     return tables[0]
 
 
@@ -54,15 +54,15 @@ def _parquet(path: Path) -> pl.DataFrame:
 
 
 def _csv(path: Path, source: Source, asked: Mapping[str, str | int]) -> tuple[pl.DataFrame, int]:
-    """Return the table, all columns as text, and the number of its first line that is no header."""
+    """Return the table, with all columns as text, and the number of the first line after the header."""
     delimiter = source.delimiter
     if delimiter != "auto" and len(delimiter) != 1:
-        raise BadInput(f"ingest.delimiter: '{delimiter}' is not one letter, as a table's is.")
+        raise BadInput(f"ingest.delimiter: '{delimiter}' must be one character for a table.")
     try:
         with path.open(encoding="utf-8-sig") as file:
             first_line = file.readline()
-        one = max(DELIMITERS, key=first_line.count) if delimiter == "auto" else delimiter
-        read = partial(pl.read_csv, path, separator=one, infer_schema=False, glob=False)
+        separator = max(DELIMITERS, key=first_line.count) if delimiter == "auto" else delimiter
+        read = partial(pl.read_csv, path, separator=separator, infer_schema=False, glob=False)
         lines = read(has_header=False, n_rows=2).rows()
         has_header = not _begins_with_record(lines, asked, path.parent)
         if has_header:
@@ -73,28 +73,30 @@ def _csv(path: Path, source: Source, asked: Mapping[str, str | int]) -> tuple[pl
 
 
 def _begins_with_record(lines: Sequence[Sequence[str | None]], asked: Mapping[str, str | int], root: Path) -> bool:
-    """Tell whether the first of two lines is an image's: no name is asked for, and it holds a path as the second.
+    """Tell whether the first line describes an image, so that the table has no header.
 
-    Its path leads to a file, or at least ends as the second line's does: a missing image must not be lost as well.
+    A table whose columns are asked for by name has a header. Otherwise the first line describes an image if its
+    path leads to a file or has the same extension as the second line's path. The extension matters because a
+    missing image must be reported, and not taken for a header.
     """
     number = asked["path"]
     if any(isinstance(column, str) for column in asked.values()) or not isinstance(number, int):
         return False
     paths = [(line[number] or "").strip() for line in lines if number < len(line)]
     suffixes = [Path(path).suffix.lower() for path in paths]
-    alike = len(paths) > 1 and suffixes[0] == suffixes[1] != ""
-    return alike or (bool(paths) and is_there(root, paths[0]))
+    same_suffix = len(paths) > 1 and suffixes[0] == suffixes[1] != ""
+    return same_suffix or (bool(paths) and is_there(root, paths[0]))
 
 
 def _refuse_repeats(header: Sequence[str | None], path: Path) -> None:
-    """Refuse two columns of one name: nobody can tell which is meant."""
+    """Refuse two columns with the same name, because the name would be ambiguous."""
     for number, name in enumerate(header):
         if name is not None and name in header[:number]:
-            raise Refused(f"{path} has several columns called '{name}'; rename all but the one that is meant.")
+            raise Refused(f"{path} has several columns called '{name}'; rename all but one of them.")
 
 
 def _columns(table: pl.DataFrame, asked: Mapping[str, str | int], path: Path) -> dict[str, str]:
-    """Return {field: column's name}: what was asked for, else the columns that are called as the field is."""
+    """Return {field: column's name}: the columns asked for; for other fields the column of the same name."""
     columns = {field: field for field in FIELDS if field in table.columns}
     for field, column in asked.items():
         name = table.columns[column] if isinstance(column, int) and column < table.width else column
@@ -116,9 +118,9 @@ def _refuse_infinities(table: pl.DataFrame, first_line: int, path: Path) -> None
 
 
 def _as_text(values: pl.Series) -> pl.Series:
-    """Return the column as text; whole numbers stay whole, whatever their type, and NaN says nothing."""
+    """Return the column as text, with whole numbers of any type as integers and NaN as null."""
     if values.dtype.is_nested() or values.dtype == pl.Binary:
-        raise Refused(f"the column '{values.name}' holds {values.dtype}; text or numbers are read.")
+        raise Refused(f"the column '{values.name}' holds {values.dtype}; it must hold text or numbers.")
     if not values.dtype.is_float():
         return values.cast(pl.String)
     values = values.fill_nan(None)

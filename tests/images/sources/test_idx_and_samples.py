@@ -45,7 +45,7 @@ def test_one_idx_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"\0\0\x08\x03\0\0", idx(np.array([1, 2], np.uint8))[:-1]])
 def test_a_damaged_idx_file_is_refused(tmp_path: Path, damage: bytes) -> None:
     (plant_idx(tmp_path) / "t10k-labels-idx1-ubyte").write_bytes(damage)
-    with pytest.raises(Refused, match="no idx file of bytes"):
+    with pytest.raises(Refused, match="not an idx file of bytes"):
         listed(tmp_path)
 
 

@@ -16,7 +16,7 @@ def test_label_names_with_ids_or_without(tmp_path: Path) -> None:
     path.write_text("tench\ngreat white shark\n")
     assert read_label_names(path) == {0: "tench", 1: "great white shark"}
     path.write_text("0 a\n0 b\n")
-    with pytest.raises(Refused, match="line 2: id 0 was already 'a'"):
+    with pytest.raises(Refused, match="line 2: id 0 already has the name 'a'"):
         read_label_names(path)
     path.write_text("0 a\nb\n")
     with pytest.raises(Refused, match="line 2"):

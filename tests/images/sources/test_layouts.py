@@ -41,9 +41,9 @@ REFUSED: dict[str, tuple[dict[str, str], dict[str, Any], type[StepError], str]] 
     ),
     "ids and names": ({"train_list.txt": "a.jpg 0\nb.jpg cat", "a.jpg": ""}, {}, Refused, "ingest.labels: names"),
     "several labels": ({"train_list.txt": "a.jpg\t0,1\nb.jpg\t0,0", "a.jpg": ""}, {}, Refused, "several classes"),
-    "an endless id": ({"train_list.txt": "a.jpg 99999999999", "a.jpg": ""}, {}, Refused, "no class id"),
-    "a list of elsewhere": ({"train_list.txt": "x/a.jpg 0\nx/b.jpg 1"}, {}, Refused, "none of.*x/a.jpg 0"),
-    "an empty list": ({"train_list.txt": "\n"}, {}, Refused, "names no image"),
+    "an endless id": ({"train_list.txt": "a.jpg 99999999999", "a.jpg": ""}, {}, Refused, "not a class id"),
+    "a list of elsewhere": ({"train_list.txt": "x/a.jpg 0\nx/b.jpg 1"}, {}, Refused, "no image of.*x/a.jpg 0"),
+    "an empty list": ({"train_list.txt": "\n"}, {}, Refused, "lists no images"),
     "a list outside": ({"a.jpg": ""}, {"lists": {"train": "../l.txt"}}, BadInput, "ingest.lists.train.*outside"),
     "a label file outside": (
         {"cat/a.jpg": ""}, {"label_names": "../n.txt"}, BadInput, "ingest.label_names: ../n.txt lies outside",
@@ -56,11 +56,11 @@ REFUSED: dict[str, tuple[dict[str, str], dict[str, Any], type[StepError], str]] 
     "no such column in a table": (
         {"t.csv": "path,lable\na.jpg,1"}, {"layout": "table"}, BadInput, "columns.label.*Did you mean 'lable'",
     ),
-    "an unknown split": ({"t.csv": "path,label,split\na.jpg,1,trian"}, {}, Refused, "line 2: 'trian' is no split"),
+    "an unknown split": ({"t.csv": "path,label,split\na.jpg,1,trian"}, {}, Refused, "2: 'trian' is not a split"),
     "a row without a label": ({"t.csv": "path,label\na.jpg,1\nb.jpg,"}, {}, Refused, "t.csv line 3 has no label"),
-    "an empty table": ({"t.csv": "path,label\n"}, {}, Refused, "names no image"),
+    "an empty table": ({"t.csv": "path,label\n"}, {}, Refused, "lists no images"),
     "no table at all": ({"t.parquet": "no"}, {}, Refused, "cannot be read as parquet"),
-    "images without labels": ({"x-images-idx3-ubyte": ""}, {}, Refused, "no idx file|file of labels"),
+    "images without labels": ({"x-images-idx3-ubyte": ""}, {}, Refused, "not an idx file|file of labels"),
     "a control character": ({"a\nb/a.jpg": ""}, {}, Refused, "control characters"),
 }  # fmt: skip
 
@@ -91,7 +91,7 @@ def test_a_label_file_beside_a_source_that_is_one_file_would_not_be_watched(
     (tmp_path / source).write_text(content)
     (tmp_path / "n.txt").write_text("0 cat\n")
     with pytest.raises(
-        BadInput, match=rf"one file.*point ingest.source at the folder that holds {source} and n.txt"
+        BadInput, match=rf"one file; let ingest.source name the folder that holds {source} and n.txt"
     ):
         listed(tmp_path / source, label_names="n.txt")
     assert listed(tmp_path, label_names="n.txt")[1].class_names == {0: "cat"}
@@ -107,7 +107,7 @@ def test_a_source_that_is_one_file_says_that_its_images_are_not_watched(
     (tmp_path / source).write_text(content)
     assert listed(tmp_path)[1].notes == ()
     (note,) = listed(tmp_path / source)[1].notes
-    assert "only this file is watched" in note and str(tmp_path / source) in note
+    assert "DVC watches only the file" in note and str(tmp_path / source) in note
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:

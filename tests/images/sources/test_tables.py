@@ -79,7 +79,7 @@ def test_an_infinite_label_is_refused_with_its_row(tmp_path: Path, infinity: str
 
 def test_a_label_that_passes_every_integer_is_refused(tmp_path: Path) -> None:
     pl.DataFrame({"path": ["a.jpg"], "label": [1e300]}).write_parquet(tmp_path / "t.parquet")
-    with pytest.raises(Refused, match=r"label '1e\+?300' is no integer"):
+    with pytest.raises(Refused, match=r"label '1e\+?300' is not an integer"):
         listed(tmp_path / "t.parquet", labels="ids")
 
 
@@ -97,22 +97,25 @@ def test_columns_of_a_table_by_name_and_number(tmp_path: Path) -> None:
     [
         (
             ["0", "1", "2", "0", "crak"],
-            "table.csv line 6 ('4.png'): the label 'crak' is no integer, but 4 images have labels such as '0', "
-            "'1', '2'. Correct it, or set ingest.labels: names if all labels are names.",
+            "table.csv line 6 ('4.png'): the label 'crak' is not an integer, but 4 images have labels such as "
+            "'0', '1', '2'. Correct the label, or set ingest.labels: names if all labels are names.",
         ),
         (
             ["ok", "3", "crack", "ok", "3"],
             "table.csv line 3 ('1.png'), table.csv line 6 ('4.png'): the label '3' is an integer, but 3 images "
-            "have labels such as 'crack', 'ok'. Correct it",
+            "have labels such as 'crack', 'ok'. Correct the label",
         ),
         (
             ["0", "1", "1.5", "x"],
-            "line 4 ('2.png'): the label '1.5' is no integer, as 'x', but 2 images have labels",
+            "line 4 ('2.png'): the label '1.5' is not an integer (also 'x'), but 2 images have labels",
         ),
-        (["0", "99999999"], "table.csv line 3 ('1.png'): the label 99999999 is no class id: at most 10000000"),
+        (
+            ["0", "99999999"],
+            "table.csv line 3 ('1.png'): the label 99999999 is not a class id; the largest id is 10000000",
+        ),
         (
             ["0", '"1,2"', "1"],
-            "table.csv line 3 ('1.png'): the label '1,2' names several classes; an image has one.",
+            "table.csv line 3 ('1.png'): the label '1,2' names several classes, but an image has one class.",
         ),
     ],
 )
