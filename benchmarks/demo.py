@@ -1,6 +1,6 @@
 """What a newcomer waits for and gets: `make demo` in a fresh clone, with nothing downloaded before.
 
-    python -m benchmarks.demo [--warm-cache] [--full]
+    python -m benchmarks.demo [--warm-cache] [--full] [--write]
 
 Clones this repository's last commit into an empty temporary folder, points the package caches of uv and pip there
 too, and times set-up (`make setup`) and the line (`make demo`) apart, on two cores. The images are those of the
@@ -8,7 +8,7 @@ demo. `--warm-cache` leaves the caches alone, where only the line is of interest
 as well. Takes about 7 GB of temporary disk.
 """
 
-import argparse
+import itertools
 import math
 import os
 import resource
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 from steps.reports.certificate import Certificate, CertificateRow
 from steps.reports.verdict import Verdict
 
@@ -48,9 +48,7 @@ class MakeRun(NamedTuple):
 
 def main() -> None:
     """Run the demo as a newcomer does and report what it took and what came out."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("demo", __doc__)
     parser.add_argument("--warm-cache", action="store_true", help="leave the package caches as they are")
     parser.add_argument("--full", action="store_true", help="run `make test` in the clone as well")
     arguments = parser.parse_args()
@@ -68,7 +66,15 @@ def main() -> None:
         )
         minutes = (took["setup"].seconds + took["demo"].seconds) / 60
         waited = Figure("set-up and line", minutes, "at most", MINUTES, "min")
-        report([waited, *figures_of(clone, took["demo"].printed)])
+        report([waited, *figures_of(clone, took["demo"].printed)], arguments, verdict_table(took["demo"].printed))
+
+
+def verdict_table(printed: str) -> list[str]:
+    """Return the table of the forms as the flow prints it, as a block of text; none where there is no table."""
+    lines = printed.splitlines()
+    heads = [number for number, line in enumerate(lines) if line.split()[:2] == ["form", "verdict"]]
+    rows = [line.rstrip() for line in itertools.takewhile(str.strip, lines[heads[-1] :])] if heads else []
+    return ["", "```text", *rows, "```"] if rows else []
 
 
 def _environment(caches: Path | None) -> dict[str, str]:

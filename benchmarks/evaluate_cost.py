@@ -1,6 +1,6 @@
 """What evaluating costs beyond the engines themselves: every form of RepVGG-A0 at 64 pixels, on the same images.
 
-    python -m benchmarks.evaluate_cost [--full]
+    python -m benchmarks.evaluate_cost [--full] [--write]
 
 A network with fresh weights goes through the real fuse, export and build (ONNX Runtime and OpenVINO in float32).
 Each form is then evaluated as the stage does it, right after its bare engine ran on images that are in memory
@@ -9,7 +9,6 @@ time, in one run, on one core; the start of Python and its packages is not count
 files of 160 x 120 pixels, with the grain of a photograph. 4,000 images, with `--full` 10,000.
 """
 
-import argparse
 import contextlib
 import hashlib
 import io
@@ -25,7 +24,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 from steps.backends.runner import open_runner
 from steps.build import build
 from steps.evaluate import BATCH, evaluate
@@ -52,18 +51,15 @@ HOW = Preprocessing(size=SIZE, resize=SIZE, interpolation="bilinear", mean=(0.5,
 
 def main() -> None:
     """Measure each form beside its bare engine and report the ratio."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.evaluate_cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("evaluate_cost", __doc__)
     parser.add_argument("--full", action="store_true", help="10,000 images")
-    images = 10_000 if parser.parse_args().full else 4000
+    arguments = parser.parse_args()
+    images = 10_000 if arguments.full else 4000
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="foldline-evaluate-") as folder, contextlib.chdir(folder):
         write_images(Path(), images)
-        report(list(figures(make_forms(Path()), images)))
+        report(list(figures(make_forms(Path()), images)), arguments)
 
 
 def figures(forms: dict[str, Path], images: int) -> Iterator[Figure]:

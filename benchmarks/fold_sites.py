@@ -1,13 +1,12 @@
 """Random convolutions through every block: folded by closed form, by probing and absorbed, each is the same.
 
-    python -m benchmarks.fold_sites [--sites 2000] [--full] [--seed 0]
+    python -m benchmarks.fold_sites [--sites 2000] [--full] [--seed 0] [--write]
 
 Even, non-square, 1xK and Kx1 kernels, stride, dilation, groups, depthwise, a bias or none, padding wider and
 narrower than the kernel or 'same', four padding modes; all weights, scales and statistics far from where they
 begin. The blocks take turns, each as branches side by side and folded online.
 """
 
-import argparse
 import collections
 import random
 import warnings
@@ -18,7 +17,7 @@ from typing import NamedTuple, get_args
 import torch
 from torch import nn
 
-from benchmarks.bounds import Figure, one_sentence, report
+from benchmarks.bounds import Figure, command_line, one_sentence, report
 from benchmarks.random_sites import Site, drawn_conv, image_for, randomise
 from steps.errors import BadInput
 from steps.reparam.branches import BLOCKS, branches_for
@@ -41,11 +40,7 @@ class Found(NamedTuple):
 
 def main() -> None:
     """Fold as many sites as asked for and report the worst of each way."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fold_sites",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("fold_sites", __doc__)
     parser.add_argument("--sites", type=int, default=2000)
     parser.add_argument("--full", action="store_true", help="20,000 sites")
     parser.add_argument("--seed", type=int, default=0)
@@ -64,7 +59,8 @@ def main() -> None:
         [
             Figure("sites folded", len(found), "at least", wanted),
             *(Figure(f"worst relative error, {way}", s.errors[way], "at most", BOUND) for way, s in worst.items()),
-        ]
+        ],
+        arguments,
     )
 
 

@@ -1,22 +1,26 @@
 """Every public CNN through expand, a training step, fold and a strict load into the original: none may differ.
 
-    python -m benchmarks.fold_zoo [--minutes 10] [--full] [--shard 0/4] [--only NAME ...]
+    python -m benchmarks.fold_zoo [--minutes 10] [--full] [--shard 0/4] [--only NAME ...] [--write]
 
-timm's and torchvision's networks of up to 60 million parameters, with fresh weights, at 64 px or the least input
-they take; a hash of the name draws the block, one of the papers' four, init (exact must not move the outputs)
-and mode. Networks with blocks of their own load into their library's inference form. One family after the other,
-so that any part of the list has something of each. A network is skipped where no convolution of it has a batch
-norm, where it is too large, where it is made for something else than images, or where the library's own plain
-network fails the same way; what fails with our blocks alone is WRONG. One whose outputs move by 1e-10 when the
-last place of its input does cannot be told from a wrong one at 1e-9 (torchvision's efficientnet_b6 with DBB:
-norms of 32 numbers each, 2.5e-9): it is judged once more, with the statistics of 32 images instead of 8. Each
-has a process of its own. The default tries as many as the minutes allow, anew each time. Results are kept in
-`.foldline/fold_zoo/`, for this code and these versions, and `--full` goes on with what is missing.
-`benchmarks/zoo_results/` holds what was tried so far, a network a line; it counts where code and versions are
-those of its name, so that a long run can go on in another clone.
+The networks of timm and torchvision with up to 60 million parameters, with fresh weights, at 64 px or at the
+smallest input that the network takes. A hash of the name draws the block (one of four from the papers), the init
+(exact must not move the outputs) and the mode. Networks with blocks of their own load into the inference form of
+their library. Families take turns, so that any part of the list has something of each family.
+
+A network is skipped where no convolution has a batch norm, where the network is too large, where it is made for
+something else than images, or where the plain network of the library fails in the same way. A network that fails
+only with our blocks is WRONG. Some networks move their outputs by 1e-10 when the last place of the input changes,
+and cannot be told from a wrong network at 1e-9 (efficientnet_b6 of torchvision with DBB: norms of 32 numbers each,
+2.5e-9). Such a network is judged once more, with the statistics of 32 images instead of 8.
+
+Each network has a process of its own. The default tries as many networks as the minutes allow, anew each time.
+Results are kept in `.foldline/fold_zoo/` under a fingerprint of this code (without docstrings, comments and
+formatting) and of the versions; `--full` goes on with the networks that are missing. `benchmarks/zoo_results/`
+holds results in git, a network a line; `--full` uses a file there if the file has the fingerprint of today.
+`80a250b0fd20.jsonl` are the results of commit ccac376: of the code before parts of `steps/reparam` moved to other
+rooms.
 """
 
-import argparse
 import collections
 import hashlib
 import json
@@ -28,11 +32,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
+from benchmarks.syntax import code_of
 from benchmarks.zoo_networks import by_family, in_shard
 from benchmarks.zoo_way import BOUND, Result, try_in_own_process
 
 LEAST_FOLDED = 0.99  # of the networks in which a convolution gives its output to a batch norm
+ROOMS = [Path("steps/reparam"), Path("steps/tracing")]
 MAKERS = [Path("steps/models") / name for name in ("architectures.py", "zoos.py")]  # of the networks
 MANY, HUNDREDS = 1000, 500  # of so many networks, so many must fold at least
 KEPT = Path(".foldline/fold_zoo")
@@ -59,13 +65,14 @@ def main() -> None:
         with kept.open("a") as file:
             file.write(json.dumps(result._asdict()) + "\n")
         print(_line(result), flush=True)
-    report(figures([known[name] for name in names if name in known], len(names)))
+    results = [known[name] for name in names if name in known]
+    report(figures(results, len(names)), arguments, counts(results, len(names)))
 
 
 def fingerprint() -> str:
     """Return a name for the code and the versions that a result holds for."""
-    files = sorted([*Path("steps/reparam").glob("*.py"), *Path(__file__).parent.glob("zoo_*.py"), *MAKERS])
-    parts = [path.read_bytes() for path in files]
+    files = [path for room in ROOMS for path in room.glob("*.py")]
+    parts = [code_of(path) for path in sorted([*files, *Path(__file__).parent.glob("zoo_*.py"), *MAKERS])]
     parts += [f"{package} {version(package)}".encode() for package in ("torch", "timm", "torchvision")]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
@@ -76,7 +83,8 @@ def figures(results: list[Result], listed: int) -> list[Figure]:
     wrong = [result for result in results if result.wrong]
     foldable = [result for result in results if result.handed_over or result.library_blocks]
     share = sum(result in folded for result in foldable) / max(1, len(foldable))
-    _print_counts(results, folded, listed)
+    _print_counts(results, folded)
+    print(*counts(results, listed), sep="\n")
     for result in wrong:
         print(f"  WRONG {result.name} ({result.block}): {result.wrong}")
     errors = [result.error for result in folded if result.error is not None]
@@ -88,17 +96,29 @@ def figures(results: list[Result], listed: int) -> list[Figure]:
     ]
 
 
-def _print_counts(results: list[Result], folded: list[Result], listed: int) -> None:
+def counts(results: list[Result], listed: int) -> list[str]:
+    """Return what became of the networks: a sentence, and a Markdown table of the reasons to skip a network."""
+    folded = [result for result in results if not result.skipped and not result.wrong]
     own = sum(result.library_blocks > 0 for result in folded)
-    print(f"\n{len(results)} of {listed} networks tried: {len(folded)} folded ({own} with blocks of their own)")
+    sites = sum(result.sites for result in folded)
+    reasons = collections.Counter(result.skipped for result in results if result.skipped)
+    rows = [f"| {count} | {reason.replace('|', '/')} |" for reason, count in reasons.most_common()]
+    return [
+        "",
+        f"{len(results):,} of {listed:,} networks tried: {len(folded):,} folded ({own} with blocks of their own), "
+        f"{sites:,} sites.",
+        *(["", "| networks skipped | reason |", "|---|---|", *rows] if rows else []),
+    ]
+
+
+def _print_counts(results: list[Result], folded: list[Result]) -> None:
     blocks = collections.Counter(result.block for result in folded)
-    sites, before_norms = (sum(getattr(result, key) for result in folded) for key in ("sites", "handed_over"))
+    before_norms = sum(result.handed_over for result in folded)
     ways = collections.Counter(f"{result.init} {result.mode}" for result in folded)
-    print(f"  networks by block {dict(sorted(blocks.items()))}, by init and mode {dict(sorted(ways.items()))}")
-    print(f"  {sites} sites of the {before_norms} convolutions that give their output to a batch norm")
+    print(f"\nnetworks by block {dict(sorted(blocks.items()))}, by init and mode {dict(sorted(ways.items()))}")
+    print(f"  {before_norms} convolutions give their output to a batch norm")
     _print_reasons("convolutions left as they are", [result.left for result in folded])
     _print_reasons("norms left", [result.norms_left for result in folded])
-    _print_reasons("networks skipped", [{result.skipped: 1} for result in results if result.skipped])
     for result in results:
         if result.skipped and (result.handed_over or result.library_blocks):
             print(f"  skipped with {result.handed_over} convolutions before norms: {_line(result)}")
@@ -118,10 +138,10 @@ def _print_reasons(what: str, counted: list[dict[str, int]]) -> None:
 
 
 def _line(result: Result) -> str:
-    said = (result.wrong and f"WRONG {result.wrong}") or (result.skipped and f"skipped: {result.skipped}")
+    fault = (result.wrong and f"WRONG {result.wrong}") or (result.skipped and f"skipped: {result.skipped}")
     way = f"{result.block} {result.init} {result.mode}"
     return f"{result.name} {way} {result.size} px {result.seconds:.0f} s: " + (
-        said or f"{result.sites} sites, {result.library_blocks} own blocks, error {result.error:.1e}"
+        fault or f"{result.sites} sites, {result.library_blocks} own blocks, error {result.error:.1e}"
     )
 
 
@@ -131,11 +151,7 @@ def _read(kept: Path) -> list[Result]:
 
 
 def _arguments() -> Any:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fold_zoo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("fold_zoo", __doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--full", action="store_true", help="all of them, without a limit")
     parser.add_argument("--shard", default="0/1", help="number/count, for several machines or processes")

@@ -1,6 +1,6 @@
 """Whether int8 survives fusing: a small RepVGG, plain int8 of it, and each way that keeps its accuracy.
 
-    python -m benchmarks.int8 [--full]
+    python -m benchmarks.int8 [--full] [--write]
 
 Fashion-MNIST from Debian's dataset-fashion-mnist. A body of 19 convolutions is trained as RepVGG and as QARepVGG
 blocks. Trained for minutes, such a network grows no outliers, and int8 of it loses next to nothing, whatever the
@@ -14,7 +14,6 @@ a RepVGG-A0 at 224 pixels is timed too, its weights as drawn: speed asks for no 
 images, longer.
 """
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import onnxruntime
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 from benchmarks.image_sets import fashion
 from benchmarks.int8_networks import CLASSES, SIZE, Budget, trained
 from steps.backends.interleaved_timing import exported
@@ -63,11 +62,10 @@ class Row(NamedTuple):
 
 def main() -> None:
     """Train both networks, make every form, and print what int8 costs each."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.int8", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("int8", __doc__)
     parser.add_argument("--full", action="store_true", help="all images, 20 epochs: an hour and more")
-    budget = FULL if parser.parse_args().full else SMALL
+    arguments = parser.parse_args()
+    budget = FULL if arguments.full else SMALL
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with spawned(min(2, usable_cores()), end_with_parent) as pool:
@@ -78,15 +76,16 @@ def main() -> None:
         times = cpu_times({str(path): path for row in rows for path in (row.of, row.graph)})
         saved = time_of_a_large_network(folder)
     fused, plain = times[str(rows[0].of)], times[str(rows[0].graph)]
-    print(f"\nfused RepVGG, fp32: top-1 {rows[0].of_top1:.2%}\n")
-    print(
-        "| form | fp32 top-1 | int8 top-1 | lost, points | agreement | in float32 | over fp32 | over plain int8 |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    table = [
+        "",
+        "| form | fp32 top-1 | int8 top-1 | lost, points | agreement | in float32 | over fp32 | over plain int8 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for row in rows:
         spent = times[str(row.graph)]
         figures = f"{row.of_top1:.2%} | {row.top1:.2%} | {lost(row):+.2f} | {row.agreement:.2%} | {row.left}"
-        print(f"| {row.name} | {figures} | × {spent / fused:.2f} | × {spent / plain:.2f} |")
+        table.append(f"| {row.name} | {figures} | × {spent / fused:.2f} | × {spent / plain:.2f} |")
+    print(*table, sep="\n")
     by_name = {row.name: row for row in rows}
     fast = [by_name[name] for name in ("QARepVGG block", "fine-tuned (QAT)")]
     best = min(fast, key=lost)
@@ -105,7 +104,9 @@ def main() -> None:
                 "times",
             ),
             Figure("CPU time over float32, RepVGG-A0 at 224 pixels", saved, "at most", SAVES, "times"),
-        ]
+        ],
+        arguments,
+        table,
     )
 
 

@@ -1,6 +1,6 @@
 """How fast the forms of a network are on a CPU, as ratios within one run: fused, compiled, near the core's peak.
 
-    python -m benchmarks.latency [--rounds 40] [--full]
+    python -m benchmarks.latency [--rounds 40] [--full] [--write]
 
 One image of 224 pixels on one thread, process CPU time; all forms of a network take turns, and each ratio is the
 median over the rounds, so that a busy machine slows both sides alike. The peak is measured in the same turns: a C
@@ -11,17 +11,17 @@ percentiles: other work on the machine only ever adds, and what competes for mem
 peak's loop, which uses none. `--full` takes 200 rounds.
 """
 
-import argparse
 import ctypes
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 from steps.backends.interleaved_timing import Call, Run, eager, exported, take_turns, torch_threads
 from steps.backends.runner import open_runner
 from steps.building.engine import Target, build_engine
@@ -47,27 +47,26 @@ Turns = dict[str, list[Call]]
 
 def main() -> None:
     """Measure each network, print its table, and report the ratios beside their bounds."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.latency",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("latency", __doc__)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args()
     rounds = 200 if arguments.full else arguments.rounds
     figures: list[Figure] = []
-    print("| network | form | CPU ms | GFLOPS | share of the peak |\n|---|---|---|---|---|")
+    table = ["", "| network | form | CPU ms | GFLOPS | share of the peak |", "|---|---|---|---|---|"]
+    print(*table, sep="\n")
     with torch_threads(1), tempfile.TemporaryDirectory() as scratch:
         peak, peak_operations = peak_loop(Path(scratch))
         for arch, bounds in NETWORKS.items():
             folder = Path(scratch) / arch.replace(":", "-")
             turns, operations = _measured(arch, bounds[0], folder, peak, rounds)
-            _print_table(arch, turns, operations, peak_operations)
+            rows = list(_rows(arch, turns, operations, peak_operations))
+            print(*rows, sep="\n", flush=True)
+            table += rows
             figures += _figures(arch, bounds, turns, operations, peak_operations)
             if arch == next(iter(NETWORKS)):
                 figures.append(_two_threads(arch, folder, rounds))
-    report(figures)
+    report(figures, arguments, table)
 
 
 def peak_loop(folder: Path) -> tuple[Run, float]:
@@ -155,12 +154,12 @@ def _two_threads(arch: str, folder: Path, rounds: int) -> Figure:
     return Figure(f"{arch}: one thread / two, {best}, wall time", ratio, "at least", LEAST_FOR_TWO)
 
 
-def _print_table(arch: str, turns: Turns, operations: float, peak_operations: float) -> None:
+def _rows(arch: str, turns: Turns, operations: float, peak_operations: float) -> Iterator[str]:
     top = peak_operations / _median(turns["peak"])
     for name, calls in turns.items():
         rate = (peak_operations if name == "peak" else operations) / _median(calls)
         share = "" if name.startswith("unfused") else f"{rate / top:.0%}"
-        print(f"| {arch} | {name} | {_median(calls):.2f} | {rate / 1e6:.1f} | {share} |", flush=True)
+        yield f"| {arch} | {name} | {_median(calls):.2f} | {rate / 1e6:.1f} | {share} |"
 
 
 def _median(calls: list[Call]) -> float:

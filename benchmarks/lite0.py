@@ -1,6 +1,6 @@
 """A network that nobody here trained, through the line: every form gives the same class on every image.
 
-    python -m benchmarks.lite0 [--images PATH] [--full]
+    python -m benchmarks.lite0 [--images PATH] [--full] [--write]
 
 EfficientNet-Lite0 with its ImageNet weights, both from their packages on the index, named by import path as a user
 would name his own. It is expanded (init exact), then taken through the real steps fuse, export and build, and each
@@ -10,7 +10,6 @@ scikit-learn brings are compared, and no accuracy is told. `--full` expands with
 takes a C++ compiler: without one it is left out, and said to be.
 """
 
-import argparse
 import shutil
 import tarfile
 import tempfile
@@ -25,7 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from benchmarks.bounds import Figure, one_sentence, report
+from benchmarks.bounds import Figure, command_line, one_sentence, report
 from steps.backends.runner import open_runner
 from steps.build import build
 from steps.errors import BadInput
@@ -63,11 +62,7 @@ def efficientnet_lite0(num_classes: int) -> nn.Module:
 
 def main() -> None:
     """Take the network through the line and report where its forms differ."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.lite0",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("lite0", __doc__)
     parser.add_argument("--images", type=Path, metavar="PATH")
     parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args()
@@ -78,7 +73,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             forms = _make_forms(Path(folder), block, images_NHWC_u8)
             figures += _compare(forms, block, images_NHWC_u8, labelled=arguments.images is not None)
-    report(figures)
+    report(figures, arguments)
 
 
 def _make_forms(folder: Path, block: str, images_NHWC_u8: Images) -> dict[str, Path]:

@@ -1,6 +1,6 @@
 """Faults planted one by one into a line that passes: each must be refused by the check that is there for it.
 
-    python -m benchmarks.mutants [--images PATH] [--full]
+    python -m benchmarks.mutants [--images PATH] [--full] [--write]
 
 A small network is trained on scikit-learn's digits and taken through the real steps; then, for each mutant, one
 thing is changed (in a step's work, an artifact, what one form reads, what evaluate left) and the stages behind it
@@ -12,7 +12,6 @@ pretrained EfficientNet-Lite0 too, on every third photograph. Without `--full`, 
 every second mutant is tried.
 """
 
-import argparse
 import contextlib
 import io
 import shutil
@@ -24,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 from benchmarks.planted.in_pictures import ANY_SIZE, BRAIN, COMPILED, NATIVE, RESIZING
 from benchmarks.planted.line import Line, make_digits
 from benchmarks.planted.mutant import Mutant, Outcome, Trials
@@ -41,11 +40,7 @@ HEAD = ("mutant", "form", "data", "must be caught by", "caught by", "sentence")
 
 def main() -> None:
     """Try every mutant, print the table, and report how many were caught by their check."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.mutants",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("mutants", __doc__)
     parser.add_argument("--images", type=Path, metavar="PATH", help="a tar of photographs")
     parser.add_argument("--full", action="store_true", help="all mutants, and all photographs")
     arguments = parser.parse_args()
@@ -58,7 +53,7 @@ def main() -> None:
             figures += _tried(data, _quietly(make, Path(folder) / data), chosen, Path(folder))
             planted += len(chosen)
     print(f"\n{time.perf_counter() - begin:.0f} s\n")
-    report([Figure("mutants planted", planted, "at least", LEAST), *figures])
+    report([Figure("mutants planted", planted, "at least", LEAST), *figures], arguments)
 
 
 def lines_of(images: Path | None, every: int) -> dict[str, tuple[Callable[[Path], Line], Mapping[str, Mutant]]]:

@@ -1,12 +1,11 @@
 """What it costs to find that nothing changed: `dvc repro` and the flow beside a bare `dvc status`.
 
-    python -m benchmarks.noop [--rounds 5] [--full]
+    python -m benchmarks.noop [--rounds 5] [--full] [--write]
 
 Runs in this checkout, which must be up to date (`make demo`, or `dvc repro`). The commands take turns, so that a
 slow moment of the machine hits all of them; medians are compared.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 
 DVC = [sys.executable, "-m", "dvc"]
 FLOW = [sys.executable, "-m", "flows"]
@@ -26,9 +25,7 @@ FLOW_OF_ONE_STAGE = [*FLOW, "--until", "ingest"]  # what a flow costs before its
 
 def main() -> None:
     """Time the commands in turn and report the ratios."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.noop", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line("noop", __doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--full", action="store_true", help="20 rounds")
     arguments = parser.parse_args()
@@ -46,7 +43,8 @@ def main() -> None:
         [
             Figure("dvc repro / dvc status", median["repro"] / median["status"], "at most", 1.6),
             Figure(f"flow, each of {stages} cached stages", per_stage, "at most", 1.0, "s"),
-        ]
+        ],
+        arguments,
     )
 
 

@@ -1,6 +1,6 @@
 """Preprocessing inside the graph: how near it is to Pillow's, what it costs, and what folding saves.
 
-    python -m benchmarks.preprocessing [--full]
+    python -m benchmarks.preprocessing [--full] [--write]
 
 Resize and crop run alone, in ONNX Runtime and OpenVINO, on noise of random sizes (up to 700 pixels a side, one in
 ten very long), and every number is held against the reference. Costs are CPU times of this process on one thread,
@@ -9,7 +9,6 @@ interleaved pixels, of planes (as the exporter writes it), and folded. `--full` 
 in place of 150.
 """
 
-import argparse
 import statistics
 import warnings
 from collections.abc import Callable
@@ -24,7 +23,7 @@ import openvino
 import torch
 from PIL import Image
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 from steps.backends.interleaved_timing import take_turns
 from steps.engines.contract import Images
 from steps.graphs import exporting as onnx_graph
@@ -46,15 +45,12 @@ NETWORKS = ("repvgg_a0_plain", "mobileone_s0_plain")
 
 def main() -> None:
     """Measure all of it and report."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.preprocessing",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("preprocessing", __doc__)
     parser.add_argument("--full", action="store_true")
-    count = 3000 if parser.parse_args().full else 150
+    arguments = parser.parse_args()
+    count = 3000 if arguments.full else 150
     figures = [figure for filter_ in FILTERS for figure in nearness(filter_, count) + cost(filter_)]
-    report([*figures, *(figure for arch in NETWORKS for figure in saved(arch))])
+    report([*figures, *(figure for arch in NETWORKS for figure in saved(arch))], arguments)
 
 
 def in_onnxruntime(model: onnx.ModelProto) -> Run:

@@ -1,6 +1,6 @@
 """What a training step costs with branches, and with branches folded online, beside the plain network's step.
 
-    python -m benchmarks.reparam_cost [--rounds 7] [--full]
+    python -m benchmarks.reparam_cost [--rounds 7] [--full] [--write]
 
 Two costs: the bytes that the forward pass keeps for the backward pass (each storage once, parameters excluded),
 and the CPU time of a whole step of the training line's own network, loss and optimizer, on one thread. The forms
@@ -9,7 +9,6 @@ ACB on ResNet-18 and RepVGG on A0 have bounds; the other blocks stand beside the
 ResNet-18 (Hu et al. 2022): 0.120 s / 0.086 s.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 from steps.reparam.branches import BLOCKS
 from steps.reparam.expand import Mode
 from steps.reports.card import Expansion, Preprocessing
@@ -85,28 +84,25 @@ def saved_bytes(network: nn.Module, forward: Callable[[], Tensor]) -> int:
 
 def main() -> None:
     """Measure every block and mode on each network, print the table, and hold online mode to its bounds."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.reparam_cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("reparam_cost", __doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--full", action="store_true", help="40 rounds")
     arguments = parser.parse_args()
     make_deterministic()
     torch.set_num_threads(1)
     figures = []
-    print("| network | block | mode | saved for backward | CPU time of a step |\n|---|---|---|---|---|")
+    table = ["", "| network | block | mode | saved for backward | CPU time of a step |", "|---|---|---|---|---|"]
     for arch, bounded in BOUNDED.items():
         memory, seconds = _measured(arch, 40 if arguments.full else arguments.rounds)
         for block, mode in product(BLOCKS, get_args(Mode)):
             name = f"{block} {mode}"
-            print(f"| {arch} | {block} | {mode} | x{memory[name]:.2f} | x{seconds[name]:.2f} |")
+            table.append(f"| {arch} | {block} | {mode} | × {memory[name]:.2f} | × {seconds[name]:.2f} |")
         chosen, title = f"{bounded} online", f"{arch}, {bounded} online / plain"
         figures.append(Figure(f"{title}: saved for backward", memory[chosen], "at most", MAX_RATIO))
         figures.append(Figure(f"{title}: CPU time of a step", seconds[chosen], "at most", MAX_RATIO))
-    print(f"published for a step of OREPA on ResNet-18, at 224 pixels on a GPU: x{PUBLISHED:.2f}")
-    report(figures)
+    print(*table, sep="\n")
+    print(f"published for a step of OREPA on ResNet-18, at 224 pixels on a GPU: × {PUBLISHED:.2f}")
+    report(figures, arguments, table)
 
 
 def _measured(arch: str, rounds: int) -> tuple[dict[str, float], dict[str, float]]:

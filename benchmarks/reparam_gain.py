@@ -1,7 +1,7 @@
 """The published gains of multi-branch training, looked for on real images: the same small network, plain and wide.
 
     python -m benchmarks.reparam_gain [--images PATH] [--arch NAME] [--epochs N] [--device D] [--workers N]
-                                      [--full]
+                                      [--full] [--write]
 
 Fashion-MNIST from Debian's dataset-fashion-mnist, and with `--images` another set: a folder or tar of JPEG files
 `train/<class>/*` and `test/<class>/*` such as CIFAR-10's. With one seed every form sees the same images in one
@@ -17,7 +17,6 @@ published gains are CIFAR-10's. `cifar_quick` (ACNet) takes 10,000 images and 6 
 kept in `.foldline/reparam_gain/`, for these images, this code and these versions: the same command goes on.
 """
 
-import argparse
 import hashlib
 import json
 import statistics
@@ -30,9 +29,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bounds import Figure, one_sentence, report
+from benchmarks.bounds import Figure, command_line, one_sentence, report
 from benchmarks.gain_training import FORMS, Budget, Outcome, train
 from benchmarks.image_sets import fashion, read_images, store
+from benchmarks.syntax import code_of
 from steps.cores import usable_cores
 from steps.errors import BadInput
 from steps.files import end_with_parent
@@ -43,7 +43,7 @@ SEEDS = range(5)
 T_OF_SEEDS = 2.776  # Student's t with 4 degrees of freedom, 97.5 %
 WORKERS_ON_A_GPU = 6  # networks this small leave most of it idle
 KEPT = Path(".foldline/reparam_gain")
-ROOMS = ("images", "models", "reparam", "training")  # the code that an outcome depends on
+ROOMS = ("images", "models", "reparam", "tracing", "training", "weights")  # the code that an outcome depends on
 PUBLISHED = {
     "ACB": "+0.67 Cifar-quick, +0.55 VGG-16 (ACNet); +0.48 VGG-16 (DBB), CIFAR-10",
     "DBB": "+0.67 VGG-16, CIFAR-10",
@@ -66,16 +66,21 @@ def main() -> None:
     budget = FULL if arguments.full else SMALL[arguments.arch]
     budget = budget._replace(arch=arguments.arch or budget.arch, epochs=arguments.epochs or budget.epochs)
     worst = 0.0
+    tables: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         with one_sentence("reparam_gain"):
             stored = _stored(Path(folder), arguments)
         for images in stored:
             outcomes = _train_all(images, budget, arguments.device, arguments.workers)
-            _print_table(images, budget, outcomes)
+            table = _table(images, budget, outcomes)
+            print(*table, sep="\n", flush=True)
+            tables += table
             worst = max([worst, *(outcome.fold_error for outcome in outcomes)])
-    report(
-        [Figure("largest error of folding, relative, over all trained networks", worst, "at most", MAX_FOLD_ERROR)]
+    arguments.block += f" {arguments.arch}" if arguments.arch else ""
+    figure = Figure(
+        "largest error of folding, relative, over all trained networks", worst, "at most", MAX_FOLD_ERROR
     )
+    report([figure], arguments, tables)
 
 
 def _stored(folder: Path, arguments: Any) -> list[Path]:
@@ -93,11 +98,7 @@ def _stored(folder: Path, arguments: Any) -> list[Path]:
 
 
 def _arguments() -> Any:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.reparam_gain",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("reparam_gain", __doc__)
     parser.add_argument("--images", type=Path, help="folder or tar of train/<class>/* and test/<class>/*")
     parser.add_argument("--arch", choices=ARCHS, help="the plain network")
     parser.add_argument("--epochs", type=int)
@@ -107,14 +108,21 @@ def _arguments() -> Any:
     return parser.parse_args()
 
 
-def _print_table(images: Path, budget: Budget, outcomes: list[Outcome]) -> None:
+def _table(images: Path, budget: Budget, outcomes: list[Outcome]) -> list[str]:
+    """Return the lines of a heading and a Markdown table, a row a form."""
     plain: list[float] = []
     name = budget.arch.rpartition(":")[2]
     there = np.load(images / "sizes.npy").tolist()  # a set may have fewer than the budget allows
     trained, judged = (min(pair) for pair in zip((budget.train, budget.test), there, strict=True))
     size = f"{name}, {trained:,} images, {budget.epochs} epochs, {judged:,} test images"
-    print(f"\n{images.name} ({size}, {len(SEEDS)} seeds), top-1 in %, mean and standard deviation:\n")
-    print("| form | top-1 | gain, seed by seed | 95 % interval | published |\n|---|---|---|---|---|")
+    lines = [
+        "",
+        f"{images.name} ({size}, {len(SEEDS)} seeds).",
+        "Top-1 in %, mean and standard deviation over the seeds:",
+        "",
+        "| form | top-1 | gain, seed by seed | 95 % interval | published |",
+        "|---|---|---|---|---|",
+    ]
     for form in FORMS:
         scores = [100 * outcome.top1 for outcome in outcomes if outcome.form == form]
         plain = plain or scores
@@ -122,7 +130,8 @@ def _print_table(images: Path, budget: Budget, outcomes: list[Outcome]) -> None:
         gain = f"{statistics.mean(gains):+.2f} ± {statistics.stdev(gains):.2f} | {interval(gains)}"
         score = f"{statistics.mean(scores):.2f} ± {statistics.stdev(scores):.2f}"
         of_form = " | " if form == "plain" else gain
-        print(f"| {form} | {score} | {of_form} | {PUBLISHED.get(form, '')} |", flush=True)
+        lines.append(f"| {form} | {score} | {of_form} | {PUBLISHED.get(form, '')} |")
+    return lines
 
 
 def interval(gains: list[float]) -> str:
@@ -155,10 +164,11 @@ def fingerprint(images: Path, budget: Budget, device: str) -> str:
     """Return a name for all that an outcome depends on but the seed and the form."""
     code = [path for room in ROOMS for path in sorted(Path("steps", room).glob("*.py"))]
     code += [Path(__file__).with_name(name) for name in ("gain_training.py", "small_training.py")]
-    files = [*code, images / "images.npy", images / "labels.npy"]
-    said = [*map(str, budget), device, version("torch")]
-    digest = hashlib.sha256("\0".join(said).encode())
-    for path in files:
+    facts = [*map(str, budget), device, version("torch")]
+    digest = hashlib.sha256("\0".join(facts).encode())
+    for path in code:
+        digest.update(hashlib.sha256(code_of(path)).digest())
+    for path in (images / "images.npy", images / "labels.npy"):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return f"{images.name}-{budget.arch.rpartition(':')[2]}-{digest.hexdigest()[:12]}"

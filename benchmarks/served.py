@@ -1,6 +1,6 @@
 """What serving costs beside the bare engine: decode, preprocess and infer, as a release is used.
 
-    python -m benchmarks.served [--images PATH] [--images-a-round 8] [--rounds 40] [--full]
+    python -m benchmarks.served [--images PATH] [--images-a-round 8] [--rounds 40] [--full] [--write]
 
 RepVGG-A0 at 224 pixels (short side to 256, bilinear, centre crop; random weights, which cost the same) in ONNX
 Runtime on one thread. Two served paths, each the real code: the release's own predict.py, an image at a time from
@@ -12,7 +12,6 @@ in one process, and the ratio of a round's process CPU times is taken; the media
 drawn and encoded. `--full` is 200 rounds.
 """
 
-import argparse
 import importlib.util
 import statistics
 import tarfile
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.bounds import Figure, report
+from benchmarks.bounds import Figure, command_line, report
 from steps.backends.interleaved_timing import exported
 from steps.engines.contract import Runner
 from steps.models.architectures import create
@@ -49,11 +48,7 @@ Seconds = dict[str, list[float]]
 
 def main() -> None:
     """Let the served paths and the bare ones take turns, and report the ratios."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.served",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line("served", __doc__)
     parser.add_argument("--images", type=Path, metavar="PATH")
     parser.add_argument("--images-a-round", type=int, default=8, metavar="N")
     parser.add_argument("--rounds", type=int, default=40, metavar="N")
@@ -74,7 +69,8 @@ def main() -> None:
             _figure(
                 f"tools.predict, {arguments.images_a_round} a batch", seconds, "tools.predict", "engine, batch"
             ),
-        ]
+        ],
+        arguments,
     )
 
 

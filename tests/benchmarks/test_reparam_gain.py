@@ -90,18 +90,16 @@ def test_what_was_trained_is_kept_and_not_trained_again(
     assert isinstance(first[0], Outcome)
 
 
-def test_the_table_tells_how_many_images_there_were(
-    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_table_tells_how_many_images_there_were(tmp_path: Path, images: Path) -> None:
     store(tmp_path / "stored", *read_images(images))
     outcomes = [Outcome(form, 0.5, 0.0) for form in FORMS for _ in range(5)]
-    for allowed, said in (
+    for allowed, sizes in (
         (60_000, "24 images, 1 epochs, 12 test images"),
         (7, "7 images, 1 epochs, 7 test images"),
     ):
         budget = TINY._replace(train=allowed, test=allowed)
-        reparam_gain._print_table(tmp_path / "stored", budget, outcomes)
-        assert f"stored (small_body, {said}, 5 seeds)" in capsys.readouterr().out
+        lines = "\n".join(reparam_gain._table(tmp_path / "stored", budget, outcomes))
+        assert f"stored (small_body, {sizes}, 5 seeds)" in lines
 
 
 def test_an_outcome_is_kept_for_these_images_this_budget_and_this_device(tmp_path: Path, images: Path) -> None:

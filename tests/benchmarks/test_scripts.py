@@ -16,6 +16,7 @@ SHARED = (
     "int8_networks",
     "random_sites",
     "small_training",
+    "syntax",
     "zoo_networks",
     "zoo_way",
 )
@@ -31,12 +32,12 @@ def test_a_script_shows_its_command_line_and_every_flag_in_it(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = importlib.import_module(f"benchmarks.{name}")
-    said = _help(script.main, monkeypatch, capsys)
-    assert said.startswith(f"usage: python -m benchmarks.{name} [-h]")
-    assert script.__doc__ and script.__doc__.strip() in said
+    text = _help(script.main, monkeypatch, capsys)
+    assert text.startswith(f"usage: python -m benchmarks.{name} [-h]")
+    assert script.__doc__ and script.__doc__.strip() in text
     documented = re.search(rf"^    python -m benchmarks\.{name}\b(.*)$", script.__doc__, re.MULTILINE)
     assert documented, f"benchmarks/{name}.py has no line `    python -m benchmarks.{name} ...` in its docstring"
-    options = said.split(script.__doc__.strip())[1]
+    options = text.split(script.__doc__.strip())[1]
     flags = set(re.findall(r"--[a-z][a-z-]*", options)) - {"--help"}
     assert "--full" in flags
     assert flags == set(re.findall(r"--[a-z][a-z-]*", script.__doc__))

@@ -208,18 +208,6 @@ def test_the_list_has_every_network_once_and_shards_share_it() -> None:
     assert len(names) == len(set(names)) == sum(map(len, shards)) == len(set.union(*shards))
 
 
-def test_the_readme_counts_what_was_tried_and_none_of_it_was_wrong() -> None:
-    (tried,) = fold_zoo.TRIED.glob("*.jsonl")
-    results = fold_zoo._read(tried)
-    folded = [result for result in results if not result.skipped and not result.wrong]
-    assert not [result.name for result in results if result.wrong]
-    assert len({result.name for result in results}) == len(results)
-    readme = " ".join(Path("README.md").read_text().split())
-    assert f"of {len(results):,} tried" in readme and f"{len(folded):,} came back" in readme
-    assert f"({sum(result.sites for result in folded):,} sites" in readme
-    assert f"the worst {max(result.error or 0 for result in folded):.1e} off" in readme
-
-
 def test_a_convolution_that_does_not_run_by_itself_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: Any) -> Any:
         raise RuntimeError("a kernel larger than the image")
