@@ -1,6 +1,6 @@
-"""Ingest: find the images that `ingest.source` names, decode each once, and write down what it is.
+"""Ingest: find the images of `ingest.source`, decode each image once, and write its facts to the manifest.
 
-Nothing is judged and nothing is repaired: faults stand in the manifest, under the names of steps/images/faults.py.
+Ingest judges nothing and repairs nothing. The manifest records faults under the names of steps/images/faults.py.
 """
 
 from pathlib import Path
@@ -25,9 +25,9 @@ OF_GIT_AND_DVC = (".gitkeep", ".gitignore", ".gitattributes", ".dvcignore")
 
 
 def ingest(params: IngestParams, out: Path) -> None:
-    """Write manifest.parquet, classes.json and report.json, and images.tar where the source is no image files.
+    """Write manifest.parquet, classes.json and report.json, and images.tar where the source has no image files.
 
-    Refuses when there is nothing to read, the layout is unknown or the lists contradict themselves.
+    Refuses a source without images, with an unknown layout or with contradictory lists.
     """
     layout, listing = read_source(_source(params), params.layout)
     if listing.pixels is None:
@@ -55,7 +55,7 @@ def _source(params: IngestParams) -> Source:
 
 
 def _as_written(root: Path) -> str:
-    """Return the root as in params; the project's own folder is "./", because "." means data/ingest."""
+    """Return the root as params.yaml has it; the project's folder is "./", because "." means data/ingest."""
     return "./" if root == Path() else root.as_posix()
 
 
@@ -80,7 +80,7 @@ def _report(rows: pl.DataFrame, listing: Listing, layout: str, root: str) -> Ing
 
 
 def _is_of_git_or_dvc(name: str) -> bool:
-    """Tell whether git or dvc leave a file of this name beside images: it is no loss that a person must see."""
+    """Tell whether git or dvc puts a file of this name beside images; the report need not mention such files."""
     return Path(name).name in OF_GIT_AND_DVC or name.endswith(".dvc")
 
 
@@ -90,7 +90,7 @@ def _counts(values: pl.Series) -> dict[str, int]:
 
 def _refuse_nothing(rows: pl.DataFrame, source: str, report: IngestReport) -> None:
     if rows.is_empty():
-        raise Refused(f"nothing to read: {source} holds no images. {NOT_IN_GIT}", report)
+        raise Refused(f"nothing to read: {source} contains no images. {NOT_IN_GIT}", report)
     readable = rows.filter(pl.col("faults").list.set_intersection(list(UNREADABLE)).list.len() == 0)
     if readable.is_empty():
         name, faults = rows.select("name", "faults").row(0)
@@ -105,10 +105,10 @@ def _say(report: IngestReport) -> None:
         say(f"ingest: note: {sentence}.")
     if report.skipped:
         examples = ", ".join(report.skipped_examples)
-        say(f"ingest: skipped {report.skipped} file(s) or folder(s) that are no images: {examples}")
+        say(f"ingest: skipped {report.skipped} file(s) or folder(s) that are not images: {examples}")
     if report.faults:
-        seen = ", ".join(f"{fault} {count}" for fault, count in report.faults.items())
-        say(f"ingest: recorded for validate to judge: {seen}")
+        counts = ", ".join(f"{fault} {count}" for fault, count in report.faults.items())
+        say(f"ingest: recorded faults, which validate will judge: {counts}")
 
 
 if __name__ == "__main__":

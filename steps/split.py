@@ -1,6 +1,7 @@
-"""Deal the images out to train, val and test: every class by its quota, groups and copies whole.
+"""Split the images into train, val and test: each class by its quotas; groups and copies stay in one split.
 
-What an accepted release has placed never moves: its ledger is read, and the new one holds all of it.
+The step reads the ledger of the accepted release, and images in that ledger never change their split. The new
+ledger contains all keys of the old one.
 """
 
 from pathlib import Path
@@ -26,7 +27,7 @@ SHOWN = 3
 
 
 def split(params: SplitParams, seed: int, ingest: Path, validate: Path, champion: Path, out: Path) -> None:
-    """Write the usable images' manifest with split and weight, ledger.parquet and report.json; or refuse."""
+    """Write manifest.parquet (usable images with split and weight), ledger.parquet and report.json; or refuse."""
     everything = read_manifest(ingest / "manifest.parquet")
     images = _usable(everything, validate)
     classes = Classes.read(ingest / "classes.json")
@@ -50,35 +51,37 @@ def split(params: SplitParams, seed: int, ingest: Path, validate: Path, champion
     write_manifest(with_split.drop_nulls("split"), out / "manifest.parquet")
     dealt.ledger.write_parquet(out / "ledger.parquet", compression="zstd", statistics=True)
     report.write(out / "report.json")
-    said = ", ".join(f"{number} {name}" for name, number in report.images.items())
-    say(f"split: {said}, of {len(names)} classes; memory: {report.memory}.")
-    _say_taken(report)
-    _say_copies(with_split.filter(pl.col("split") == "test"))
+    counts = ", ".join(f"{number} {name}" for name, number in report.images.items())
+    say(f"split: {counts}, of {len(names)} classes; memory: {report.memory}.")
+    _say_taken_from_train(report)
+    _say_copies_in_test(with_split.filter(pl.col("split") == "test"))
 
 
 def _usable(everything: pl.DataFrame, validate: Path) -> pl.DataFrame:
-    """Return the images that validate let through."""
+    """Return the images that validate did not drop."""
     refusal = read_refusal(validate / "report.json")
     if refusal is not None:
         raise BadInput(f"validate refused these images, so there is nothing to split: {refusal}")
     dropped = read_dropped(validate / "issues.parquet")
     usable = everything.filter(~pl.col("name").is_in(dropped.implode()))
     if usable.is_empty():
-        raise BadInput(f"{validate}/issues.parquet leaves none of {everything.height} images to split.")
+        raise BadInput(
+            f"{validate}/issues.parquet drops all {everything.height} images; there is nothing to split."
+        )
     if usable.get_column("checksum").null_count() or usable.get_column("label").null_count():
         raise BadInput("ingest's manifest has images without checksum or label; run ingest and validate again.")
     return usable
 
 
 def _ledger(champion: Path) -> pl.DataFrame:
-    """Return what the accepted release, found as it was sealed, remembers; nothing if there is no such release."""
+    """Return the ledger of the accepted release, after a check of its checksums; empty without such a release."""
     if not Champion.read(champion / "champion.json").accepted:
         return no_ledger()
     try:
         check_sums(champion / "release")
     except BadInput as fault:
         raise BadInput(
-            f"{fault} Or bring the champion back as it was accepted, such as by `git checkout -- {champion}`."
+            f"{fault} Or restore the champion as it was accepted, e.g. with `git checkout -- {champion}`."
         ) from fault
     return read_ledger(champion / "release/ledger.parquet")
 
@@ -86,9 +89,9 @@ def _ledger(champion: Path) -> pl.DataFrame:
 def _check_ledger(ledger: pl.DataFrame, dealt: Dealt, champion: Path) -> None:
     if ledger.height and not (dealt.kept_in_place_I | dealt.moved_I).any():
         raise BadInput(
-            f"the ledger in {champion} ({ledger.height} keys) knows none of these images: it belongs to other "
-            "data. Where ingest.source is the wrong one, correct it; where the champion is, bring back the right "
-            f"one, such as by `git checkout COMMIT -- {champion}`. {_begin_anew(champion)}"
+            f"the ledger in {champion} ({ledger.height} keys) contains none of these images, so it belongs to "
+            "other data. If ingest.source is wrong, correct it. If the champion is wrong, restore the right "
+            f"champion, e.g. with `git checkout COMMIT -- {champion}`. {_how_to_start_again(champion)}"
         )
 
 
@@ -119,8 +122,8 @@ def _refuse_moves(images: pl.DataFrame, dealt: Dealt, champion: Path, report: Sp
     moved = images.filter(dealt.moved_I)
     if moved.height:
         raise Refused(
-            f"{moved.height} image(s) would leave the split in which the accepted release has them, because the "
-            f"ready-made splits say so: {_first(moved)}. Put them back. {_begin_anew(champion)}",
+            f"{moved.height} image(s) have a ready-made split that differs from their split in the accepted "
+            f"release: {_first_names(moved)}. Move them back to their old split. {_how_to_start_again(champion)}",
             report,
         )
 
@@ -128,9 +131,9 @@ def _refuse_moves(images: pl.DataFrame, dealt: Dealt, champion: Path, report: Sp
 def _refuse_leaks(images: pl.DataFrame, dealt: Dealt, allowed: int, report: SplitReport) -> None:
     if report.leaked > allowed:
         raise Refused(
-            f"{report.leaked} image(s) of val and test have their own bytes or group in another split too: "
-            f"{_first(images.filter(dealt.leaked_I))}. split.max_leaked allows {allowed}. Remove the copies from "
-            "one of the splits, or leave the splitting to this step.",
+            f"{report.leaked} image(s) of val and test have their bytes or their group also in another split: "
+            f"{_first_names(images.filter(dealt.leaked_I))}. split.max_leaked allows {allowed}. Remove the copies "
+            "from one of the splits, or let this step make the splits.",
             report,
         )
 
@@ -141,21 +144,21 @@ def _refuse_small_classes(least: int, dealt: Dealt, report: SplitReport) -> None
     small = dict(zip(report.train_only, number_C, strict=True))
     if not small:
         return
-    (name, number), *others = small.items()
+    (name, number), *more_classes = small.items()
     splits = sum(share > 0 for share in dealt.shares_S)
-    wanted = f"{splits} splits of at least {least} need {splits * least}" if splits > 1 else f"train needs {least}"
-    stays = "; what the accepted release has placed stays in its split" if number >= splits * least else ""
-    as_well = ", ".join(f"'{other}' ({has})" for other, has in others[:SHOWN]) + _more(len(others))
+    needed = f"{splits} splits of at least {least} need {splits * least}" if splits > 1 else f"train needs {least}"
+    fixed = "; images of the accepted release stay in their split" if number >= splits * least else ""
+    more = ", ".join(f"'{other}' ({count})" for other, count in more_classes[:SHOWN]) + _more(len(more_classes))
     raise Refused(
-        f"class '{name}' has {_images(number)}; {wanted}{stays}. "
-        f"{f'So do {as_well}. ' if others else ''}"
+        f"class '{name}' has {_images(number)}; {needed}{fixed}. "
+        f"{f'Other small classes: {more}. ' if more_classes else ''}"
         "Add images or lower split.min_per_class; split.small_classes: train_only keeps such classes in train.",
         report,
     )
 
 
 def _refuse_lacking(least: int, dealt: Dealt, names: list[str], report: SplitReport) -> None:
-    """Refuse when a class has nothing to train on, or groups too large to be shared out."""
+    """Refuse when a class has no image in train, or when its groups are too large for its quotas."""
     lacking_CS = (dealt.pool_CS < least) & (np.asarray(dealt.shares_S) > 0) & ~dealt.small_C[:, None]
     for number, name in enumerate(names):
         if not report.per_class[name]["train"]:
@@ -163,45 +166,48 @@ def _refuse_lacking(least: int, dealt: Dealt, names: list[str], report: SplitRep
         if lacking_CS[number].any():
             place = int(lacking_CS[number].argmax())
             raise Refused(
-                f"class '{name}' gets {_images(int(dealt.pool_CS[number, place]))} in {SPLITS[place]}, where "
-                f"{least} are wanted: its groups are too large to be shared out. Name finer groups, add images or "
-                "lower split.min_per_class.",
+                f"class '{name}' gets {_images(int(dealt.pool_CS[number, place]))} in {SPLITS[place]}, but "
+                f"split.min_per_class is {least}: the groups of the class are too large. Use smaller groups, add "
+                "images or lower split.min_per_class.",
                 report,
             )
 
 
 def _refuse_untested(allowed: int, report: SplitReport) -> None:
-    """Refuse when the ready-made test has no image of some classes: no form could be shown to work on them."""
+    """Refuse when the ready-made test lacks images of some classes, because the gate could not judge these."""
     untested = [name for name in report.untested if name not in report.train_only]
     if len(untested) > allowed:
         named = ", ".join(f"'{name}'" for name in untested[:SHOWN]) + _more(len(untested))
         raise Refused(
             f"{len(untested)} class(es) have no image in the ready-made test: {named}. "
-            f"split.max_untested_classes allows {allowed}. Add test images of them, or leave the splitting to "
-            "this step.",
+            f"split.max_untested_classes allows {allowed}. Add test images of these classes, or let this step "
+            "make the splits.",
             report,
         )
 
 
-def _say_taken(report: SplitReport) -> None:
-    """Say which of val and test were cut from a ready-made train: whoever made splits may think they are all."""
+def _say_taken_from_train(report: SplitReport) -> None:
+    """Say how many images of val and test were taken from a ready-made train, as the user may not expect this."""
     for name in SPLITS[1:] if "train" in report.ready_made else ():
         if name not in report.ready_made:
-            say(f"split: {name}: {_images(report.images[name])} taken from train, as none was given.")
+            say(
+                f"split: {name}: {_images(report.images[name])} taken from train, because there is no ready-made "
+                f"{name}."
+            )
 
 
-def _say_copies(test: pl.DataFrame) -> None:
-    """Say how many test images prove nothing more: a test set that looks large may be a few images."""
+def _say_copies_in_test(test: pl.DataFrame) -> None:
+    """Say how many test images are copies of another, because copies are no further evidence for the gate."""
     copies = test.height - test["checksum"].n_unique()
     if copies:
-        named = f"{copies} of {test.height} test images"
-        say(f"split: {named} have the bytes of another, and the gate counts each once.")
+        say(f"split: {copies} of {test.height} test images are copies of others; the gate counts each image once.")
 
 
-def _begin_anew(champion: Path) -> str:
+def _how_to_start_again(champion: Path) -> str:
     return (
-        f'To begin anew, write {{"accepted": false}} into {champion / "champion.json"}: then no image keeps its '
-        "split, and nothing is compared with the release in production until the next `make accept`."
+        f'To start again without a ledger, write {{"accepted": false}} into {champion / "champion.json"}. Then '
+        "images may change their split, and the gate does not compare with the release in production until the "
+        "next `make accept`."
     )
 
 
@@ -209,13 +215,13 @@ def _images(number: int) -> str:
     return "1 image" if number == 1 else f"{number} images"
 
 
-def _first(images: pl.DataFrame) -> str:
+def _first_names(images: pl.DataFrame) -> str:
     names = images.sort("name").get_column("name").head(SHOWN).to_list()
     return ", ".join(names) + _more(images.height)
 
 
 def _more(number: int) -> str:
-    """Return how many more there are than are shown."""
+    """Return " and N more" for the names that are not shown, or an empty string."""
     return f" and {number - SHOWN} more" if number > SHOWN else ""
 
 

@@ -1,7 +1,8 @@
-"""Judge the images and labels before anything is trained on them; refuse when a fault is over its allowance.
+"""Judge the images and labels before training; refuse the data when a fault occurs more often than allowed.
 
-Great Expectations judges the figures of the whole manifest, and a sample of its rows against its own contract;
-polars finds the rows. All issues go into issues.parquet, readable Data Docs into .foldline/data_docs.
+polars finds the faulty rows. Great Expectations checks the number of faults in the whole manifest, and checks a
+sample of the rows against the manifest's contract. The step writes all issues to issues.parquet and readable Data
+Docs to .foldline/data_docs.
 """
 
 import logging
@@ -33,19 +34,19 @@ NEVER_NULL = ("name", "file", "label", "length")
 
 @dataclass(frozen=True)
 class Expectation:
-    """That no image is among `rows`; `key` of params.yaml allows some, which are then kept or dropped."""
+    """The expectation that `rows` is empty. `key` in params.yaml allows some images, which are kept or dropped."""
 
     check: str
     key: str
     rows: Rows
-    then: Literal["kept", "dropped"]
+    action: Literal["kept", "dropped"]
     fault: str
     advice: str
 
 
 @dataclass(frozen=True)
 class ClassExpectation:
-    """That no class is among those of `figure`; `key` of params.yaml allows some."""
+    """The expectation that `figure` counts no class. `key` in params.yaml allows some classes."""
 
     check: str
     key: str
@@ -55,32 +56,32 @@ class ClassExpectation:
 
 
 # fmt: off
-# The worst fault first: the step's sentence is about the first one that is over its allowance.
+# The worst fault comes first, because a refusal's sentence is about the first fault that exceeds its allowance.
 IMAGES = (
     Expectation("label_out_of_range", "max_label_out_of_range", statistics.out_of_range, "dropped",
-                "{have} a label outside 0 .. {last}, as class_num: {class_num} asks for", "{numbering}"),
+                "{have} a label outside 0 .. {last} (class_num: {class_num})", "{numbering}"),
     Expectation("unreadable", "max_unreadable", statistics.with_fault("unreadable"), "dropped",
-                "{are} unreadable", "Repair or remove the files, or raise {key} to go on without them."),
+                "{are} unreadable", "Repair or remove the files, or raise {key} to leave them out."),
     Expectation("conflicting_duplicates", "max_conflicting_duplicates", statistics.conflicting, "dropped",
-                "{have} the same bytes as one of another class", "Keep each in the class that is right."),
+                "{have} the same bytes as an image of another class", "Keep each image only in its right class."),
     Expectation("too_small", "max_too_small", statistics.too_small, "kept",
                 "{have} a side of fewer than {min_side} pixels", "Remove them, or lower validate.min_side."),
     Expectation("animated", "max_animated", statistics.with_fault("animated"), "kept",
-                "{have} several frames, of which the first is used", "Split them, or raise {key}."),
+                "{have} several frames, but only the first is used", "Split the frames, or raise {key}."),
     Expectation("elongated", "max_elongated", statistics.with_fault("elongated"), "kept",
-                "{are} so long that only the middle is used", "Cut them to what shows the class, or raise {key}."),
+                "{are} so long that only the middle is used", "Crop them to the relevant part, or raise {key}."),
     Expectation("wrong_extension", "max_wrong_extension", statistics.with_fault("extension"), "kept",
-                "{are} in another format than the file's name says", "Rename the files, or raise {key}."),
+                "{have} a format that does not match the file's name", "Rename the files, or raise {key}."),
     Expectation("unusual_modes", "max_unusual_modes", statistics.with_fault("mode"), "kept",
                 "{are} not plain grey or RGB, and will be converted", "Convert them, or raise {key}."),
     Expectation("duplicates", "max_duplicates", statistics.duplicates, "kept",
-                "{have} the same bytes as another of the same class", "Remove them, or raise {key}."),
+                "{have} the same bytes as another image of the same class", "Remove them, or raise {key}."),
 )
 CLASSES = (
     ClassExpectation("unused_ids", "max_unused_ids", statistics.unused_ids,
-                     "{have} no readable image, and the last layer would learn nothing for them", "{numbering}"),
+                     "{have} no readable image, so the last layer could not learn these classes", "{numbering}"),
     ClassExpectation("small_classes", "max_small_classes", statistics.small_classes,
-                     "{are} smaller than the largest over validate.max_imbalance ({max_imbalance})",
+                     "{have} fewer images than the largest class / validate.max_imbalance ({max_imbalance})",
                      "Add images, or raise {key}."),
 )
 # fmt: on
@@ -96,21 +97,23 @@ def validate(params: ValidateParams, class_num: int | Literal["auto"], ingest: P
     issues = pl.concat([_issues(expectation, data) for expectation in IMAGES])
     write_issues(issues, out / "issues.parquet")
     findings = _findings(params, data, issues)
-    failed = _judged(findings, manifest)
+    failed = _failed(findings, manifest)
     report = _report(data, findings, issues)
     for finding in findings:
         if finding.count and finding not in failed[:1]:
             say(f"validate: {finding.sentence}")
     if failed:
         more = ", ".join(f"{finding.check} ({finding.count})" for finding in failed[1:])
-        raise Refused(failed[0].sentence + (f" Also over their allowance: {more}." if more else ""), report)
+        raise Refused(
+            failed[0].sentence + (f" More faults exceed their allowance: {more}." if more else ""), report
+        )
     report.write(out / "report.json")
     say(f"validate: {manifest.height} images of {data.class_sizes.height} classes; {report.dropped} dropped.")
 
 
 def _issues(expectation: Expectation, data: Statistics) -> pl.DataFrame:
     check = pl.lit(expectation.check).alias("check")
-    dropped = pl.lit(expectation.then == "dropped").alias("dropped")
+    dropped = pl.lit(expectation.action == "dropped").alias("dropped")
     return expectation.rows(data).with_columns(check, dropped).select(list(SCHEMA))
 
 
@@ -120,7 +123,7 @@ def _findings(params: ValidateParams, data: Statistics, issues: pl.DataFrame) ->
         rows = issues.filter(pl.col("check") == expectation.check).sort("name", "detail")
         examples = [f"{name} ({detail})" for name, detail in rows.head(EXAMPLES).select("name", "detail").rows()]
         found.append(_finding(params, data, expectation, rows.height, examples))
-    return found + [_finding(params, data, about, *about.figure(data)) for about in CLASSES]
+    return found + [_finding(params, data, classes, *classes.figure(data)) for classes in CLASSES]
 
 
 def _finding(
@@ -130,15 +133,15 @@ def _finding(
     count: int,
     examples: list[str],
 ) -> Finding:
-    """Return the finding, with a sentence for a person: what, how many, which first, and what to do."""
+    """Return the finding, with a sentence for people: the fault, its count, first examples, and what to do."""
     allowed: int | None = getattr(params, expectation.key)
     shown = [_printable(example) for example in examples[:EXAMPLES]]
-    of = (
+    total = (
         f"{data.manifest.height} images" if isinstance(expectation, Expectation) else f"{data.class_num} class ids"
     )
     words = {
-        "have": f"{count} of {of} {'has' if count == 1 else 'have'}",
-        "are": f"{count} of {of} {'is' if count == 1 else 'are'}",
+        "have": f"{count} of {total} {'has' if count == 1 else 'have'}",
+        "are": f"{count} of {total} {'is' if count == 1 else 'are'}",
         "last": data.class_num - 1,
         "class_num": data.class_num,
         "min_side": data.min_side,
@@ -158,7 +161,7 @@ def _finding(
 
 
 def _printable(text: str) -> str:
-    """Return the text on one line: names of files are anybody's."""
+    """Return the text on one line, because a file's name may contain any character."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
@@ -174,11 +177,11 @@ def _report(data: Statistics, findings: list[Finding], issues: pl.DataFrame) -> 
     )
 
 
-def _judged(findings: list[Finding], manifest: pl.DataFrame) -> list[Finding]:
-    """Return the findings that Great Expectations fails; a manifest that breaks its contract is BadInput."""
+def _failed(findings: list[Finding], manifest: pl.DataFrame) -> list[Finding]:
+    """Return the findings that Great Expectations fails; raise BadInput if the manifest breaks its contract."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it uses what Python deprecates
-        os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when it is imported
+        warnings.simplefilter("ignore")  # Great Expectations uses deprecated parts of Python
+        os.environ["GX_ANALYTICS_ENABLED"] = "false"  # Great Expectations reads this at its import
         import great_expectations as gx
 
         gxe: Any = gx.expectations
@@ -210,7 +213,7 @@ def _judged(findings: list[Finding], manifest: pl.DataFrame) -> list[Finding]:
 
 
 def _run(gx: Any, context: Any, name: str, table: Any, expectations: list[Any]) -> list[str]:
-    """Return the columns whose expectations fail; one that could not be evaluated is a crash, not a verdict."""
+    """Return the columns whose expectations fail; raise RuntimeError if an expectation cannot be evaluated."""
     asset = context.data_sources.add_pandas(name).add_dataframe_asset(name)
     batch = asset.add_batch_definition_whole_dataframe(name)
     suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
@@ -223,13 +226,13 @@ def _run(gx: Any, context: Any, name: str, table: Any, expectations: list[Any]) 
 
 
 def _raised(information: dict[str, Any]) -> list[str]:
-    """Return what an expectation raised; the information is that of one metric, or a table of several."""
+    """Return the messages of an expectation's exceptions; `information` is about one metric or several metrics."""
     metrics = [information] if "raised_exception" in information else list(information.values())
     return [str(metric["exception_message"]) for metric in metrics if metric["raised_exception"]]
 
 
 def _write_data_docs(context: Any) -> None:
-    """Replace the pages of the last run: they hold times and paths, so they are no output of the step."""
+    """Replace the Data Docs of the last run. These pages contain times and paths, so DVC does not track them."""
     shutil.rmtree(DATA_DOCS, ignore_errors=True)
     store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(DATA_DOCS.resolve())}
     index = {"class_name": "DefaultSiteIndexBuilder"}

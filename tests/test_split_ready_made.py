@@ -18,7 +18,7 @@ def test_ready_made_splits_are_kept_and_the_missing_one_is_cut_from_train(worksp
     splits = ["train"] * 80 + ["test"] * 20
     code, said = run_split(workspace, manifest([0] * 100, splits=splits))
     assert code == 0
-    assert "split: val: 12 images taken from train, as none was given.\n" in said
+    assert "split: val: 12 images taken from train, because there is no ready-made val.\n" in said
     assert "test:" not in said
     assert report().ready_made == ("test", "train")
     assert report().images == {"train": 68, "val": 12, "test": 20}
@@ -47,7 +47,7 @@ def test_copies_within_test_are_said_to_be_counted_once(workspace: Workspace) ->
     images = manifest([0] * 100, contents, splits=["train"] * 80 + ["val"] * 10 + ["test"] * 10)
     code, said = run_split(workspace, images)
     assert code == 0
-    assert "split: 8 of 10 test images have the bytes of another, and the gate counts each once.\n" in said
+    assert "split: 8 of 10 test images are copies of others; the gate counts each image once.\n" in said
     images = manifest([0] * 100, splits=["train"] * 80 + ["val"] * 10 + ["test"] * 10)
     assert "bytes" not in run_split(workspace, images)[1]
 
@@ -58,7 +58,7 @@ def test_copies_across_ready_made_splits_are_refused_unless_allowed(workspace: W
     images = manifest([0] * 100, contents, splits=["train"] * 80 + ["test"] * 20)
     code, said = run_split(workspace, images)
     assert code == 3
-    assert "1 image(s) of val and test have their own bytes or group in another split too: 000090.png." in said
+    assert "1 image(s) of val and test have their bytes or their group also in another split: 000090.png." in said
     assert "split.max_leaked allows 0" in said
     workspace.params["split"]["max_leaked"] = 1
     assert run_split(workspace, images)[0] == 0
@@ -76,4 +76,4 @@ def test_ready_made_splits_may_not_move_what_a_release_has_placed(workspace: Wor
     splits = [turned[placed()[name]] for name in images["name"]]
     code, said = run_split(workspace, manifest([0] * 100, splits=splits))
     assert code == 3
-    assert "100 image(s) would leave the split in which the accepted release has them" in said
+    assert "100 image(s) have a ready-made split that differs from their split in the accepted release" in said

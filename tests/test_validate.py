@@ -42,7 +42,7 @@ PLANTED: dict[str, tuple[pl.DataFrame, dict[str, Any], str]] = {
     "label_out_of_range": (
         manifest([0, 1, 2, -1]),
         {},
-        "1 of 4 images has a label outside 0 .. 2, as class_num: 3 asks for: 000003.png (label -1)",
+        "1 of 4 images has a label outside 0 .. 2 (class_num: 3): 000003.png (label -1)",
     ),
     "unreadable": (
         with_faults("truncated"),
@@ -65,7 +65,7 @@ PLANTED: dict[str, tuple[pl.DataFrame, dict[str, Any], str]] = {
     "wrong_extension": (
         with_faults("wrong_extension"),
         {},
-        "in another format than the file's name says: 000000.png",
+        "has a format that does not match the file's name: 000000.png",
     ),
     "unusual_modes": (with_faults("cmyk"), {"max_unusual_modes": 0}, "000000.png (cmyk: is in CMYK"),
     "duplicates": (
@@ -74,7 +74,7 @@ PLANTED: dict[str, tuple[pl.DataFrame, dict[str, Any], str]] = {
         "000001.png (the same bytes as 000000.png)",
     ),
     "unused_ids": (manifest([0, 1, 3, 3]), {}, "1 of 4 class ids has no readable image"),
-    "small_classes": (manifest([0] * 30 + [1]), {"max_imbalance": 10}, "1 of 2 class ids is smaller than"),
+    "small_classes": (manifest([0] * 30 + [1]), {"max_imbalance": 10}, "1 of 2 class ids has fewer images than"),
 }
 
 
@@ -176,7 +176,7 @@ def test_who_carries_the_largest_id_is_said_where_ids_are_unused(workspace: Work
     code, said = judge(workspace, manifest([0, 1, 2] * 5 + [7]))
     assert code == 3
     assert (
-        "4 of 8 class ids have no readable image, and the last layer would learn nothing for them: 3, 4, 5 and 1 "
+        "4 of 8 class ids have no readable image, so the last layer could not learn these classes: 3, 4, 5 and 1 "
         in said
     )
     assert "allow more; the largest id, 7, is the label of 1 image: 000015.png." in said
@@ -204,7 +204,7 @@ def test_several_faults_are_all_said_and_the_worst_is_the_sentence(workspace: Wo
     assert code == 3
     refused = ValidateReport.read(REPORT).refused or ""
     assert refused.startswith("1 of 4 images is unreadable: 000000.png (empty: has no bytes)")
-    assert refused.endswith("Also over their allowance: unused_ids (2).")
+    assert refused.endswith("More faults exceed their allowance: unused_ids (2).")
     assert "2 of 4 class ids have no readable image" in said
 
 

@@ -77,7 +77,7 @@ def one_image_in_two_classes(folder: Path, _: Workspace) -> None:
 FROM_FILES: dict[str, tuple[Callable[[Path, Workspace], None], str]] = {
     "a label equal to class_num": (
         one_label_too_high,
-        "1 of 40 images has a label outside 0 .. 1, as class_num: 2 asks for: crack/3.png (label 2). "
+        "1 of 40 images has a label outside 0 .. 1 (class_num: 2): crack/3.png (label 2). "
         "validate.max_label_out_of_range allows 0. Ids start at 0: correct these labels, or set class_num: 3.",
     ),
     "labels from 1 with class_num set": (
@@ -95,7 +95,7 @@ FROM_FILES: dict[str, tuple[Callable[[Path, Workspace], None], str]] = {
     ),
     "one image in two classes": (
         one_image_in_two_classes,
-        "2 of 41 images have the same bytes as one of another class: crack/7.png (labelled 'crack', but "
+        "2 of 41 images have the same bytes as an image of another class: crack/7.png (labelled 'crack', but "
         "dent/seven.png with the same bytes is labelled 'dent')",
     ),
 }

@@ -1,1 +1,1 @@
-"""Which image belongs to train, val or test, and the ledger that keeps it so. Takes columns, reads no image."""
+"""The split (train, val or test) of each image, and the ledger that keeps it. Takes columns, reads no image."""

@@ -1,5 +1,6 @@
-"""Deal images out to train, val and test: every class by its quota, no unit torn apart, nothing placed moved.
+"""Assign images to train, val and test: each class by its quotas, each unit to one split.
 
+An image that the ledger has placed keeps its split.
 Letters: I images, U units (see units.py), C classes, S splits in the order of manifest.SPLITS.
 """
 
@@ -10,9 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from steps.images.manifest import SPLITS, TEST, TRAIN, VAL
-from steps.splitting import ledger as memory
 from steps.splitting.dealing import Table, deal_units
-from steps.splitting.ledger import UNPLACED, Places
+from steps.splitting.ledger import UNPLACED, Places, content_keys, extended, group_keys, look_up
 from steps.splitting.quota import Counts, quotas_CS, too_few
 from steps.splitting.units import Ids, Keys, numbered, shuffled, units_of
 
@@ -22,7 +22,7 @@ Shares = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Images:
-    """What the split of an image depends on, as columns; `ready_I` and `known_I` may be UNPLACED."""
+    """Columns that decide the split of each image; UNPLACED means that no split is known."""
 
     content_I: Keys
     group_I: Keys
@@ -31,37 +31,37 @@ class Images:
     key_U: Keys
     class_I: Ids
     label_C: Ids
-    ready_I: Places  # as the images' owner has it
-    known_I: Places  # where the ledger has this very content
-    tie_I: Places  # where the ledger has the image's group
+    ready_I: Places  # the user's ready-made split
+    ledger_I: Places  # the ledger's split of the image's content
+    ledger_group_I: Places  # the ledger's split of the image's group
 
 
 @dataclass(frozen=True)
 class Dealt:
-    """Where each image goes (UNPLACED: nowhere, it is quarantined), and what it took to decide that."""
+    """The split of each image (UNPLACED: quarantined, in no split), and the figures behind it."""
 
     place_I: Places
-    kept_in_place_I: Mask  # the ledger holds this very content
+    kept_in_place_I: Mask  # the ledger has the image's content, and the image keeps that split
     moved_I: Mask  # a ready-made split contradicts the ledger
-    leaked_I: Mask  # in val or test, with its own group or content in another split
-    shares_S: Shares  # of the splits that were dealt here; 0 for those that came ready-made
+    leaked_I: Mask  # the image is in val or test, and its group or content also is in another split
+    shares_S: Shares  # 0 for ready-made splits
     label_C: Ids
-    pool_CS: Counts  # of the images that were dealt here
+    pool_CS: Counts  # counts of the images in the pool, which excludes ready-made val and test
     due_CS: Counts
-    small_C: Mask  # too few images for every split: all that were free went to train
+    small_C: Mask  # the class has too few images for every split: all its free images go to train
     ledger: pl.DataFrame
 
 
 def deal(images: pl.DataFrame, ledger: pl.DataFrame, val: float, test: float, least: int, seed: int) -> Dealt:
-    """Return each image's split; the same whatever the order of the rows.
+    """Return each image's split, which does not depend on the order of the rows.
 
-    `images` has label, checksum, group and split (ready-made, or null). Ready-made val and test are kept as
-    they are; a ready-made train is divided for those of val and test that did not come ready-made.
+    `images` has the columns label, checksum, group and split (ready-made, or null). A ready-made val or test is
+    not changed. If only val or test is missing, its images are taken from the ready-made train.
     """
     known = _columns(images, ledger)
     shares_S = _shares(known.ready_I, val, test)
-    place_I, moved_I = _before(known, shares_S)
-    place_I, free_I = _with_their_unit(place_I, known, shares_S)
+    place_I, moved_I = _fixed_places(known, shares_S)
+    place_I, free_I = _placed_with_units(place_I, known, shares_S)
     pool_I = (known.ready_I != VAL) & (known.ready_I != TEST) & (free_I | _dealt_here(place_I, shares_S))
 
     pool_C = np.bincount(known.class_I[pool_I], minlength=len(known.label_C))
@@ -73,7 +73,7 @@ def deal(images: pl.DataFrame, ledger: pl.DataFrame, val: float, test: float, le
     place_I[free_I] = deal_units(known.class_I[free_I], known.unit_I[free_I], rank_U, table)
     return Dealt(
         place_I=place_I,
-        kept_in_place_I=(known.known_I != UNPLACED) & ~moved_I,
+        kept_in_place_I=(known.ledger_I != UNPLACED) & ~moved_I,
         moved_I=moved_I,
         leaked_I=_leaked(place_I, known),
         shares_S=shares_S,
@@ -81,13 +81,13 @@ def deal(images: pl.DataFrame, ledger: pl.DataFrame, val: float, test: float, le
         pool_CS=_count_CS(known, place_I, pool_I),
         due_CS=due_CS,
         small_C=small_C,
-        ledger=_remembered(ledger, known, place_I),
+        ledger=_new_ledger(ledger, known, place_I),
     )
 
 
 def _columns(images: pl.DataFrame, ledger: pl.DataFrame) -> Images:
-    content_I = memory.content_keys(images)
-    group_I, grouped_I = memory.group_keys(images)
+    content_I = content_keys(images)
+    group_I, grouped_I = group_keys(images)
     unit_I, key_U = units_of(content_I, group_I, grouped_I)
     label_C, class_I = numbered(images.get_column("label").to_numpy())
     ready = images.select(pl.col("split").replace_strict(SPLITS, range(3), return_dtype=pl.UInt8))
@@ -100,42 +100,42 @@ def _columns(images: pl.DataFrame, ledger: pl.DataFrame) -> Images:
         class_I=class_I,
         label_C=label_C,
         ready_I=ready.to_series().fill_null(int(UNPLACED)).to_numpy(),
-        known_I=memory.look_up(ledger, content_I),
-        tie_I=np.where(grouped_I, memory.look_up(ledger, group_I), UNPLACED),
+        ledger_I=look_up(ledger, content_I),
+        ledger_group_I=np.where(grouped_I, look_up(ledger, group_I), UNPLACED),
     )
 
 
 def _shares(ready_I: Places, val: float, test: float) -> Shares:
-    """Return what share of the images to be dealt each split gets: none if it came ready-made."""
+    """Return the share of each split in the images to be dealt; a ready-made val or test has the share 0."""
     val = 0.0 if (ready_I == VAL).any() else val
     test = 0.0 if (ready_I == TEST).any() else test
     return (1 - val - test, val, test)
 
 
 def _dealt_here(place_I: Places, shares_S: Shares) -> Mask:
-    """Return which images stand in a split that is dealt here."""
+    """Return which images are in a split with a share, that is, a split that is not ready-made."""
     answer: Mask = np.array([*(share > 0 for share in shares_S), *[False] * 253])[place_I]
     return answer
 
 
-def _before(known: Images, shares_S: Shares) -> tuple[Places, Mask]:
-    """Return where the owner or else the ledger has each image, and for which the two contradict each other."""
+def _fixed_places(known: Images, shares_S: Shares) -> tuple[Places, Mask]:
+    """Return each image's ready-made split, or else the ledger's, and for which images the two contradict."""
     fixed_I = (known.ready_I == VAL) | (known.ready_I == TEST)
-    elsewhere_I = np.where(fixed_I, known.ready_I != known.known_I, ~_dealt_here(known.known_I, shares_S))
-    moved_I = (known.ready_I != UNPLACED) & (known.known_I != UNPLACED) & elsewhere_I
-    place_I = np.where(fixed_I, known.ready_I, known.known_I)
+    elsewhere_I = np.where(fixed_I, known.ready_I != known.ledger_I, ~_dealt_here(known.ledger_I, shares_S))
+    moved_I = (known.ready_I != UNPLACED) & (known.ledger_I != UNPLACED) & elsewhere_I
+    place_I = np.where(fixed_I, known.ready_I, known.ledger_I)
     return np.where(moved_I & ~fixed_I, np.uint8(TRAIN), place_I), moved_I
 
 
-def _with_their_unit(place_I: Places, known: Images, shares_S: Shares) -> tuple[Places, Mask]:
-    """Send new images where the rest of their unit is; return also which are free to be dealt.
+def _placed_with_units(place_I: Places, known: Images, shares_S: Shares) -> tuple[Places, Mask]:
+    """Place each new image in the split of its unit; also return which images are free to be dealt.
 
-    What is new in a unit that stands in several splits ties them together, and goes nowhere: new images, and
-    known contents under a group that the ledger does not have there. One that its owner has in train stays out
-    of a ready-made val or test, and is a leak.
+    If a unit has images in several splits, its new images are UNPLACED, because the images would connect these
+    splits. The same holds for images of the ledger whose new group does not have the same split in the ledger.
+    A ready-made train image stays in train when its unit is in a ready-made val or test; that is a leak.
     """
     placed_US = np.zeros((len(known.key_U), 3), np.bool_)
-    for place in (place_I, known.tie_I):
+    for place in (place_I, known.ledger_group_I):
         is_placed_I = place != UNPLACED
         placed_US[known.unit_I[is_placed_I], place[is_placed_I]] = True
     number_U = placed_US.sum(axis=1)
@@ -143,7 +143,7 @@ def _with_their_unit(place_I: Places, known: Images, shares_S: Shares) -> tuple[
     of_unit_I = placed_US.argmax(axis=1).astype(np.uint8)[known.unit_I]
     of_unit_I = np.where((known.ready_I == TRAIN) & ~_dealt_here(of_unit_I, shares_S), np.uint8(TRAIN), of_unit_I)
     new_I = place_I == UNPLACED
-    regrouped_I = known.grouped_I & (known.tie_I != known.known_I) & (known.ready_I == UNPLACED)
+    regrouped_I = known.grouped_I & (known.ledger_group_I != known.ledger_I) & (known.ready_I == UNPLACED)
     place_I = np.where(new_I & some_I, of_unit_I, place_I)
     return np.where((new_I | regrouped_I) & several_I, UNPLACED, place_I), new_I & ~some_I
 
@@ -155,7 +155,7 @@ def _count_CS(known: Images, place_I: Places, counted_I: Mask) -> Counts:
 
 
 def _leaked(place_I: Places, known: Images) -> Mask:
-    """Return which images of val and test share their group or content with one of another split."""
+    """Return which images of val and test share their group or content with an image of another split."""
     leaked_I = np.zeros(len(place_I), np.bool_)
     is_placed_I = place_I != UNPLACED
     for key_I, has_key_I in ((known.content_I, is_placed_I), (known.group_I, is_placed_I & known.grouped_I)):
@@ -167,8 +167,8 @@ def _leaked(place_I: Places, known: Images) -> Mask:
     return leaked_I
 
 
-def _remembered(ledger: pl.DataFrame, known: Images, place_I: Places) -> pl.DataFrame:
+def _new_ledger(ledger: pl.DataFrame, known: Images, place_I: Places) -> pl.DataFrame:
     is_placed_I = place_I != UNPLACED
     in_group_I = is_placed_I & known.grouped_I
     keys = np.concatenate([known.content_I[is_placed_I], known.group_I[in_group_I]])
-    return memory.extended(ledger, keys, np.concatenate([place_I[is_placed_I], place_I[in_group_I]]))
+    return extended(ledger, keys, np.concatenate([place_I[is_placed_I], place_I[in_group_I]]))

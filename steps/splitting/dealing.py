@@ -1,4 +1,4 @@
-"""Deal units that are free to go anywhere: groups first, largest first; then single images fill up each quota.
+"""Deal free units to the splits: groups first, the largest group first; then single images fill each quota.
 
 Letters: F free images, U units, C classes, S splits in the order of manifest.SPLITS.
 """
@@ -15,22 +15,22 @@ from steps.splitting.ledger import UNPLACED, Places
 from steps.splitting.quota import Counts
 from steps.splitting.units import Ids, Keys
 
-Part = tuple[int, int]  # a class, and how many images of it the group has
+Part = tuple[int, int]  # a class, and the group's number of images of that class
 
 
 @dataclass(frozen=True)
 class Table:
-    """What is due to each split of each class, and what it has already."""
+    """The quota of each class in each split, and the number of images already placed there."""
 
     due_CS: Counts
     placed_CS: Counts
-    small_C: npt.NDArray[np.bool_]  # classes that go to train whole
-    shares_S: tuple[float, ...]  # 0: nothing may be dealt to this split
+    small_C: npt.NDArray[np.bool_]  # classes of which all free images go to train
+    shares_S: tuple[float, ...]  # 0: no image may be dealt to this split
     least: int
 
 
 def deal_units(class_F: Ids, unit_F: Ids, rank_U: Keys, table: Table) -> Places:
-    """Return each image's split; images of one unit get the same. Among equals the rank decides."""
+    """Return each image's split; all images of a unit get the same split. The rank decides between equal units."""
     size_U = np.bincount(unit_F, minlength=len(rank_U))
     place_U = np.full(len(rank_U), UNPLACED)
     in_group_F = size_U[unit_F] > 1
@@ -41,7 +41,7 @@ def deal_units(class_F: Ids, unit_F: Ids, rank_U: Keys, table: Table) -> Places:
 
 
 def _deal_groups(class_F: Ids, unit_F: Ids, rank_U: Keys, table: Table, place_U: Places) -> Counts:
-    """Fill in `place_U` for these units, and return what each split of each class has then."""
+    """Fill in `place_U` for these units, and return the new number of images of each class in each split."""
     has, due = table.placed_CS.tolist(), table.due_CS.tolist()
     small = table.small_C.tolist()
     used = [split for split, share in enumerate(table.shares_S) if share > 0]
@@ -57,7 +57,7 @@ def _deal_groups(class_F: Ids, unit_F: Ids, rank_U: Keys, table: Table, place_U:
 
 
 def _groups(class_F: Ids, unit_F: Ids, rank_U: Keys) -> Iterator[tuple[int, list[Part]]]:
-    """Yield each unit and what it has of each class, the largest unit first: what is small can fill gaps later."""
+    """Yield each unit with its parts, the largest unit first, so that small units can fill the gaps later."""
     size_U = np.bincount(unit_F, minlength=len(rank_U))
     order = np.lexsort((class_F, rank_U[unit_F], -size_U[unit_F]))
     class_F, unit_F = class_F[order], unit_F[order]
@@ -71,13 +71,13 @@ def _groups(class_F: Ids, unit_F: Ids, rank_U: Keys) -> Iterator[tuple[int, list
 
 
 def _best_split(parts: list[Part], has: list[list[int]], due: list[list[int]], used: list[int], least: int) -> int:
-    """Return the split that the group brings nearest to its quotas (chi-squared), of those that it fits into.
+    """Return the split whose quotas fit best (chi-squared) after the group is added, of the splits with room.
 
-    Where it fits nowhere, a split that lacks the least number of images comes first.
+    Where no split has room for the group, splits with fewer than `least` images of a class come first.
     """
     rest = {split: [due[number][split] - has[number][split] for number, _ in parts] for split in used}
-    fitting = [split for split in used if all(n <= room for (_, n), room in zip(parts, rest[split], strict=True))]
-    hungry = [split for split in used if any(has[number][split] < least for number, _ in parts)]
+    with_room = [s for s in used if all(n <= room for (_, n), room in zip(parts, rest[s], strict=True))]
+    below_least = [split for split in used if any(has[number][split] < least for number, _ in parts)]
 
     def distance(split: int) -> float:
         return sum(
@@ -85,13 +85,13 @@ def _best_split(parts: list[Part], has: list[list[int]], due: list[list[int]], u
             for (number, count), room in zip(parts, rest[split], strict=True)
         )
 
-    return min(fitting or hungry or used, key=distance)
+    return min(with_room or below_least or used, key=distance)
 
 
 def _deal_singles(class_F: Ids, rank_F: Keys, has_CS: Counts, table: Table) -> Places:
-    """Return each image's split: of each class the first by rank are test, the next val, the rest train."""
+    """Return each image's split: in each class the first images by rank are test, the next val, the rest train."""
     single_C = np.bincount(class_F, minlength=len(has_CS))
-    test_C, val_C = _wanted(single_C, has_CS, table)
+    test_C, val_C = _test_and_val_counts(single_C, has_CS, table)
     order = np.lexsort((rank_F, class_F))
     begin_C = np.cumsum(single_C) - single_C
     class_F = class_F[order]
@@ -103,11 +103,12 @@ def _deal_singles(class_F: Ids, rank_F: Keys, has_CS: Counts, table: Table) -> P
     return place_F
 
 
-def _wanted(single_C: Counts, has_CS: Counts, table: Table) -> tuple[Counts, Counts]:
+def _test_and_val_counts(single_C: Counts, has_CS: Counts, table: Table) -> tuple[Counts, Counts]:
     """Return how many single images of each class go to test and to val.
 
-    What is due, if there are enough; if not (a split is over its quota and what it has may not move),
-    first the least number for each split, then test, then val, then train.
+    Each split gets its quota if there are enough images. There can be too few, because another split is over its
+    quota and its images may not move. Then each split first gets `least` images, and the rest goes to test, then
+    val, then train.
     """
     rest_CS = np.maximum(table.due_CS - has_CS, 0)
     first_CS = np.minimum(np.maximum(table.least - has_CS, 0), rest_CS)

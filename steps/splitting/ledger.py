@@ -1,7 +1,7 @@
-"""The ledger: which split an accepted release placed each content and each group in, so that none ever moves.
+"""The ledger: the split of each content and each group in accepted releases. The split of a key never changes.
 
-A key is the first 8 bytes of a sha256: of the image's bytes, or of its group's name. Labels are no part of it,
-so a corrected label moves nothing. Among 43 million keys, two collide with a chance of 5 in 100,000.
+A key is the first 8 bytes of the sha256 of the image's bytes, or of its group's name. A key does not depend on the
+label, so a corrected label moves no image. Among 43 million keys, a collision has a probability of 5 in 100,000.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ Places = npt.NDArray[np.uint8]  # an index into SPLITS, or UNPLACED
 
 
 def content_keys(images: pl.DataFrame) -> Keys:
-    """Return the key of each image's content: its checksum already is a sha256."""
+    """Return the key of each image's content, from the checksum column, which is a sha256."""
     first_bytes = pl.col("checksum").str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64)
     return images.select(first_bytes).to_series().to_numpy()
 
 
 def group_keys(images: pl.DataFrame) -> tuple[Keys, npt.NDArray[np.bool_]]:
-    """Return the key of each image's group (0 where it has none), and which images have one."""
+    """Return the key of each image's group (0 for an image without group), and which images have a group."""
     names = images.get_column("group").unique().drop_nulls()
     keys = pl.Series([_key_of_group(name) for name in names], dtype=pl.UInt64)
     known = pl.DataFrame({"group": names, "key": keys})
@@ -39,12 +39,12 @@ def group_keys(images: pl.DataFrame) -> tuple[Keys, npt.NDArray[np.bool_]]:
 
 
 def no_ledger() -> pl.DataFrame:
-    """Return the ledger that holds nothing: no release was accepted yet."""
+    """Return an empty ledger, for the time before the first accepted release."""
     return pl.DataFrame(schema=SCHEMA)
 
 
 def read_ledger(path: Path) -> pl.DataFrame:
-    """Return the ledger, or raise BadInput when it is missing or no ledger: a split is never guessed."""
+    """Return the ledger; raise BadInput if the file is missing or is not a ledger, so that no image moves."""
     try:
         ledger = pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as fault:
@@ -54,13 +54,14 @@ def read_ledger(path: Path) -> pl.DataFrame:
         ) from fault
     if dict(ledger.schema) != SCHEMA or ledger.is_empty() or not _is_sound(ledger):
         raise BadInput(
-            f"{path} is no ledger: it wants a column 'key' (u64, sorted, each once) and one 'split' (u8, 0 to 2)."
+            f"{path} is not a ledger; a ledger has a column 'key' (u64, sorted, unique) and a column 'split' "
+            "(u8, 0 to 2)."
         )
     return ledger
 
 
 def look_up(ledger: pl.DataFrame, keys: Keys) -> Places:
-    """Return where the ledger placed each key, or UNPLACED."""
+    """Return the ledger's split of each key, or UNPLACED for an unknown key."""
     if ledger.is_empty():
         return np.full(len(keys), UNPLACED)
     known = ledger.get_column("key").to_numpy()
@@ -69,9 +70,9 @@ def look_up(ledger: pl.DataFrame, keys: Keys) -> Places:
 
 
 def extended(ledger: pl.DataFrame, keys: Keys, places: Places) -> pl.DataFrame:
-    """Return the ledger with each key that is new to it, sorted; what it already holds stays as it is.
+    """Return the sorted ledger with the new keys added; existing keys stay as they are.
 
-    A key that its owner's ready-made splits put into several of them has no one place, and is not remembered.
+    A key that ready-made splits put into several splits is not added, because it has no single split.
     """
     new = pl.DataFrame({"key": keys, "split": places}, schema=SCHEMA).group_by("key")
     placed = new.agg(pl.col("split").min(), pl.col("split").max().alias("last"))

@@ -1,4 +1,4 @@
-"""How many images of each class belong in each split.
+"""Quotas: the number of images of each class in each split.
 
 Letters: C classes, S splits (train, val, test).
 """
@@ -10,27 +10,27 @@ Counts = npt.NDArray[np.int64]
 
 
 def quotas_CS(images_C: Counts, shares_S: tuple[float, ...], least: int) -> Counts:
-    """Return how many of each class's images each split is due: whole numbers that add up to the class.
+    """Return the quota of each class in each split: whole numbers whose sum over the splits is the class's size.
 
-    Webster's (Sainte-Lague's) method: a class that grows takes from no split what it had, which largest
-    remainders do (the Alabama paradox), so that images that must not move rarely stand in the way. For three
-    splits it stays between the floor and the ceiling of each share (Balinski and Young 1982), so it is enough
-    to give the floors and then each seat that is left to the split with the largest claim on it.
-    A split with a share is then raised to `least` at the cost of the one with most to spare.
+    The method is Webster's (Sainte-Lague's). When a class grows, no quota shrinks, so images that must not move
+    rarely exceed a quota. With largest remainders a quota can shrink (the Alabama paradox).
+    For three splits, Webster's quotas lie between the floor and the ceiling of each exact share (Balinski and
+    Young 1982). So each split first gets the floor, and each remaining image goes to the split with the largest
+    claim. Afterwards each split with a share is raised to `least`, at the cost of the split with most images.
     """
-    wanted = np.asarray(shares_S, np.float64)
-    exact_CS = images_C[:, None] * wanted
+    shares = np.asarray(shares_S, np.float64)
+    exact_CS = images_C[:, None] * shares
     due_CS = np.floor(exact_CS + 1e-9).astype(np.int64)  # 0.15 * 20 must be 3
     rows = np.arange(len(images_C))
-    for _ in wanted:
+    for _ in shares:
         left = due_CS.sum(axis=1) < images_C
-        next_CS = (wanted / (2 * due_CS + 1)).argmax(axis=1)
+        next_CS = (shares / (2 * due_CS + 1)).argmax(axis=1)
         due_CS[rows[left], next_CS[left]] += 1
-    return _raised(due_CS, wanted > 0, least)
+    return _raised(due_CS, shares > 0, least)
 
 
 def too_few(images_C: Counts, placed_CS: Counts, shares_S: tuple[float, ...], least: int) -> npt.NDArray[np.bool_]:
-    """Return for each class whether `least` images in each split is out of reach; placed images stay."""
+    """Return which classes have too few images for `least` images in each split; placed images do not move."""
     used = np.asarray(shares_S) > 0
     missing_C = np.maximum(least - placed_CS, 0)[:, used].sum(axis=1)
     answer: npt.NDArray[np.bool_] = missing_C > images_C - placed_CS.sum(axis=1)

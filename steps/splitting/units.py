@@ -1,4 +1,4 @@
-"""Units: images that must not be torn apart, because they share a group or their very bytes."""
+"""Units: sets of images that must go to the same split, because they share a group or the same bytes."""
 
 from typing import TypeVar
 
@@ -13,9 +13,10 @@ Value = TypeVar("Value", np.uint64, np.int64)
 
 
 def units_of(contents: Keys, groups: Keys, grouped: npt.NDArray[np.bool_]) -> tuple[Ids, Keys]:
-    """Return each image's unit (0, 1, ...) and each unit's key; both are the same in any order of the images.
+    """Return each image's unit (0, 1, ...) and each unit's key; neither depends on the order of the images.
 
-    An image alone is a unit; those of one group are; and a copy of an image ties its group to the other's.
+    The images of a group are one unit, and an image without group is a unit. If two groups contain copies of the
+    same image, the two groups are one unit.
     """
     keys, unit = numbered(np.where(grouped, groups, contents))
     order = np.argsort(contents)
@@ -28,9 +29,9 @@ def units_of(contents: Keys, groups: Keys, grouped: npt.NDArray[np.bool_]) -> tu
 
 
 def least_connected(first: Ids, second: Ids, count: int) -> Ids:
-    """Return for each of `count` nodes the least node that the edges (first, second) connect it with.
+    """Return for each of `count` nodes the smallest node of its connected component; edges are (first, second).
 
-    Hooking and shortcutting after Shiloach and Vishkin (1982): few rounds even along a chain.
+    The method is hooking and shortcutting (Shiloach and Vishkin 1982), which needs few rounds even for a chain.
     """
     root = np.arange(count)
     while True:
@@ -45,12 +46,12 @@ def least_connected(first: Ids, second: Ids, count: int) -> Ids:
 
 
 def shuffled(keys: Keys, seed: int) -> Keys:
-    """Return a number for each key, no two alike, that orders the keys at random by the seed."""
+    """Return a different number for each key; these numbers order the keys at random, depending on the seed."""
     return words(seed, 0, "order", keys.view(np.int64))
 
 
 def numbered(values: npt.NDArray[Value]) -> tuple[npt.NDArray[Value], Ids]:
-    """Return the sorted distinct values and each value's place among them; several times faster than np.unique."""
+    """Return the sorted distinct values and each value's index among them; several times faster than np.unique."""
     order = np.argsort(values)
     ordered = values[order]
     first = np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(values)]

@@ -33,7 +33,7 @@ FAULTY = {
 @pytest.mark.parametrize("fault", FAULTY)
 def test_what_is_no_ledger_is_said(tmp_path: Path, fault: str) -> None:
     FAULTY[fault].write_parquet(tmp_path / "ledger.parquet")
-    with pytest.raises(BadInput, match="is no ledger"):
+    with pytest.raises(BadInput, match="is not a ledger"):
         read_ledger(tmp_path / "ledger.parquet")
 
 
