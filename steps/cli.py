@@ -1,8 +1,8 @@
-"""From a step's function to its command line: `run_step(fuse)` is all that a step file says.
+"""From a step's function to its command line: a step file only calls `run_step(fuse)`.
 
-The signature is the contract. `params: FuseParams` is the step's section of params.yaml; `seed`, `class_num`
-and `engines` are the shared keys; every other parameter is a flag (a Path or a name). `out` is special: the
-function writes into a hidden sibling, which takes its final name only when the function is done or refuses.
+The function's signature is the contract. `params: FuseParams` is the step's section of params.yaml. `seed`,
+`class_num` and `engines` are the shared keys. Every other parameter is a flag (a Path or a name). For `out`, the
+function gets a hidden folder beside the final one; the hidden folder is renamed when the function ends or refuses.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from steps.params import SHARED_KEYS, Params, load_params
 from steps.progress import say
 from steps.reports.base import Refusal
 
-PARENT = "STEPS_PARENT"  # the process that a step ends with, as containers/run and containers/on_docker name it
+PARENT = "STEPS_PARENT"  # a step ends when this process ends; containers/run sets the variable
 Publish = Callable[[Path, Path, str], None]  # (what the step wrote, --out, the name of its report)
 
 
 def replace(written: Path, out: Path, _report: str) -> None:
-    """Make what the step wrote the folder `out`."""
+    """Replace the folder `out` by the folder that the step wrote."""
     replace_folder(written, out)
 
 
@@ -33,21 +33,21 @@ def run_step(
 ) -> None:
     """Run `step` from the command line and exit: 0 done, 1 crashed, 2 wrong flags or params, 3 refused.
 
-    130, as shells have it, where a person pressed Ctrl-C. `report` is the file in `out` that says so when the
-    step refuses; "{flag}" in it stands for a flag's value. `index` stands in its place when the step is done,
-    for a step that has no report then: a folder with neither was not written by the step, and is left alone.
+    After Ctrl-C the exit code is 130, as in shells. `report` is the file in `out` with the sentence of a refusal;
+    "{flag}" in `report` is replaced by the flag's value. Some steps write `index` instead of `report` when they
+    succeed. A folder with neither file was not written by the step, so the step does not replace that folder.
     """
     try:
         end_with_parent(int(os.environ.get(PARENT, os.getppid())))
         flags = _parse(step)
         params = load_params(Path(flags.pop("params_file")))
-        _refuse_a_folder_of_others(flags, report, index)
+        _refuse_foreign_folder(flags, report, index)
         _run(step, flags, params, publish, report.format(**flags))
     except StepError as error:
         say(f"{step.__name__}: {error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        say(f"{step.__name__}: interrupted; nothing was half written. Run it again to go on.")
+        say(f"{step.__name__}: interrupted; no output was left incomplete. Run the step again to continue.")
         sys.exit(130)
 
 
@@ -66,28 +66,29 @@ def _run(step: Callable[..., None], flags: dict[str, Any], params: Params, publi
         publish(written, out, report)
 
 
-def _refuse_a_folder_of_others(flags: dict[str, Any], report: str, index: str) -> None:
-    """Raise BadInput unless `out` is new, empty, or what an earlier run of the step wrote.
+def _refuse_foreign_folder(flags: dict[str, Any], report: str, index: str) -> None:
+    """Raise BadInput unless `out` is new, is empty or was written by an earlier run of the step.
 
-    In a folder that runs share, such as evaluate's, the report of any of them will do.
+    For a folder that several runs share, such as evaluate's, one run's report is enough.
     """
     out: Path = flags["out"]
     if out.name in ("", ".."):
-        raise BadInput(f"--out {out} is no folder to replace; name the folder itself, such as data/NAME.")
+        raise BadInput(f"--out {out} cannot be replaced; name the folder itself, such as data/NAME.")
     if out.exists() and not out.is_dir():
-        raise BadInput(f"--out {out} is a file, which would be replaced; name a folder.")
+        raise BadInput(f"--out {out} is a file, and the step would replace it; name a folder.")
     written = [report.format(**dict.fromkeys(flags, "*")), *filter(None, [index])]
-    half = report.format(**flags).replace(".json", ".*") if "{" in report else ""  # moved there, and then killed
-    foreign = [path for path in out.glob("*") if not (half and path.match(half))]
+    # A run that was killed while it moved its files leaves files of this form without the report.
+    unfinished = report.format(**flags).replace(".json", ".*") if "{" in report else ""
+    foreign = [path for path in out.glob("*") if not (unfinished and path.match(unfinished))]
     if foreign and not any(any(out.glob(name)) for name in written):
         raise BadInput(
-            f"--out {out} holds files and no {' or '.join(written)}, so this step did not write it and will not "
-            "replace it; remove it yourself, or name another folder."
+            f"--out {out} contains files but no {' or '.join(written)}, so this step did not write the folder and "
+            "will not replace it. Remove the folder yourself, or name another one."
         )
 
 
 def _parse(step: Callable[..., None]) -> dict[str, Any]:
-    """Return the flags that the step's signature asks for, as Paths or names."""
+    """Return the flags of the step's signature, as Paths or names."""
     description = inspect.getdoc(step) or inspect.getdoc(inspect.getmodule(step))
     parser = argparse.ArgumentParser(
         prog=f"python -m steps.{step.__name__}",
@@ -105,14 +106,14 @@ def _parse(step: Callable[..., None]) -> dict[str, Any]:
 
 
 def _flags(step: Callable[..., None]) -> dict[str, inspect.Parameter]:
-    taken = {"params", *SHARED_KEYS}
+    from_params = {"params", *SHARED_KEYS}
     signature = inspect.signature(step, eval_str=True)
-    return {name: parameter for name, parameter in signature.parameters.items() if name not in taken}
+    return {name: parameter for name, parameter in signature.parameters.items() if name not in from_params}
 
 
 def _from_params(step: Callable[..., None], params: Params) -> dict[str, Any]:
-    wanted = inspect.signature(step).parameters
-    values: dict[str, Any] = {key: getattr(params, key) for key in SHARED_KEYS if key in wanted}
-    if "params" in wanted:
+    parameters = inspect.signature(step).parameters
+    values: dict[str, Any] = {key: getattr(params, key) for key in SHARED_KEYS if key in parameters}
+    if "params" in parameters:
         values["params"] = params.section(step.__name__)
     return values

@@ -1,7 +1,7 @@
-"""What a person can cause, as exceptions: each says who, what, where, and what would be right.
+"""Exceptions for faults that a person can cause. The message says who, what, where, and what would be right.
 
 The exit code is the contract with DVC and the flow: 2 for wrong flags or params, 3 for a refusal.
-A bug is no StepError: it ends in a traceback and exit code 1.
+A bug is not a StepError; a bug ends in a traceback and exit code 1.
 """
 
 from collections.abc import Iterable
@@ -9,28 +9,28 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-NOT_IN_GIT = "A fresh clone does not bring images that git ignores: `dvc pull`, or copy them there."
+NOT_IN_GIT = "A fresh clone does not contain images that git ignores: run `dvc pull`, or copy the images there."
 
 
 class RefusedReport(Protocol):
-    """What a step found before it said no; `steps.reports.base.Report` is one."""
+    """The report of a step that refuses, such as `steps.reports.base.Report`."""
 
     def write_refused(self, sentence: str, path: Path) -> None:
         """Write the report to `path`, with the sentence in its field `refused`."""
 
 
 class StepError(Exception):
-    """One sentence for a person, and the exit code that belongs to it."""
+    """One sentence for a person, with its exit code."""
 
     exit_code: ClassVar[int] = 2
 
 
 class BadInput(StepError):
-    """Flags, params or files that cannot be used as they are; nothing was written."""
+    """Flags, params or files that cannot be used; the step wrote nothing."""
 
 
 class Refused(StepError):
-    """The step did its work and says no; `report` holds the figures and is written before exit 3."""
+    """The step did its work and refuses the result; `report` has the figures and is written before exit 3."""
 
     exit_code = 3
 

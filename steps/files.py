@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, by one writer at a time, and a writer ends with its parent process."""
+"""Files are written completely or not at all, by one writer at a time. A writer ends when its parent ends."""
 
 import contextlib
 import ctypes
@@ -15,7 +15,7 @@ from pathlib import Path
 from steps.errors import BadInput
 
 LOCKS = Path(".foldline/locks")
-LOCK_PATIENCE_SECONDS = 10.0  # an orphan of a killed run needs a moment to notice and end
+LOCK_PATIENCE_SECONDS = 10.0  # after a run is killed, its child processes need some time to end
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
@@ -26,7 +26,7 @@ def sha256(path: Path) -> str:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` to a hidden sibling and rename it: a reader sees all of the file or none of it."""
+    """Write `content` to a hidden file and rename that file, so that a reader never sees an incomplete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -40,9 +40,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def replace_folder(written: Path, out: Path) -> None:
-    """Make `written` the folder `out`; what stood there before is gone."""
+    """Rename the folder `written` to `out`; a previous folder `out` is deleted."""
     if out.exists():
-        old = out.with_name(f".{out.name}.old.tmp")  # renamed, then deleted: no reader ever sees half of a folder
+        old = out.with_name(f".{out.name}.old.tmp")  # rename first, so that no reader sees an incomplete folder
         shutil.rmtree(old, ignore_errors=True)
         out.rename(old)
         shutil.rmtree(old)
@@ -50,7 +50,7 @@ def replace_folder(written: Path, out: Path) -> None:
 
 
 def merge_into_folder(written: Path, out: Path, last: str) -> None:
-    """Move each file of `written` into the folder `out`, which other writers share; the file `last` comes last."""
+    """Move each file of `written` into the shared folder `out`; the file called `last` is moved last."""
     out.mkdir(parents=True, exist_ok=True)
     for file in sorted(written.iterdir(), key=lambda path: (path.name == last, path.name)):
         try:
@@ -62,7 +62,7 @@ def merge_into_folder(written: Path, out: Path, last: str) -> None:
 
 @contextlib.contextmanager
 def temporary_folder(folder: Path) -> Iterator[None]:
-    """Make `folder` new and empty, and leave none behind, whatever happens."""
+    """Create `folder` empty, and always delete it at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -73,14 +73,14 @@ def temporary_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_writer(written: Path) -> Iterator[None]:
-    """Hold the lock of this output, or raise BadInput when another run keeps it."""
+    """Hold the lock of this output; raise BadInput if another run holds that lock for too long."""
     LOCKS.mkdir(parents=True, exist_ok=True)
     name = str(written).replace(os.sep, "_")
     with (LOCKS / f"{name}.lock").open("w") as lock:
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         while not _locked(lock.fileno()):
             if time.monotonic() > deadline:
-                raise BadInput(f"another run is writing {written.parent}; wait for it to end or stop it.")
+                raise BadInput(f"another run is writing {written.parent}; wait for that run to end, or stop it.")
             time.sleep(0.2)
         yield
 
@@ -94,12 +94,13 @@ def _locked(descriptor: int) -> bool:
 
 
 def end_with_parent(parent: int, ending: signal.Signals = signal.SIGKILL) -> None:
-    """Ask Linux to send `ending` to this process when its parent ends, and end now where `parent` is gone already.
+    """Ask Linux to send the signal `ending` to this process when the process `parent` ends.
 
-    A killed run must leave no orphan that writes beside its successor. SIGKILL by default: whoever started the
-    parent may have set SIGTERM to be ignored, for all that it starts. The request is kept across exec.
+    This process ends now if `parent` has already ended. Otherwise a killed run could leave a process that writes
+    at the same time as the next run. The default is SIGKILL, because a process may inherit that SIGTERM is
+    ignored. The request stays valid after exec.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, ending)
-        if os.getppid() != parent:  # it ended before the line above took hold
+        if os.getppid() != parent:  # the parent ended before the call above
             os._exit(1)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left on a terminal, a quiet line now and then in a log."""
+"""Progress of long work: a bar with rate and remaining time on a terminal, or a line every 15 s in a log."""
 
 import sys
 import time
@@ -10,14 +10,14 @@ LOG_EVERY_SECONDS = 15.0
 
 
 def track(items: Iterable[Item], label: str, total: int, unit: str = "it") -> Iterator[Item]:
-    """Yield `items`, showing how far along `label` is; `total` is their number, in `unit`."""
+    """Yield `items` and show the progress of `label`; `total` is the number of items, counted in `unit`."""
     if sys.stderr.isatty():
         return _with_bar(items, label, total, unit)
     return _with_lines(items, label, total, unit)
 
 
 def say(line: str) -> None:
-    """Print one line of the step's log (stderr: stdout belongs to results)."""
+    """Print one line of the step's log to stderr, because stdout is for results."""
     print(line, file=sys.stderr, flush=True)
 
 

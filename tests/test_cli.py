@@ -94,7 +94,7 @@ def test_a_refusal_writes_its_sentence_into_the_report_and_exits_3(workspace: Pa
 @pytest.mark.parametrize("out", [".", "..", "data/..", "/"])
 def test_a_folder_without_a_name_is_no_output(workspace: Path, out: str) -> None:
     code, said = run(workspace, "pass", "--model", "m", "--out", out)
-    assert code == 2 and f"--out {out} is no folder to replace" in said
+    assert code == 2 and f"--out {out} cannot be replaced" in said
 
 
 def test_a_folder_that_the_step_did_not_write_is_left_alone(workspace: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_folder_that_the_step_did_not_write_is_left_alone(workspace: Path) -> 
     (precious / "photo.png").write_text("of a person")
     (precious / "report.pdf").write_text("of a person")
     code, said = run(workspace, "pass", "--model", "m", "--out", "precious")
-    assert code == 2 and "--out precious holds files and no report.json" in said
+    assert code == 2 and "--out precious contains files but no report.json" in said
     assert run(workspace, "pass", "--model", "m", "--out", "precious/photo.png")[0] == 2
     assert files(precious) == {"photo.png", "report.pdf"} and (precious / "photo.png").read_text() == "of a person"
 
@@ -171,7 +171,7 @@ def test_ctrl_c_is_one_line_and_exit_130(workspace: Path) -> None:
     wait_for(workspace / "data/.fuse.tmp/half")
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and said.startswith("fuse: interrupted; nothing was half written.")
+    assert process.returncode == 130 and said.startswith("fuse: interrupted; no output was left incomplete.")
     assert files(workspace / "data") == {"fuse"}
 
 

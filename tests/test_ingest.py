@@ -159,9 +159,9 @@ def test_class_folders_without_a_file_are_nothing_to_read(tmp_path: Path) -> Non
 @pytest.mark.parametrize("below", ["data", "data/cat"])
 def test_nothing_to_read_says_that_a_clone_does_not_bring_images(tmp_path: Path, below: str) -> None:
     (tmp_path / below).mkdir(parents=True)
-    with pytest.raises(Refused, match=r"nothing to read.*fresh clone does not bring .* `dvc pull`"):
+    with pytest.raises(Refused, match=r"nothing to read.*fresh clone does not contain .* `dvc pull`"):
         run(tmp_path, source=str(tmp_path / "data"))
-    with pytest.raises(BadInput, match=r"is not there.*fresh clone does not bring .* `dvc pull`"):
+    with pytest.raises(BadInput, match=r"is not there.*fresh clone does not contain .* `dvc pull`"):
         run(tmp_path, "second", source=str(tmp_path / "elsewhere"))
 
 
