@@ -105,8 +105,8 @@ def table_of(cells: list[Cell]) -> list[str]:
     ]
     for cell in cells:
         shares = [cell.passed[LIMIT], cell.failed[0], cell.passed[0], *(cell.failed[drop] for drop in DROPS)]
-        said = " | ".join(f"{100 * share:.1f} %" for share in shares)
-        lines.append(f"| {cell.images:,} | {100 * cell.gained:g} % | {said} |")
+        percentages = " | ".join(f"{100 * share:.1f} %" for share in shares)
+        lines.append(f"| {cell.images:,} | {100 * cell.gained:g} % | {percentages} |")
     return lines
 
 
@@ -235,10 +235,10 @@ def judged(scores: dict[str, Logits], labels_N: Labels, folder: Path) -> Verdict
     ids = [f"{number:05}" for number in range(len(labels_N))]
     images = pl.DataFrame({"id": ids, "label": labels_N, "checksum": ids})
     for form, logits_NK in scores.items():
-        said_N = predicted(logits_NK)
+        classes_N = predicted(logits_NK)
         figures = FormReport(
             form=form, card=card_of(form, parents[form]), images=len(labels_N), test_set="digits",
-            **summary(said_N, labels_N, 10),
+            **summary(classes_N, labels_N, 10),
         )  # fmt: skip
         path = folder / f"{form}.parquet"
         write_scores(path, images, keep(logits_NK))

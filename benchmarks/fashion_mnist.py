@@ -1,4 +1,4 @@
-"""What branches bring and cost: one small network, plain, as ACNet and as RepVGG, trained alike on Fashion-MNIST.
+"""What branches bring and cost: one small network, plain, as ACNet and as RepVGG, each trained on Fashion-MNIST.
 
     python -m benchmarks.fashion_mnist [--full] [--images PATH] [--size 28] [--floor 0.8] [--write]
 

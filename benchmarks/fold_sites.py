@@ -46,18 +46,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # sites are small: a second thread waits longer than it works
-    wanted = 20_000 if arguments.full else arguments.sites
+    asked = 20_000 if arguments.full else arguments.sites
     with one_sentence("fold_sites"):
-        if wanted < 1:
-            raise BadInput(f"--sites {wanted}: the worst of them is looked for; give 1 or more.")
-    found = list(folded_sites(wanted, arguments.seed))
+        if asked < 1:
+            raise BadInput(f"--sites {asked}: the worst of them is looked for; give 1 or more.")
+    found = list(folded_sites(asked, arguments.seed))
     print(f"{len(found)} sites: {dict(collections.Counter(f'{site.block} {site.mode}' for site in found))}")
     worst = {way: max(found, key=lambda site: site.errors[way]) for way in found[0].errors}
     for way, site in worst.items():
         print(f"  worst {way}: {site.errors[way]:.1e}, {site.block} {site.mode} of {site.conv}")
     report(
         [
-            Figure("sites folded", len(found), "at least", wanted),
+            Figure("sites folded", len(found), "at least", asked),
             *(Figure(f"worst relative error, {way}", s.errors[way], "at most", BOUND) for way, s in worst.items()),
         ],
         arguments,

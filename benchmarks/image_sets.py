@@ -41,8 +41,8 @@ def read_images(path: Path) -> tuple[Images, Labels, int]:
         files = sorted(_files(path), key=lambda file: (file[0] != "train", file[1]))
         images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB")) for _, _, content in files]
     except (OSError, ValueError, tarfile.TarError) as fault:
-        said = " ".join(str(fault).split())[:200]
-        raise BadInput(f"--images {path} is no folder or tar of <split>/<class>/<image>: {said}.") from fault
+        message = " ".join(str(fault).split())[:200]
+        raise BadInput(f"--images {path} is no folder or tar of <split>/<class>/<image>: {message}.") from fault
     splits, shapes = {split for split, _, _ in files}, {image.shape for image in images}
     if "train" not in splits or len(splits) < 2 or len(shapes) != 1:
         raise BadInput(

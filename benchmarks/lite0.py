@@ -7,7 +7,7 @@ would name his own. It is expanded (init exact), then taken through the real ste
 form is run. `--images` is a tar or folder of photographs, one a class, called `<wnid>_<name>.JPEG`, whose order by
 name is ImageNet's order of classes: then top-1 is told too. Without it, crops of the two photographs that
 scikit-learn brings are compared, and no accuracy is told. `--full` expands with each of the blocks. AOTInductor
-takes a C++ compiler: without one it is left out, and said to be.
+takes a C++ compiler: without one, its engine is left out, and a line says so.
 """
 
 import shutil
@@ -123,10 +123,10 @@ def write_trained(folder: Path, block: str, images_NHWC_u8: Images) -> None:
 
 def _compare(forms: dict[str, Path], block: str, images_NHWC_u8: Images, labelled: bool) -> list[Figure]:
     """Return how many images each form puts into another class than the trained one, and its accuracy."""
-    said = {form: _classes(form, folder, images_NHWC_u8) for form, folder in forms.items()}
+    classes = {form: _classes(form, folder, images_NHWC_u8) for form, folder in forms.items()}
     figures = []
-    for form, class_N in said.items():
-        other = int((class_N != said["train"]).sum())
+    for form, class_N in classes.items():
+        other = int((class_N != classes["train"]).sum())
         figures.append(Figure(f"{block}, {form}: images of {len(class_N)} in another class", other, "at most", 0))
         if labelled:
             top1 = float(np.mean(class_N == np.arange(len(class_N))))
@@ -146,8 +146,8 @@ def _photographs(path: Path) -> Images:
     try:
         images = [preprocess(decode_rgb(content), HOW) for content in contents_of(path)]
     except (OSError, tarfile.TarError) as fault:
-        said = " ".join(str(fault).split())[:200]
-        raise BadInput(f"--images {path} is no tar or folder of JPEG files: {said}.") from fault
+        message = " ".join(str(fault).split())[:200]
+        raise BadInput(f"--images {path} is no tar or folder of JPEG files: {message}.") from fault
     if not images:
         raise BadInput(f"--images {path} holds no photographs, one a class, called <wnid>_<name>.JPEG.")
     return np.stack(images)

@@ -95,8 +95,8 @@ def _row(name: str, data: str, mutant: Mutant, outcome: Outcome) -> list[str]:
     catch = outcome.catch
     if catch is None:
         return [name, mutant.form, data, mutant.check, "NOTHING", ""]
-    others = sorted(catch.checks - {mutant.check})
-    checks = ", ".join([mutant.check, *others] if mutant.check in catch.checks else others)
+    further = sorted(catch.checks - {mutant.check})
+    checks = ", ".join([mutant.check, *further] if mutant.check in catch.checks else further)
     return [
         name,
         mutant.form,
@@ -107,10 +107,10 @@ def _row(name: str, data: str, mutant: Mutant, outcome: Outcome) -> list[str]:
     ]
 
 
-def _quietly(work: Callable[..., T], *given: object) -> T:
-    """Do the work; what its steps say of themselves is not said here."""
+def _quietly(work: Callable[..., T], *arguments: object) -> T:
+    """Do the work without the output of its steps."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return work(*given)
+        return work(*arguments)
 
 
 if __name__ == "__main__":

@@ -112,9 +112,9 @@ def cost(interpolation: Interpolation) -> list[Figure]:
         name: partial(run, image_HWC_u8[None]) for name, run in graphs.items()
     }
     spent = _cpu({"reference": lambda: preprocess(Image.fromarray(image_HWC_u8), how), **runs})
-    said = f"{interpolation} at 640 x 480, CPU time over Pillow's ({spent['reference']:.2f} ms)"
+    title = f"{interpolation} at 640 x 480, CPU time over Pillow's ({spent['reference']:.2f} ms)"
     return [
-        Figure(f"{said}: {name}", spent[name] / spent["reference"], "at most", MOST_OF_PILLOW) for name in graphs
+        Figure(f"{title}: {name}", spent[name] / spent["reference"], "at most", MOST_OF_PILLOW) for name in graphs
     ]
 
 

@@ -143,15 +143,15 @@ def _write_release(folder: Path) -> Path:
     return folder
 
 
-def _image_files(given: Path | None, scratch: Path) -> list[Path]:
-    """Return JPEG files: those given, or a few drawn ones."""
-    if given is None:
+def _image_files(images: Path | None, scratch: Path) -> list[Path]:
+    """Return the JPEG files of the folder or tar, or a few drawn ones."""
+    if images is None:
         return _drawn(scratch)
-    if given.is_file():
-        with tarfile.open(given) as archive:
+    if images.is_file():
+        with tarfile.open(images) as archive:
             archive.extractall(scratch, filter="data")
-        given = scratch
-    return sorted(path for path in given.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+        images = scratch
+    return sorted(path for path in images.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
 
 
 def _drawn(folder: Path) -> list[Path]:

@@ -30,7 +30,7 @@ WAYS: tuple[tuple[Init, Mode], ...] = tuple(itertools.product(get_args(Init), ge
 BATCH = 8  # at 64 px many end in one pixel: the statistics of two images would magnify rounding a thousandfold
 MORE = 32  # the images of the second look
 # How reasons begin that come of trying the expanded network: here, where the plain ones run, a fault of our own.
-OURS = (BROKEN, "it cannot be taken apart", "the network does not run without it", "without it")
+OURS = (BROKEN, "it cannot be replaced", "the network does not run without it", "replacing it")
 ULP = 2.0**-52  # a last place of float64, relative
 
 
@@ -95,7 +95,7 @@ def tried(name: str) -> Result:
             if result.wrong and (result.sensitivity or 0) > BOUND / 10:
                 result = _through(name, MORE)._replace(sensitivity=result.sensitivity)
         except Exception as fault:  # a network that none foresaw is a failure, not the end
-            result = Result(name, *drawn_for(name), wrong=f"{type(fault).__name__}: {_said(fault)}")
+            result = Result(name, *drawn_for(name), wrong=f"{type(fault).__name__}: {_message(fault)}")
     return result._replace(seconds=round(time.monotonic() - begin, 1))
 
 
@@ -179,14 +179,14 @@ def _judged(result: Result, network: nn.Module, image_NCHW: Tensor) -> Result:
     left = norms_left(absorbed, image_NCHW)
     norms = [name for name, module in absorbed.named_modules() if isinstance(module, _BatchNorm)]
     forgotten = [name for name in norms if left.get(name, FOLDABLE) == FOLDABLE]
-    said = [f"folded, loaded, absorbed differ by {errors}"] * bool(wrong) + [
+    faults = [f"folded, loaded, absorbed differ by {errors}"] * bool(wrong) + [
         f"absorb_norms forgot {len(forgotten)}: {forgotten[:3]}"
     ] * bool(forgotten)
     return result._replace(
         norms_left=dict(collections.Counter(_kind(reason) for name, reason in left.items() if name in norms)),
         error=max(known) if len(known) == len(errors) else None,
         sensitivity=_error(network, image_NCHW, network, _moved(image_NCHW)) if wrong else None,
-        wrong="; ".join(said),
+        wrong="; ".join(faults),
     )
 
 
@@ -202,7 +202,7 @@ def _fault_of_a_step(network: nn.Module, batch_NCHW: Tensor) -> str:
         outputs = tensors_of(network(batch_NCHW))
         torch.stack([output.square().mean() for output in outputs]).sum().backward()  # type: ignore[no-untyped-call]
     except Exception as fault:  # judged by the caller
-        return f"cannot train at {batch_NCHW.shape[-1]} px, {type(fault).__name__}: {_said(fault)}"
+        return f"cannot train at {batch_NCHW.shape[-1]} px, {type(fault).__name__}: {_message(fault)}"
     optimizer.step()
     for module in network.modules():
         if isinstance(module, _BatchNorm):
@@ -219,7 +219,7 @@ def _fault_of_a_step(network: nn.Module, batch_NCHW: Tensor) -> str:
 def _error(network: nn.Module, image_NCHW: Tensor, other: nn.Module, others_NCHW: Tensor) -> float | None:
     """Return the worst relative error among the outputs; None where one is not finite, or none was compared."""
     pairs = zip(tensors_of(network(image_NCHW)), tensors_of(other(others_NCHW)), strict=True)
-    errors = [relative_error(wanted, given) for wanted, given in pairs]
+    errors = [relative_error(expected, actual) for expected, actual in pairs]
     known = [error for error in errors if error is not None]
     return max(known) if known and len(known) == len(errors) else None
 
@@ -236,5 +236,5 @@ def _kind(reason: str) -> str:
     return reason.partition(" used by ")[0].partition("its convolution ")[0] or "its convolution has a reason"
 
 
-def _said(fault: Exception) -> str:
+def _message(fault: Exception) -> str:
     return " ".join(str(fault).split())[:200]

@@ -77,12 +77,12 @@ def page() -> str:
     return "\n".join(parts) + "\n"
 
 
-def section_rows(section: type[Section], above: str, given: Section | None = None) -> Iterator[Row]:
-    """Yield a row for each key of the section; `given` is the instance that is the section's default."""
+def section_rows(section: type[Section], above: str, instance: Section | None = None) -> Iterator[Row]:
+    """Yield a row for each key of the section; `instance` holds the defaults where a section above has some."""
     for name, field in section.model_fields.items():
         default = REQUIRED if field.is_required() else field.get_default(call_default_factory=True)
         yield from rows_of(
-            f"{above}{field.alias or name}", field, default if given is None else getattr(given, name)
+            f"{above}{field.alias or name}", field, default if instance is None else getattr(instance, name)
         )
 
 

@@ -70,6 +70,6 @@ def test_flags_that_no_figure_can_come_of_end_with_2_and_a_sentence(
     monkeypatch.setattr(sys, "argv", ["benchmark", *words])
     with pytest.raises(SystemExit) as ended:
         script.main()
-    said = capsys.readouterr().err.strip()
-    assert ended.value.code == 2 and "\n" not in said
-    assert re.match(sentence, said), said
+    printed = capsys.readouterr().err.strip()
+    assert ended.value.code == 2 and "\n" not in printed
+    assert re.match(sentence, printed), printed

@@ -19,8 +19,8 @@ def test_every_form_of_lite0_with_its_own_weights_says_the_same_class(
     assert set(forms) == {"train", "fuse", "export", *lite0.ENGINES}
     figures = lite0._compare(forms, "acb", crops_NHWC_u8, labelled=False)
     assert len(figures) == len(forms) and all(figure.holds for figure in figures)
-    said = lite0._classes("train", forms["train"], crops_NHWC_u8)
-    assert len(set(said.tolist())) > 1, "a network that says one class of all agrees with anything"
+    class_N = lite0._classes("train", forms["train"], crops_NHWC_u8)
+    assert len(set(class_N.tolist())) > 1, "a network that says one class of all agrees with anything"
 
 
 def test_all_of_its_convolutions_that_a_block_is_for_are_expanded() -> None:

@@ -43,7 +43,7 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"sead": 1}, "sead: unknown key. Did you mean 'seed'?"),
         ({"validate.max_unreadible": 1}, "validate.max_unreadible: unknown key. Did you mean 'max_unreadable'?"),
@@ -86,14 +86,14 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ({"split.val": 0.5, "split.test": 0.5}, "split.test: val (0.5) and test (0.5) leave nothing to train on"),
     ],
 )
-def test_a_fault_is_named_with_its_key(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_a_fault_is_named_with_its_key(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput) as fault:
         load_params(write(tmp_path, changes))
-    assert f"\n  {said}" in str(fault.value)
+    assert f"\n  {message}" in str(fault.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"seed": 2**70}, "seed: should be less than 9223372036854775808, not"),
         ({"seed": True}, "seed: should be a whole number, not true"),
@@ -110,10 +110,10 @@ def test_a_fault_is_named_with_its_key(tmp_path: Path, changes: dict[str, Any], 
         ({"train.preprocess.resize": 16}, "train.preprocess.resize: should be at least side (32)"),
     ],
 )
-def test_a_value_that_cannot_work_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_a_value_that_cannot_work_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=r"has 1 fault\(s\)") as fault:
         load_params(write(tmp_path, changes))
-    assert f"\n  {said}" in str(fault.value)
+    assert f"\n  {message}" in str(fault.value)
 
 
 def test_a_name_or_a_number_alone_stands_for_its_section(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_section_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("seed: [0", "is no YAML"),
         ("seed: \x00", "is no YAML"),
@@ -182,10 +182,10 @@ def test_a_section_that_is_missing_is_named(tmp_path: Path) -> None:
         ("- seed", "has 1 fault"),
     ],
 )
-def test_a_file_that_holds_no_params_is_one_clear_line(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_holds_no_params_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         load_params(path)
 
 
