@@ -1,4 +1,4 @@
-"""params.yaml, typed: every value that changes an output, and only those; all its faults come at once."""
+"""params.yaml, typed: every value that changes an output, and only those. All faults are reported at once."""
 
 from steps.params.load import SHARED_KEYS, Params, load_params
 

@@ -13,17 +13,17 @@ from steps.params.base import Count, Fraction, Section
 
 
 class Variant(Section):
-    """One of several ways, chosen by `name`."""
+    """One of several variants, chosen by `name`."""
 
     name: str
 
     def settings(self) -> dict[str, Any]:
-        """Return the arguments of the way."""
+        """Return the keys besides `name`, which are the arguments of the entry in the table."""
         return self.model_dump(exclude={"name"})
 
 
 def named(default: str) -> BeforeValidator:
-    """Let a name alone stand for its defaults, and keys without a name be those of `default`."""
+    """Accept a name alone for a variant with its defaults, and keys without a name for the variant `default`."""
 
     def with_name(value: Any) -> Any:
         if isinstance(value, str):
@@ -34,7 +34,7 @@ def named(default: str) -> BeforeValidator:
 
 
 def number_of(key: str) -> Callable[[Any], Any]:
-    """Let a number alone stand for the one key that a section has."""
+    """Accept a number alone for the only key of a section."""
 
     def with_key(value: Any) -> Any:
         return {key: value} if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -59,7 +59,7 @@ class FocalParams(Variant):
 
 
 class ShuffleParams(Variant):
-    """Each image exactly once an epoch."""
+    """Each image exactly once in an epoch."""
 
     name: Literal["shuffle"] = "shuffle"
 

@@ -58,7 +58,7 @@ class Params(Section):
     @field_validator("engines")
     @classmethod
     def _are_names(cls, engines: tuple[str, ...]) -> tuple[str, ...]:
-        """Engine names become folders and commands, so only those that a backend knows are let in."""
+        """Refuse a name that no backend knows: names of engines become folders and commands."""
         for engine in engines:
             try:
                 parse_engine(engine)
@@ -93,7 +93,7 @@ class Params(Section):
 
 
 def load_params(path: Path) -> Params:
-    """Return the checked params, or raise BadInput that lists every fault with its key."""
+    """Return the checked params; raise BadInput with a line for each fault, which names the key."""
     content = read_yaml(path)
     try:
         return Params.model_validate_json(content, strict=True)

@@ -24,7 +24,9 @@ SMALL = (
 def test_every_benchmark_that_reports_figures_has_its_heading_block_and_command() -> None:
     assert {"demo", "fold_sites", "latency"} <= set(REPORTING)
     for name in REPORTING:
-        assert f"\n### {name}\n" in PAGE
+        assert f"\n### {name}\n" in PAGE, (
+            f"docs/figures.md needs a heading `### {name}` and a block `<!-- {name} -->`"
+        )
         block = PAGE.split(f"<!-- {name} -->\n")[1].split(f"<!-- /{name} -->\n")[0]
         assert re.search(rf"^Measured 20\d\d-\d\d-\d\d.*:\n`python -m benchmarks\.{name}\b", block.strip(), re.S)
         assert re.search(r"^\|---\|", block, re.M), f"{name} has no table"
@@ -104,10 +106,15 @@ def test_a_figure_that_falls_short_is_written_too_and_ends_with_1(
     assert "a table\n\n| figure |" in page.read_text() and "falls short" in page.read_text()
 
 
-def test_the_page_counts_the_networks_that_were_tried_and_none_was_wrong() -> None:
+def test_the_page_and_the_readme_count_the_networks_that_were_tried_and_none_was_wrong() -> None:
     (path,) = fold_zoo.TRIED.glob("*.jsonl")
     results = fold_zoo._read(path)
     assert not [result.name for result in results if result.wrong]
     assert len({result.name for result in results}) == len(results)
     lines = [*fold_zoo.counts(results, len(results)), *table_of(fold_zoo.figures(results, len(results)))]
     assert "\n".join(lines).strip() in PAGE
+    folded = [result for result in results if not result.skipped and not result.wrong]
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"of {len(results):,} tried, {len(folded):,} came back" in readme
+    assert f"({sum(result.sites for result in folded):,} sites)" in readme
+    assert f"the worst {max(result.error or 0 for result in folded):.1e} off" in readme
