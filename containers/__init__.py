@@ -1,1 +1,1 @@
-"""Where a step meets an image, a mount, shared memory or a GPU, and nothing else does."""
+"""How a step runs: on the host or in an image, with which mounts, shared memory and GPUs. No step knows this."""

@@ -1,8 +1,8 @@
-"""Which image a step runs in, and the name under which exactly this checkout's packages were built.
+"""The image of each step, and the tag of the images with exactly this checkout's packages.
 
-An image is named after what it is built from, so a changed lock file asks for another image instead of running
-silently with older packages. `python -m containers.images` prints the tag; with a folder it also lays the build's
-context there.
+The tag is a hash of the build's context, so a changed lock file needs a new image and never runs with older
+packages. `python -m containers.images` prints the tag; with a folder as argument it also writes the build's
+context to that folder.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ RECIPE = ("containers/Dockerfile", "containers/install", "containers/uv.txt", "r
 
 @dataclass(frozen=True)
 class Images:
-    """images.yaml: the image of each step and of each tool that needs one, the extras in each image."""
+    """images.yaml: the image of each step, the image of each tool that needs one, and the extras of each image."""
 
     steps: dict[str, str]
     tools: dict[str, str]
@@ -28,24 +28,24 @@ class Images:
 
 
 def read_images(root: Path = ROOT) -> Images:
-    """Return what containers/images.yaml says."""
+    """Return the content of containers/images.yaml."""
     return Images(**yaml.safe_load((root / "containers/images.yaml").read_text()))
 
 
 def build_context(root: Path = ROOT) -> dict[str, bytes]:
-    """Return the files that decide what is in an image: the recipe, the lock, the extras' requirements."""
+    """Return the files that decide the content of an image: the recipe, the lock file, the requirements."""
     files = {name: (root / name).read_bytes() for name in RECIPE}
     return {**files, "pyproject.toml": _requirements(root).encode()}
 
 
 def image_tag(context: dict[str, bytes]) -> str:
-    """Return the tag of images built from this context."""
+    """Return the tag of the images that are built from this context."""
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(context.items())}
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:12]
 
 
 def _requirements(root: Path) -> str:
-    """Return pyproject.toml less all that is no image's requirement: a linter's setting changes no image."""
+    """Return the requirements of pyproject.toml alone: other settings, such as a linter's, change no image."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = sorted({extra for names in read_images(root).images.values() for extra in names})
     lines = ["[project]", 'name = "foldline"', 'version = "0"']
@@ -54,7 +54,7 @@ def _requirements(root: Path) -> str:
     return "\n".join([*lines, ""])
 
 
-def _lay(context: dict[str, bytes], folder: Path) -> None:
+def _write_context(context: dict[str, bytes], folder: Path) -> None:
     for name, content in context.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -63,6 +63,6 @@ def _lay(context: dict[str, bytes], folder: Path) -> None:
 
 if __name__ == "__main__":
     files = build_context()
-    for given in sys.argv[1:]:
-        _lay(files, Path(given))
+    for argument in sys.argv[1:]:
+        _write_context(files, Path(argument))
     print(image_tag(files))

@@ -1,9 +1,9 @@
 """Run one step in its image: `python -m containers.on_docker IMAGE MODULE --flags`, called by containers/run.
 
-This process becomes `docker run`, so signals and the exit code are the step's own. A container whose caller
-is gone ends too: the parent's death kills the docker client, and with the client, however it ended, its end of
-the container's standard input closes, which GUARD takes as the order to end. (A SIGTERM for the client would be
-friendlier, but one that comes while the container starts is lost.)
+This process becomes `docker run`, so it passes on signals and the step's exit code. The container also ends when
+its caller ends: the parent-death signal kills the docker client. Then the container's standard input closes, and
+GUARD ends the step. (SIGTERM instead of SIGKILL would let the client end cleanly, but a SIGTERM is lost while the
+container starts.)
 """
 
 import configparser
@@ -21,9 +21,9 @@ import yaml
 from containers.images import ROOT, build_context, image_tag
 from steps.files import end_with_parent
 
-# Samples that are Debian packages lie at the package's place, which their descriptors do not repeat.
+# Folders of samples from Debian packages; the descriptors of these samples do not contain the folder.
 PLACES_OF_SAMPLES = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
-# The number of threads decides the order of sums, so a container must have the number that the host has.
+# The number of threads decides the order of sums, so a container must have the same number as the host.
 FORWARDED = {
     "CUBLAS_WORKSPACE_CONFIG",
     "KMP_AFFINITY",
@@ -36,7 +36,8 @@ FORWARDED = {
     "POLARS_MAX_THREADS",
     "TQDM_DISABLE",
 }
-# `wait` returns early when a trapped signal comes, hence the loop. A shell's children ignore INT: it becomes TERM.
+# `wait` returns early after a trapped signal, so it is called in a loop. A shell's background jobs ignore INT, so
+# GUARD sends TERM instead.
 GUARD = """
 exec 3<&0 </dev/null
 trap 'kill -TERM "${step:-$!}" || exit 143' TERM INT HUP
@@ -49,7 +50,7 @@ exit "$code"
 
 
 def main(image: str, module: str, flags: list[str]) -> NoReturn:
-    """Replace this process by the container, or exit 2 with the reason why there can be none."""
+    """Replace this process by the container; exit 2 with the reason if the image cannot run here."""
     end_with_parent(int(os.environ.get("STEPS_PARENT", os.getppid())))
     reference = f"foldline-{image}:{image_tag(build_context())}"
     fault = _why_not(reference, image)
@@ -64,7 +65,7 @@ def main(image: str, module: str, flags: list[str]) -> NoReturn:
 def docker_run(
     reference: str, module: str, flags: Iterable[str], root: Path, environment: Mapping[str, str]
 ) -> list[str]:
-    """Return the command: the workspace at its own path, the caller's ids, no network, a read-only root."""
+    """Return the command: the workspace at its host path, the caller's ids, no network, a read-only root."""
     step = module.rpartition(".")[2]
     forwarded = sorted(name for name in environment if name in FORWARDED or name.startswith("FOLDLINE_"))
     return [
@@ -82,10 +83,10 @@ def docker_run(
 
 
 def outside_paths(root: Path, flags: Iterable[str]) -> list[Path]:
-    """Return the existing folders and files outside `root` that a step may read, each at its path on the host.
+    """Return the existing folders and files outside `root` that a step may read.
 
-    They are what params.yaml and a source's descriptor name, where symbolic links in the workspace lead, and
-    a DVC cache that is kept elsewhere (its files may be linked into the workspace).
+    These are the paths in params.yaml and in a source's descriptor, the targets of those paths that are symbolic
+    links, and a DVC cache outside `root` (its files may be linked into the workspace).
     """
     params = _read_yaml(root / _params_file(list(flags)))
     named = list(_paths_in_params(root, params))
@@ -106,7 +107,7 @@ def _paths_in_params(root: Path, params: Mapping[str, Any]) -> Iterator[Path]:
         yield from (Path(str(value)) for value in descriptor.values() if str(value).startswith("/"))
         yield from (place for name, place in PLACES_OF_SAMPLES.items() if descriptor.get("sample") == name)
     elif source and (root / str(source)).is_file():
-        yield Path(os.path.normpath((root / str(source)).parent))  # a list's or table's images lie beside it
+        yield Path(os.path.normpath((root / str(source)).parent))  # the images of a list or table lie beside it
 
 
 def _dvc_caches(root: Path) -> Iterator[Path]:
@@ -122,7 +123,7 @@ def _params_file(flags: list[str]) -> str:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    """Return a file's mapping; one that cannot be read is empty here, and the step says what is wrong with it."""
+    """Return the file's mapping, or {} for an unreadable file; the step itself will report the fault."""
     try:
         content = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -142,23 +143,23 @@ def _bind(path: Path, *options: str) -> str:
 
 
 def _why_not(reference: str, image: str) -> str | None:
-    """Return why the image cannot be run here, or None."""
+    """Return the reason why the image cannot run here, or None."""
     try:
         asked = subprocess.run(
             ["docker", "image", "inspect", "--format", "{{.Id}}", reference], capture_output=True, text=True
         )
     except FileNotFoundError:
-        return "STEPS_ON=docker, but there is no `docker` on this machine; install it, or unset STEPS_ON."
+        return "STEPS_ON=docker, but there is no `docker` on this machine; install Docker, or unset STEPS_ON."
     if asked.returncode == 0:
         return None
     if "no such image" in asked.stderr.lower():
         return f"there is no image {reference} (of this requirements.lock); run `containers/build {image}`."
     reason = " ".join(asked.stderr.split()).removeprefix("Error response from daemon: ")
-    return f"STEPS_ON=docker, but Docker does not answer; start it, or unset STEPS_ON. It said: {reason}"
+    return f"STEPS_ON=docker, but Docker does not answer ({reason}); start Docker, or unset STEPS_ON."
 
 
 def _hold_own_standard_input() -> None:
-    """Make standard input a pipe whose other end only this process holds: it closes when this process ends."""
+    """Make standard input a pipe that only this process holds open, so that the pipe closes with the process."""
     reading, writing = os.pipe()
     os.dup2(reading, 0)
     os.set_inheritable(writing, True)
