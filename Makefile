@@ -13,7 +13,7 @@ export GX_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS := 120
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-unexport VIRTUAL_ENV CONDA_PREFIX
+unexport VIRTUAL_ENV CONDA_PREFIX GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE
 
 # uv does not read pip's settings: hand it the index and the certificates that pip is told to use, where it has none.
 define AS_PIP_DOES
@@ -27,7 +27,7 @@ endef
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock demo run test lint docs deps params server worker deploy prune push pull remote accept tensorrt clean
+.PHONY: help setup lock demo run test check lint coverage docs deps params server worker deploy prune push pull remote accept tensorrt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,14 +65,42 @@ deps: setup ## write the code that each stage imports into dvc.yaml
 params: setup ## write docs/params.md from the classes in steps/params
 	$(BIN)/python -m tools.params_page
 
-test: lint ## set up, check the code, run the tests (FOLDLINE_TESTS=all: the slow ones too)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile $(PYTEST_FLAGS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 
-lint: setup ## format, style, types, import contracts
+test: lint ## set up, check the code, run the tests (FOLDLINE_TESTS=all: the slow ones too)
+	$(PYTEST) $(PYTEST_FLAGS)
+
+# In two minutes: lint, then the tests of what changed until CHECK_SECONDS are over. --maxfail=1: a test that fails
+# ends the run at once, so a run that time has ended (exit code 124) had no failure.
+CHECK_SECONDS ?= 75
+check: lint ## lint, and the tests of the rooms that changed; at most two minutes
+	@timeout --signal=INT --kill-after=10 $(CHECK_SECONDS) \
+	    env $(PYTEST) --maxfail=1 --no-loadscope-reorder $$($(BIN)/python -m tools.changed_tests) || \
+	    { code=$$?; test $$code -eq 124 || exit $$code; \
+	      echo "check: $(CHECK_SECONDS) s are over; the tests that ran have passed. \`make test\` runs all."; }
+
+coverage: setup ## measure which lines the tests run, and write the share into docs/figures.md
+	rm -rf .foldline/coverage
+	$(PYTEST) --cov --cov-report=json:.foldline/coverage.json $(PYTEST_FLAGS) || test $$? -eq 1
+	$(BIN)/python -m tools.coverage_figure
+
+# Five commands, side by side. Each prints its output as a whole, and one that fails does not hide the others.
+LINTS := lint-format lint-style lint-types lint-contracts lint-deps
+.PHONY: $(LINTS)
+$(LINTS): setup
+lint: setup ## format, style, types, import contracts, the code deps in dvc.yaml
+	@$(MAKE) --no-print-directory --keep-going --jobs=$(words $(LINTS)) --output-sync=target $(LINTS)
+
+lint-format:
 	$(BIN)/ruff format --check .
+lint-style:
 	$(BIN)/ruff check .
+lint-types:
 	$(BIN)/mypy
+lint-contracts:
 	$(BIN)/lint-imports
+lint-deps:
+	$(BIN)/python -m tools.deps --check
 
 server: setup ## a Prefect server, http://127.0.0.1:4200
 	$(BIN)/prefect server start
