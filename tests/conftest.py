@@ -1,15 +1,18 @@
 """What holds for all tests: which ones run, and that none phones home or touches the user's own settings."""
 
+import gc
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.finished import Line, make_line
+from tests.finished import Line, make_line, read_line
+from tests.scheduling import Scheduling, long_ones_first
+from tests.shared import made_once
 
 if TYPE_CHECKING:
     from tests.released import Released
@@ -47,7 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what takes long or needs what is not here, each with the reason."""
+    """Skip what takes long or needs what is not here, each with the reason; begin with what takes longest."""
+    long_ones_first(items)
     everything = os.environ.get("FOLDLINE_TESTS") == "all"
     gpu = Path("/dev/nvidiactl").exists()
     for item in items:
@@ -56,6 +60,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("gpu") and not gpu:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    """Share the files out so that the workers end together, where whole files are asked for."""
+    return Scheduling(config, log) if config.option.dist == "loadfile" else None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _garbage_is_sought_among_new_objects_alone() -> None:
+    """Take every object that exists out of later collections, as steps.tracing.watch collects in each pass.
+
+    Modules and tests are a million objects, and a collection that visits all of them takes 0.3 s.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Put the objects back, so that extension modules find nothing left at the end of the process."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,8 +92,8 @@ def _build_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session")
 def finished_line(tmp_path_factory: pytest.TempPathFactory) -> Line:
-    """A small line that `dvc repro` brought up to date; make a copy to change it."""
-    return make_line(tmp_path_factory.mktemp("finished") / "line")
+    """A small line that `dvc repro` brought up to date, one for all workers; make a copy to change it."""
+    return read_line(made_once(tmp_path_factory, "finished", make_line))
 
 
 @pytest.fixture(scope="session")

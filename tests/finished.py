@@ -1,5 +1,6 @@
 """A small line that ran from end to end and was never disturbed: what a disturbed one is compared with."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import yaml
 from tests.clone import draw_images, environment, fresh_clone, set_params
 
 PER_CLASS = 20
-POLL_SECONDS = 0.005
+POLL_SECONDS = 0.02
+SECONDS = "seconds.json"
 
 
 def start_dvc(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -73,9 +75,12 @@ class Line:
         (self.folder / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
 
 
-def make_line(folder: Path) -> Line:
-    """Take three classes of coloured discs through the whole line; 15 test images decide, so bounds are wide."""
-    fresh_clone(folder)
+def make_line(root: Path) -> None:
+    """Take three classes of coloured discs through the whole line; 15 test images decide, so bounds are wide.
+
+    Beside the line lies how long each stage was writing, for `read_line`.
+    """
+    folder = fresh_clone(root / "line")
     draw_images(folder / "data/raw", PER_CLASS)
     set_params(
         folder,
@@ -92,7 +97,14 @@ def make_line(folder: Path) -> Line:
                 times.append(time.monotonic())
         time.sleep(POLL_SECONDS)
     assert process.returncode == 0, said_in(folder).read_text()
-    return Line(folder, outs, {stage: times[-1] - times[0] if times else 0.0 for stage, times in seen.items()})
+    seconds = {stage: times[-1] - times[0] if times else 0.0 for stage, times in seen.items()}
+    (root / SECONDS).write_text(json.dumps(seconds))
+
+
+def read_line(root: Path) -> Line:
+    """Return the line that was made in this folder."""
+    folder = root / "line"
+    return Line(folder, _final_names(folder), json.loads((root / SECONDS).read_text()))
 
 
 def processes_in(folder: Path) -> dict[int, str]:

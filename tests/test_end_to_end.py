@@ -19,26 +19,16 @@ from steps.params.gate import GateParams
 from steps.reparam.fold import fold
 from steps.reports.verdict import Verdict
 from tests.backends.tiny import swap_channels
-from tests.clone import draw_images, dvc, fresh_clone, set_params
+from tests.clone import dvc, set_params
+from tests.finished import Line
 
-PER_CLASS = 60
 ENGINES = ("onnxruntime-fp32", "openvino-fp32")
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The line, run once over three classes of coloured discs: 36 test images decide, so bounds are wide."""
-    folder = fresh_clone(tmp_path_factory.mktemp("clone") / "line")
-    draw_images(folder / "data/raw", PER_CLASS)
-    set_params(
-        folder,
-        ingest={"source": "data/raw"},
-        train={"epochs": 20, "batch_size": 16, "lr": 0.05},
-        gate={"max_top1_drop": 0.1},
-    )
-    done = dvc(folder, "repro")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+def clone(finished_line: Line, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a line that ran once over three classes of coloured discs."""
+    return finished_line.copy(tmp_path_factory.mktemp("clone") / "line").folder
 
 
 def test_the_verdict_is_a_pass_and_every_form_agrees(clone: Path) -> None:

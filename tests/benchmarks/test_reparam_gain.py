@@ -57,7 +57,12 @@ def test_a_tar_is_read_as_its_folder_is(tmp_path: Path, images: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+LARGE = "vgg16_cifar"  # of 15 million numbers, which each form draws anew
+
+
+@pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=pytest.mark.slow) if arch == LARGE else arch for arch in ARCHS]
+)
 def test_each_network_that_can_be_asked_for_takes_every_form(arch: str) -> None:
     for form in FORMS:
         made = make(arch, form, class_num=10, size=32, seed=0, device="cpu")

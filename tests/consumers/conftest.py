@@ -7,15 +7,18 @@ import openvino
 import pytest
 
 from tests.released import Released
+from tests.shared import made_once
 
 
 @pytest.fixture(scope="session")
 def program(released: Released, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example that lies in the release, compiled; a warning of the compiler is an error."""
-    build = tmp_path_factory.mktemp("cpp")
+    """The example that lies in the release, compiled once for all workers; a compiler's warning is an error."""
+    return made_once(tmp_path_factory, "cpp", lambda build: _compile(released, build)) / "classify"
+
+
+def _compile(released: Released, build: Path) -> None:
     found = f"-DOpenVINO_DIR={Path(openvino.__file__).parent / 'cmake'}"
     configure = ["cmake", "-S", str(released.folder / "cpp"), "-B", str(build), found, "-DCMAKE_CXX_FLAGS=-Werror"]
     for command in (configure, ["cmake", "--build", str(build)]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    return build / "classify"

@@ -48,6 +48,14 @@ def done(done_line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Li
     return _enter(done_line.copy(tmp_path / "done"), monkeypatch)
 
 
+@pytest.fixture
+def before_gate(done_line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
+    """A line of which everything but the gate has run, in the current folder."""
+    line = done_line.copy(tmp_path / "before-gate")
+    line.forget("gate")
+    return _enter(line, monkeypatch)
+
+
 def _enter(line: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
     monkeypatch.chdir(line.root)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))

@@ -47,46 +47,49 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def test_the_refused_form_is_localised_and_the_log_says_where_it_drifts(
-    line: Line, log: pytest.LogCaptureFixture
+    before_gate: Line, log: pytest.LogCaptureFixture
 ) -> None:
-    refuse_gate(line)
-    install(line, code=0)
+    refuse_gate(before_gate)
+    install(before_gate, code=0)
     state = classify(return_state=True)
     assert (state.name, state.message) == ("Refused", f"gate: {SENTENCE}")
-    assert (line.root / "localised.txt").read_text().split() == ["localise", "onnxruntime-fp32"]
+    assert (before_gate.root / "localised.txt").read_text().split() == ["localise", "onnxruntime-fp32"]
     assert "onnxruntime-fp32 drifts at conv2d" in log.text
 
 
-def test_a_localisation_that_fails_leaves_the_refusal_as_it_is(line: Line, log: pytest.LogCaptureFixture) -> None:
-    refuse_gate(line)
-    install(line, code=1)
+def test_a_localisation_that_fails_leaves_the_refusal_as_it_is(before_gate: Line, log: pytest.LogCaptureFixture) -> None:
+    refuse_gate(before_gate)
+    install(before_gate, code=1)
     state = classify(return_state=True)
     assert (state.name, state.message) == ("Refused", f"gate: {SENTENCE}")
     assert "not localised: no page" in log.text
 
 
-def test_without_the_tool_the_refusal_is_the_same(line: Line) -> None:
-    refuse_gate(line)
+def test_without_the_tool_the_refusal_is_the_same(before_gate: Line) -> None:
+    refuse_gate(before_gate)
     state = classify(return_state=True)
     assert (state.name, state.message) == ("Refused", f"gate: {SENTENCE}")
 
 
 @pytest.mark.parametrize(("metric", "judgement"), [("chain", "fail"), ("run", "deferred")])
 def test_a_form_that_was_not_judged_by_what_it_computes_is_not_localised(
-    line: Line, metric: str, judgement: Judgement
+    before_gate: Line, metric: str, judgement: Judgement
 ) -> None:
-    install(line, code=0)
-    refuse_gate(line, metric=metric, judgement=judgement)
+    install(before_gate, code=0)
+    refuse_gate(before_gate, metric=metric, judgement=judgement)
     assert classify(return_state=True).name == "Refused"
-    assert not (line.root / "localised.txt").exists()
+    assert not (before_gate.root / "localised.txt").exists()
 
 
-@pytest.mark.parametrize("step", ["gate", "split"])
-def test_what_is_no_fault_of_a_form_is_not_localised(line: Line, step: str) -> None:
+def test_a_network_that_guesses_is_not_localised(before_gate: Line) -> None:
+    install(before_gate, code=0)
+    refuse_gate(before_gate, "train: top1 0.1 is not shown to beat chance")
+    assert classify(return_state=True).name == "Refused"
+    assert not (before_gate.root / "localised.txt").exists()
+
+
+def test_a_refusal_of_another_step_is_not_localised(line: Line) -> None:
     install(line, code=0)
-    if step == "gate":
-        refuse_gate(line, "train: top1 0.1 is not shown to beat chance")
-    else:
-        line.refuse("split", "onnxruntime-fp32: class 'crack' has 7 images.")
+    line.refuse("split", "onnxruntime-fp32: class 'crack' has 7 images.")
     assert classify(return_state=True).name == "Refused"
     assert not (line.root / "localised.txt").exists()

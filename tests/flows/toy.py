@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
 LINE = """
@@ -100,6 +102,14 @@ class Line:
         """Return the same line, as far as it has run, in another folder."""
         shutil.copytree(self.root, root)
         return Line(root)
+
+    def forget(self, stage: str) -> None:
+        """Make it a line in which this stage, which writes one folder, has yet to run."""
+        shutil.rmtree(self.root / "data" / stage)
+        shutil.rmtree(self.root / ".dvc/cache/runs")
+        lock = yaml.safe_load(self.lock)
+        del lock["stages"][stage]
+        self.write("dvc.lock", yaml.safe_dump(lock, sort_keys=False))
 
     def prune(self) -> None:
         command = [sys.executable, "-m", "tools.prune"]
