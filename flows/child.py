@@ -1,6 +1,7 @@
-"""A module as a child of the flow: it ends when the flow ends, with everything that it started.
+"""Run a module as a child process of the flow: the child and its own children end when the flow ends.
 
-Run as a file and as the leader of a process group: `python -P flows/child.py PARENT SIGNAL MODULE ARGUMENTS...`
+The flow starts this file as the leader of a process group:
+`python -P flows/child.py PARENT SIGNAL MODULE ARGUMENTS...`
 """
 
 import os
@@ -14,7 +15,7 @@ ROOT = str(Path(__file__).resolve().parent.parent)
 
 
 def main() -> int:
-    """Run `python -m MODULE ARGUMENTS...` in this process, which is sent SIGNAL when the process PARENT ends."""
+    """Run `python -m MODULE ARGUMENTS...` in this process, which gets SIGNAL when the process PARENT ends."""
     parent, ending, module, *arguments = sys.argv[1:]
     signal.signal(signal.SIGTERM, _end_group)
     _end_with(int(parent), signal.Signals[ending])
@@ -24,7 +25,11 @@ def main() -> int:
 
 
 def _end_with(parent: int, ending: signal.Signals) -> None:
-    """Tie this process to its parent; `-P` left out the project's folder, whose files might hide packages."""
+    """Let this process end with its parent.
+
+    `-P` keeps the project's folder off the import path, because its files could hide packages. The folder is added
+    here only for one import.
+    """
     sys.path.insert(0, ROOT)
     from steps.files import end_with_parent
 
@@ -33,7 +38,7 @@ def _end_with(parent: int, ending: signal.Signals) -> None:
 
 
 def _end_group(_signal: int, _frame: FrameType | None) -> None:
-    """Pass the signal on to the whole group; this process, for which it is no longer caught, ends with it."""
+    """Send SIGTERM to the whole process group, which includes this process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.killpg(os.getpgrp(), signal.SIGTERM)
 

@@ -1,7 +1,7 @@
-"""The flow: every stage of dvc.yaml in DVC's order, each as a task run; what it found, as artifacts.
+"""The flow: every stage of dvc.yaml in DVC's order, each as a task run, with the results as artifacts.
 
-`python -m flows` runs it here and now, with a server of its own; `prefect deployment run classify/full` hands it
-to a worker.
+`python -m flows` runs the flow in this terminal with a temporary server. `prefect deployment run classify/full`
+gives the flow to a worker.
 """
 
 import logging
@@ -24,34 +24,34 @@ from steps.errors import BadInput
 def classify(
     overrides: dict[str, Any] | None = None, since: str | None = None, until: str | None = None
 ) -> State[None]:
-    """Bring every stage up to date, or those from `since`, or up to `until`.
+    """Bring every stage up to date, or only the stages from `since` on, or up to `until`.
 
-    `overrides`, nested as params.yaml is, are written into it first. Ends at the first stage that refuses or
-    crashes, in a state that has the stage's own sentence.
+    `overrides`, nested like params.yaml, are first written into params.yaml. The run ends at the first stage that
+    refuses or crashes; the run's state has the sentence of that stage.
     """
     with only_run(get_run_logger().info):
         try:
             stages = _prepared(overrides or {}, since, until)
         except BadInput as fault:
-            return _told(Failed(name="BadInput", message=str(fault)))
+            return _log_failure(Failed(name="BadInput", message=str(fault)))
         reached, failed = _run(stages)
         summary.publish(reached, failed.message if failed else None)
-    return _told(failed) if failed else Completed(message=summary.headline(reached, None))
+    return _log_failure(failed) if failed else Completed(message=summary.headline(reached, None))
 
 
 def _prepared(overrides: dict[str, Any], since: str | None, until: str | None) -> list[str]:
-    """Check and write the params, remove leftovers and return the stages to run; raise BadInput and do neither."""
+    """Write the params, remove leftovers and return the stages to run; raise BadInput before any change."""
     logger = get_run_logger()
     changes, stages = prepare(overrides, since, until)
     for key, change in changes.items():
-        logger.info("params.yaml: %s is set by this run: %s", key, change)
+        logger.info("params.yaml: this run sets %s: %s", key, change)
     for leftover in graph.prune():
-        logger.info("removed %s: no stage writes it any more", leftover)
+        logger.info("removed %s, because no stage writes it any more", leftover)
     return stages
 
 
 def _run(stages: list[str]) -> tuple[list[str], State[None] | None]:
-    """Run the stages one after the other; return those reached and the state of the one that failed."""
+    """Run the stages one after the other; return the stages reached, and the state of a failed stage or None."""
     reached = []
     for stage in stages:
         state = run_stage(stage)
@@ -63,10 +63,11 @@ def _run(stages: list[str]) -> tuple[list[str], State[None] | None]:
     return reached, None
 
 
-def _told(failed: State[None]) -> State[None]:
-    """Say why, where `--watch` shows it before the state, of which it knows the name alone.
+def _log_failure(failed: State[None]) -> State[None]:
+    """Log the sentence of a failed run and return its state.
 
-    A run from the command line ends with it anyway.
+    `prefect deployment run --watch` shows only the log and the name of the state. `python -m flows` prints the
+    sentence in its table, so nothing is logged there.
     """
     if deployment.id is None:
         return failed
@@ -74,10 +75,10 @@ def _told(failed: State[None]) -> State[None]:
     for handler in logging.getLogger("prefect.flow_runs").handlers:
         handler.flush()
     for name in ("prefect.flow_runs", "prefect.engine"):
-        logging.getLogger(name).addFilter(_says_something)
+        logging.getLogger(name).addFilter(_is_no_failed_run)
     return failed
 
 
-def _says_something(record: logging.LogRecord) -> bool:
-    """Tell a traceback of a fault from the one that a worker's process logs, twice, for each failed state."""
+def _is_no_failed_run(record: logging.LogRecord) -> bool:
+    """Tell whether to show a record: a worker's process logs two useless tracebacks for each failed state."""
     return not (record.exc_info and isinstance(record.exc_info[1], FailedRun))

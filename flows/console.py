@@ -1,16 +1,16 @@
-"""What a run says on a terminal: each sentence where it happened, and once more at the end."""
+"""The log of a run on a terminal: each sentence appears when its stage ends, and again in the final table."""
 
 import logging
 import re
 
-FAILED = re.compile(r"Finished in state (Refused|BadInput|Failed)\(")  # then comes the state's whole sentence
+FAILED = re.compile(r"Finished in state (Refused|BadInput|Failed)\(")  # the state's whole sentence follows
 
 
 def say_once() -> None:
-    """Let Prefect name the state that a stage or the run ended in, and not repeat its sentence."""
+    """Let Prefect log only the name of the final state of a stage or run, without its sentence."""
     for name in ("prefect.task_runs", "prefect.flow_runs"):
         logging.getLogger(name).addFilter(_shortened)
-    # a last heartbeat that the temporary server no longer takes is no loss
+    # The temporary server may end before the last heartbeat; an error about that would be useless.
     logging.getLogger("prefect.events.utilities").setLevel(logging.CRITICAL)
     logging.getLogger("EventsWorker").setLevel(logging.ERROR)
 

@@ -1,6 +1,6 @@
-"""Tell the Prefect server about this checkout: its work pool, and the deployments of prefect.yaml.
+"""Register this checkout at the Prefect server: the work pool, and the deployments of prefect.yaml.
 
-`python -m flows.deployments` (make deploy) may be run again at any time; what stands in prefect.yaml wins.
+`python -m flows.deployments` (make deploy) can be repeated at any time; prefect.yaml overwrites the server's data.
 """
 
 import os
@@ -19,27 +19,27 @@ from steps.errors import BadInput
 from steps.progress import say
 
 POOL = "local"
-PATIENCE_SECONDS = 120.0  # a server that was started a moment ago is on its way
+PATIENCE_SECONDS = 120.0  # a new server needs time until it answers
 
 
 def main() -> int:
-    """Create the pool where it is missing, deploy all; return 0, or 1 with a sentence."""
+    """Create the missing work pool and register all deployments; return 0, or print a fault and return 1."""
     try:
         await_server()
     except BadInput as fault:
         say(f"deploy: {fault}")
         return 1
     create_pool()
-    here = {**os.environ, "PWD": str(Path.cwd())}  # prefect.yaml names it; only shells keep it up to date
+    here = {**os.environ, "PWD": str(Path.cwd())}  # prefect.yaml uses PWD, and only shells keep PWD up to date
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     return subprocess.run(command, env=here).returncode
 
 
 def await_server() -> None:
-    """Return when the server answers, or raise BadInput when it does not."""
+    """Wait until the server answers; raise BadInput after PATIENCE_SECONDS."""
     address = get_current_settings().api.url
     if not address:
-        raise BadInput("no Prefect server is named; prefect.toml or PREFECT_API_URL should do so.")
+        raise BadInput("no Prefect server is configured; set its address in prefect.toml or PREFECT_API_URL.")
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _answers():
         if time.monotonic() > deadline:
@@ -48,7 +48,7 @@ def await_server() -> None:
 
 
 def create_pool() -> None:
-    """Create the pool that runs a flow as a process of this machine, unless it is there."""
+    """Create the work pool that runs flows as processes on this machine, unless the pool exists."""
     template = ProcessWorker.get_default_base_job_template()
     with get_client(sync_client=True) as client:
         try:

@@ -1,4 +1,4 @@
-"""Engines that cannot be built here: said before the first stage, not after the training."""
+"""Report engines that cannot be built on this machine before the first stage, and not after the training."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from steps.errors import BadInput
 
 
 def must_be_buildable(stages: list[str]) -> None:
-    """Raise BadInput where one of the stages would build an engine whose package is not installed."""
+    """Raise BadInput if one of the stages would build an engine whose package is not installed."""
     if not _steps_run_here():
         return
     engines = [stage.partition("@")[2] for stage in stages if stage.startswith("build@")]
@@ -31,7 +31,7 @@ def _has_package(engine: str) -> bool:
 
 
 def _would_build(engine: str, stages: list[str]) -> bool:
-    """Tell whether something that the engine is made from changed, or it is not there: it may have been pulled."""
+    """Tell whether the engine's build stage, or a stage that it needs, is stale; a pulled engine is not built."""
     return any(not graph.is_unchanged(stage) for stage in graph.plan(until=f"build@{engine}") if stage in stages)
 
 

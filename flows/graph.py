@@ -1,7 +1,7 @@
-"""The stage graph, read through DVC: it stands in dvc.yaml and nowhere else.
+"""The stage graph, read through DVC; dvc.yaml is its only definition.
 
-Stages go by DVC's addresses (`train`, `evaluate@export`, `data/raw.dvc`); a group's name stands for all of it.
-Each function opens the repository anew (some 20 ms): what a stage run in another process changed is then seen.
+Stages have DVC's addresses (`train`, `evaluate@export`, `data/raw.dvc`); a group's name means all its stages. Each
+function opens the repository again (about 20 ms), because another process may have run a stage in the meantime.
 """
 
 import re
@@ -19,17 +19,18 @@ from dvc.utils.serialize import load_yaml, modify_yaml
 from steps.errors import NOT_IN_GIT, BadInput, did_you_mean
 from steps.reports.base import read_refusal
 
-REPORTS = ("report.json", "certificate.json", "verdict.json")  # what a step calls its report, in its folder
+REPORTS = ("report.json", "certificate.json", "verdict.json")  # possible names of a step's report in its folder
 PARAMS_FILE = "params.yaml"
-KEY = re.compile(r"\$\{([\w.]+)\}")  # how dvc.yaml takes a value from it
-SHARED_FOLDERS = (Path("data/build"), Path("data/evaluate"))  # one stage an engine writes here
+KEY = re.compile(r"\$\{([\w.]+)\}")  # a reference in dvc.yaml to a key of params.yaml
+SHARED_FOLDERS = (Path("data/build"), Path("data/evaluate"))  # one stage per engine writes into these folders
 
 
 def plan(since: str | None = None, until: str | None = None) -> list[str]:
     """Return the stages to run, in the order of `dvc repro`.
 
-    `until` leaves only that stage and what it needs; `since` leaves out what that stage needs, which must
-    then be there already. So must be what no stage writes, such as the images.
+    `until` keeps only that stage and the stages that it needs. `since` leaves out the stages that this stage
+    needs. Raises BadInput if an output of a skipped stage is missing, or a file that no stage writes, such as the
+    images.
     """
     with Repo(_wait_for_lock=True) as repo:
         try:
@@ -37,21 +38,21 @@ def plan(since: str | None = None, until: str | None = None) -> list[str]:
         except DvcException as fault:
             raise BadInput(f"dvc finds no order of the stages: {' '.join(str(fault).split())}") from fault
         order: list[Stage] = plan_repro(graph)
-    wanted = set(order)
+    selected = set(order)
     if until is not None:
-        wanted &= set(plan_repro(graph, _named(until, order)))
+        selected &= set(plan_repro(graph, _named(until, order)))
     if since is not None:
         first = _named(since, order)
         skipped = set(plan_repro(graph, first)) - set(first)
-        wanted -= skipped
-        _must_be_there(since, skipped, wanted)
-    stages = [stage for stage in order if stage in wanted]
-    _outside_must_be_there(repo, stages)
+        selected -= skipped
+        _check_skipped_outputs(since, skipped, selected)
+    stages = [stage for stage in order if stage in selected]
+    _check_source_files(repo, stages)
     return [stage.addressing for stage in stages]
 
 
 def is_unchanged(address: str) -> bool:
-    """Tell whether the stage's code, params, inputs and outputs are those of dvc.lock."""
+    """Tell whether the stage's code, params, inputs and outputs are the same as in dvc.lock."""
     with Repo(_wait_for_lock=True) as repo:
         (stage,) = repo.stage.collect(address)
         with lock_repo(repo):
@@ -59,7 +60,7 @@ def is_unchanged(address: str) -> bool:
 
 
 def report_of(address: str) -> Path | None:
-    """Return the stage's own report, or None where it wrote none."""
+    """Return the path of the stage's report, or None if there is no report."""
     with Repo(_wait_for_lock=True) as repo:
         (stage,) = repo.stage.collect(address)
         outs = [Path(out.fs_path) for out in stage.outs if not out.metric]
@@ -69,13 +70,13 @@ def report_of(address: str) -> Path | None:
 
 
 def refusal(address: str) -> str | None:
-    """Return the sentence with which the stage's own report says no, or None."""
+    """Return the sentence of the refusal in the stage's report, or None."""
     report = report_of(address)
     return read_refusal(report) if report else None
 
 
 def prune() -> list[str]:
-    """Remove what a dropped engine left behind, and return it: files in shared folders, entries of dvc.lock."""
+    """Remove and return what removed engines left behind: files in shared folders, and entries of dvc.lock."""
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         outs = {Path(out.fs_path) for out in repo.index.outs}
         names = {stage.name for stage in repo.index.stages if stage.path_in_repo == PROJECT_FILE}
@@ -89,7 +90,7 @@ def prune() -> list[str]:
 
 
 def _named(name: str, order: list[Stage]) -> list[Stage]:
-    """Return the stage of this address, or the stages of this group."""
+    """Return the stage with this address, or the stages of the group with this name."""
     found = [stage for stage in order if name in (stage.addressing, stage.addressing.split("@")[0])]
     if not found:
         known = [stage.addressing for stage in order]
@@ -97,9 +98,9 @@ def _named(name: str, order: list[Stage]) -> list[Stage]:
     return found
 
 
-def _must_be_there(since: str, skipped: set[Stage], wanted: set[Stage]) -> None:
-    """Refuse to start in the middle where an output of an earlier stage is missing."""
-    read = [dep.fs_path for stage in wanted for dep in stage.deps]
+def _check_skipped_outputs(since: str, skipped: set[Stage], selected: set[Stage]) -> None:
+    """Raise BadInput if an output of a skipped stage is missing and a selected stage reads that output."""
+    read = [dep.fs_path for stage in selected for dep in stage.deps]
     missing = [
         f"{out} (of {stage.addressing})"
         for stage in sorted(skipped, key=lambda stage: str(stage.addressing))
@@ -112,45 +113,45 @@ def _must_be_there(since: str, skipped: set[Stage], wanted: set[Stage]) -> None:
         )
 
 
-def _outside_must_be_there(repo: Repo, stages: list[Stage]) -> None:
-    """Refuse to start where something that no stage writes is missing: dvc would fail, but not at once."""
-    made = [out.fs_path for stage in repo.index.stages if stage.cmd or stage.is_import for out in stage.outs]
+def _check_source_files(repo: Repo, stages: list[Stage]) -> None:
+    """Raise BadInput if a dependency that no stage writes is missing; dvc would fail too, but much later."""
+    written = [out.fs_path for stage in repo.index.stages if stage.cmd or stage.is_import for out in stage.outs]
     needed = [(dep, stage) for stage in stages for dep in stage.deps]
     missing: dict[str, str] = {}
     for dep, stage in needed:
         is_missing = type(dep) is Dependency and dep.protocol == "local" and not Path(dep.fs_path).exists()
-        if is_missing and not any(_overlap(dep.fs_path, out) for out in made):
+        if is_missing and not any(_overlap(dep.fs_path, out) for out in written):
             missing.setdefault(dep.fs_path, _missing_input(repo, dep, stage))
     if missing:
         raise BadInput("\n".join(missing.values()))
 
 
 def _missing_input(repo: Repo, dep: Dependency, stage: Stage) -> str:
-    """Return the sentence, which begins with the key of params.yaml where the path stands there."""
+    """Return the message about a missing dependency; it begins with the key of params.yaml that has the path."""
     root = Path(repo.root_dir)
     params = load_yaml(root / PARAMS_FILE)
     keys = dict.fromkeys(KEY.findall((root / PROJECT_FILE).read_text()))
     named = [key for key in keys if (value := _value(params, key)) and Path(dep.fs_path) == root / value]
-    said = f"{dep.def_path} is not there; {stage.addressing} reads it, and no stage writes it."
+    sentence = f"{dep.def_path} is not there; {stage.addressing} reads it, and no stage writes it."
     if named:
-        return f"{named[0]}: {said} Put it there, or name a path that is. {NOT_IN_GIT}"
-    return f"{said} Bring it back: git or `dvc pull` may have it."
+        return f"{named[0]}: {sentence} Put it there, or name an existing path. {NOT_IN_GIT}"
+    return f"{sentence} Restore it from git or with `dvc pull`."
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Tell whether one of the paths is the other, or lies in it."""
+    """Tell whether the paths are equal, or one path lies in the other."""
     return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)
 
 
 def _value(params: Any, key: str) -> str | None:
-    """Return the text that stands at the dotted key, or None."""
+    """Return the text at the dotted key, or None."""
     for part in key.split("."):
         params = params.get(part) if isinstance(params, dict) else None
     return params if isinstance(params, str) else None
 
 
 def _leftovers(folder: Path, outs: set[Path]) -> list[Path]:
-    """Return the files below `folder` that no stage writes; hidden ones belong to a step at work."""
+    """Return the files below `folder` that no stage writes, without hidden files, which a running step may own."""
     files = [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()]
     return sorted(
         file
@@ -167,7 +168,7 @@ def _remove_empty_folders(folder: Path) -> None:
 
 
 def _forget_stages(lock: Path, names: set[str]) -> list[str]:
-    """Drop the entries of dvc.lock whose stage is no longer in dvc.yaml."""
+    """Remove the entries of dvc.lock whose stage is no longer in dvc.yaml."""
     gone = [name for name in load_yaml(lock).get("stages", {}) if name not in names] if lock.exists() else []
     if gone:
         with modify_yaml(lock) as content:

@@ -1,4 +1,4 @@
-"""After a refused gate: where the refused form begins to drift. It explains the refusal, and never replaces it."""
+"""After a refusal by the gate, find where the refused form begins to differ. The refusal does not change."""
 
 import subprocess
 from pathlib import Path
@@ -14,9 +14,9 @@ SECONDS = 600.0
 
 
 def localise_refused(stage: str, report: Path | None) -> None:
-    """After a refusal by the gate for what a form computes, run tools.localise on that form; log what it says.
+    """Run tools.localise on a form that the gate refused because of its scores, and log the output.
 
-    It runs where evaluate does (on this host, or in the engine image). Whatever goes wrong is logged, no more.
+    tools.localise runs where evaluate runs (on this host, or in the engine image). Faults are only logged.
     """
     if stage != GATE or report is None:
         return
@@ -29,5 +29,5 @@ def localise_refused(stage: str, report: Path | None) -> None:
     except (BadInput, OSError, subprocess.SubprocessError) as fault:
         logger.warning("the refusal could not be localised: %s", fault)
         return
-    said = (done.stdout if done.returncode == 0 else done.stderr).strip()
-    logger.info("%s", said) if done.returncode == 0 else logger.warning("not localised: %s", said[-2000:])
+    text = (done.stdout if done.returncode == 0 else done.stderr).strip()
+    logger.info("%s", text) if done.returncode == 0 else logger.warning("not localised: %s", text[-2000:])

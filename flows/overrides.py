@@ -1,4 +1,4 @@
-"""A run's own values, checked and then written into params.yaml, where every other reader finds them."""
+"""The overrides of a run: they are checked and then written into params.yaml, which every other reader uses."""
 
 import io
 import json
@@ -21,7 +21,7 @@ Changes = dict[str, str]  # dotted key -> "old -> new"
 
 @contextmanager
 def overridden(path: Path, overrides: dict[str, Any]) -> Iterator[Changes]:
-    """Set the params and let the caller check what follows from them: if that raises, they are as they were."""
+    """Set the params for the caller's own checks; restore params.yaml if the caller raises an exception."""
     before = path.read_bytes() if path.is_file() else b""
     changes = set_params(path, overrides)
     try:
@@ -33,10 +33,10 @@ def overridden(path: Path, overrides: dict[str, Any]) -> Iterator[Changes]:
 
 
 def set_params(path: Path, overrides: dict[str, Any]) -> Changes:
-    """Write `overrides`, nested as in params.yaml, into it; return what changed.
+    """Write `overrides`, nested like params.yaml, into the file `path`; return the changes.
 
-    The file is checked whole, overridden or not, before anything is written: raises BadInput with every fault.
-    Comments, order and the text of values that stay are kept.
+    The whole file is checked before and after the overrides; raises BadInput with every fault and writes nothing.
+    The comments, the order and the text of unchanged values stay the same.
     """
     load_params(path)
     if not overrides:
@@ -63,7 +63,7 @@ def _check(path: Path, text: str) -> None:
 
 
 def _merge(content: Any, overrides: dict[str, Any], prefix: str) -> Changes:
-    """Put each override in its place and return those that differed."""
+    """Set each override in `content` and return the changes."""
     changed: Changes = {}
     for key, value in overrides.items():
         if isinstance(value, dict) and isinstance(content.get(key), dict):
@@ -76,7 +76,7 @@ def _merge(content: Any, overrides: dict[str, Any], prefix: str) -> Changes:
 
 
 def _in_the_style_of(old: Any, value: Any) -> Any:
-    """Return the value such that a list that stood on one line, [a, b], stays on one line."""
+    """Return the value; if the old value was a list on one line, [a, b], the new list is also on one line."""
     if not (isinstance(value, list) and isinstance(old, CommentedSeq) and old.fa.flow_style()):
         return value
     new = CommentedSeq(value)
@@ -85,7 +85,7 @@ def _in_the_style_of(old: Any, value: Any) -> Any:
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes null as the word: the empty value, which is the default, reads as a slip."""
+    """Writes the word null. The default of the library is an empty value, which looks like a mistake."""
 
 
 _Representer.add_representer(
@@ -97,5 +97,5 @@ def _round_trip() -> YAML:
     yaml = YAML()
     yaml.Representer = _Representer
     yaml.preserve_quotes = True
-    yaml.width = 1000  # a long line stays one
+    yaml.width = 1000  # do not break long lines
     return yaml

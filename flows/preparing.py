@@ -1,4 +1,4 @@
-"""Before a run: everything that it needs is checked, and one run at a time is at work in this folder."""
+"""Before a run: check everything that the run needs, and let only one run at a time work in this folder."""
 
 import fcntl
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ LOCK = Path(".foldline/locks/flow.lock")
 
 
 def check(overrides: dict[str, Any], since: str | None, until: str | None) -> None:
-    """Raise BadInput for whatever `prepare` would; params.yaml stays, or is again, as it was."""
+    """Raise BadInput for the same faults as `prepare`; params.yaml does not change."""
 
     class _Checked(Exception): ...
 
@@ -26,20 +26,20 @@ def check(overrides: dict[str, Any], since: str | None, until: str | None) -> No
 
 
 def prepare(overrides: dict[str, Any], since: str | None, until: str | None) -> tuple[Changes, list[str]]:
-    """Write the params; return what changed and the stages to run. Or raise BadInput, and write nothing."""
+    """Write the params; return the changes and the stages to run. If it raises BadInput, nothing is written."""
     with overridden(PARAMS, overrides) as changes:
         return changes, _stages(since, until)
 
 
 @contextmanager
 def only_run(tell: Callable[[str], None]) -> Iterator[None]:
-    """Wait for another run on this workspace to end: each would write into the other's params and outputs."""
+    """Wait until no other run works in this folder, because two runs would overwrite params and outputs."""
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with LOCK.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tell("another run is at work in this folder; waiting for it to end")
+            tell("another run is working in this folder; waiting until that run ends")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -1,4 +1,4 @@
-"""A temporary Prefect server for a run from the command line, which ends with it, however the run ends."""
+"""A temporary Prefect server for a run from the command line; the server always ends with the run."""
 
 import os
 import subprocess
@@ -16,14 +16,14 @@ EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFE
 
 
 def start_temporary_server() -> None:
-    """Start the server that Prefect would start by itself, tied to this process; Prefect finds and stops it."""
-    # the database's folder: Prefect makes no parents
+    """Start the server that Prefect would start by itself, so that it ends with this process; Prefect stops it."""
+    # Prefect does not create the parents of the database's folder.
     get_current_settings().home.mkdir(parents=True, exist_ok=True)
     _TiedServer().start()
 
 
 class _TiedServer(SubprocessASGIServer):
-    """Prefect ends its temporary server at exit, which a killed process never reaches; this one notices."""
+    """A server that also ends when this process is killed; Prefect's server would end only at a normal exit."""
 
     def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
         tied = [sys.executable, "-P", child.__file__, str(os.getpid()), "SIGKILL"]

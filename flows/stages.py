@@ -1,4 +1,4 @@
-"""One stage as a Prefect task: unchanged, run by DVC, refused, or crashed and tried again."""
+"""One stage as a Prefect task: unchanged, run by DVC, refused, or crashed and run again."""
 
 import os
 import re
@@ -22,18 +22,18 @@ from prefect.tasks import Task
 from flows import child, graph, summary
 
 BAD_INPUT, REFUSED = 2, 3  # a step's exit codes
-EXIT_CODES = {"BadInput": BAD_INPUT, "Refused": REFUSED}  # states that another try would not change
+EXIT_CODES = {"BadInput": BAD_INPUT, "Refused": REFUSED}  # states that a retry would not change
 RETRY_DELAYS_SECONDS = [10.0, 60.0]
 GRACE_SECONDS = 10.0
 KEPT_LINES = 200
-EXITED = re.compile(r"exited with (-?\d+)$")  # how dvc, which itself exits with 255, tells a step's exit code
+EXITED = re.compile(r"exited with (-?\d+)$")  # dvc prints the step's exit code; dvc itself exits with 255
 HINTS = re.compile(r"To track the changes|\s+git add |To enable auto|\s+dvc config core.autostage|Use `dvc push`")
-SAID = re.compile(r"[a-z_]+: \S")
+STEP_LINE = re.compile(r"[a-z_]+: \S")  # a line of a step's log, such as "train: ..."
 QUIET = {"DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1", "GX_ANALYTICS_ENABLED": "false"}
 
 
 def is_crash(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bool:
-    """Tell whether trying again may help: a refusal, or a wrong parameter, will be the same next time."""
+    """Tell whether a retry may help; it does not help after a refusal or a wrong parameter."""
     return state.name not in EXIT_CODES
 
 
@@ -48,7 +48,7 @@ def is_crash(_task: Task[..., Any], _task_run: TaskRun, state: State[Any]) -> bo
 def run_stage(stage: str) -> State[None]:
     """Bring one stage up to date; end as Cached, Completed, Refused, BadInput or Failed, with a sentence."""
     if graph.is_unchanged(stage):
-        refused = graph.refusal(stage)  # `dvc commit` and `dvc exp save` write it down as done
+        refused = graph.refusal(stage)  # `dvc commit` and `dvc exp save` record a refused stage as done
         if refused:
             return Failed(name="Refused", message=f"{stage}: {refused}")
         return Completed(name="Cached", message=f"{stage}: unchanged since its last run")
@@ -58,7 +58,7 @@ def run_stage(stage: str) -> State[None]:
 
 
 def dvc(*arguments: str) -> tuple[int, list[str]]:
-    """Run dvc, each line of its output going to this run's log; return its exit code and its last lines."""
+    """Run dvc and log each line of its output; return the exit code and the last lines."""
     logger = get_run_logger()
     last: deque[str] = deque(maxlen=KEPT_LINES)
     with _started(arguments) as process:
@@ -71,7 +71,7 @@ def dvc(*arguments: str) -> tuple[int, list[str]]:
 
 
 def _state(stage: str, code: int, lines: list[str]) -> State[None]:
-    """Return the state that the end of a stage amounts to."""
+    """Return the state of the task for this end of the stage."""
     step_code = _step_code(lines)
     if code == 0:
         return Completed(message=f"{stage}: done")
@@ -79,46 +79,47 @@ def _state(stage: str, code: int, lines: list[str]) -> State[None]:
         return Failed(name="Refused", message=f"{stage}: {graph.refusal(stage) or _sentence(lines)}")
     if step_code == BAD_INPUT:
         return Failed(name="BadInput", message=f"{stage}: {_sentence(lines)}")
-    said = f": {_error(lines)}" if step_code is None and _error(lines) else ""
-    return Failed(message=f"{stage} crashed ({_how(code, step_code)}{said}); its log says where.")
+    reason = f": {_error(lines)}" if step_code is None and _error(lines) else ""
+    return Failed(message=f"{stage} crashed ({_ending(code, step_code)}{reason}); its log says where.")
 
 
 def _step_code(lines: list[str]) -> int | None:
-    """Return the exit code of the step's command as dvc reports it, or None where dvc itself failed."""
+    """Return the exit code of the step's command as dvc reports it, or None if dvc itself failed."""
     found = (EXITED.search(line) for line in reversed(lines) if line.startswith("ERROR:"))
     return next((int(match[1]) for match in found if match), None)
 
 
 def _error(lines: list[str]) -> str:
-    """Return dvc's own last word."""
+    """Return dvc's last error message, or an empty string."""
     return next((line.removeprefix("ERROR:").strip() for line in reversed(lines) if line.startswith("ERROR:")), "")
 
 
 def _sentence(lines: list[str]) -> str:
-    """Return what the step said last: from its line `step: ...` to dvc's own."""
+    """Return the step's last message: from its last line `step: ...` to dvc's first error."""
     end = next((number for number, line in enumerate(lines) if line.startswith("ERROR:")), len(lines))
-    starts = [number for number in range(end) if SAID.match(lines[number])]
-    said = "\n".join(lines[starts[-1] : end]) if starts else "it said nothing"
-    return said.split(": ", 1)[-1]
+    starts = [number for number in range(end) if STEP_LINE.match(lines[number])]
+    message = "\n".join(lines[starts[-1] : end]) if starts else "the step printed no message"
+    return message.split(": ", 1)[-1]
 
 
-def _how(code: int, step_code: int | None) -> str:
-    ended = code if step_code is None else step_code
-    whose = "dvc" if step_code is None else "the step"
-    number = -ended if ended < 0 else ended - 128  # the second is how a shell tells it
+def _ending(code: int, step_code: int | None) -> str:
+    """Return how dvc or the step ended: by a signal, or with an exit code."""
+    exit_code = code if step_code is None else step_code
+    process = "dvc" if step_code is None else "the step"
+    number = -exit_code if exit_code < 0 else exit_code - 128  # a shell adds 128 to the number of the signal
     if 0 < number < signal.NSIG:
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        return f"{whose} was ended by {name}"
-    return f"{whose} exited with {ended}"
+        return f"{process} was ended by {name}"
+    return f"{process} exited with {exit_code}"
 
 
 @contextmanager
 def _started(arguments: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
-    """Start dvc in a process group of its own and end the group, come what may.
+    """Start dvc in a new process group, and end the whole group in every case.
 
-    A cancelled run raises here; a killed one is noticed by the child (the parent-death signal is sent when the
-    *thread* that started it ends, and this one stays until the child is gone). Whatever dvc leaves running when
-    it is killed itself would write beside its successor, so it goes too.
+    A cancelled run raises an exception here. A killed run sends the parent-death signal to the child. Linux sends
+    this signal when the *thread* that started the child ends, so this thread waits for the child. If dvc is
+    killed, its remaining child processes are ended too, because they could write at the same time as the next run.
     """
     tied = [sys.executable, "-P", str(Path(child.__file__)), str(os.getpid()), "SIGTERM"]
     command = [*tied, "dvc", "--wait-for-lock", *arguments]
@@ -145,13 +146,13 @@ def _started(arguments: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _end_group_after(process: "subprocess.Popen[str]") -> None:
-    """Wait for dvc, then end what is left of its group: its output would stay open with it."""
+    """Wait for dvc, then end the rest of its process group, which would otherwise keep dvc's output open."""
     process.wait()
     _end_group(process.pid)
 
 
 def _end_group(group: int, asking: signal.Signals = signal.SIGTERM) -> None:
-    """Ask the processes of the group to end, then make them. A Ctrl-C is passed on: steps clear up."""
+    """Send the signal `asking` to the group, and SIGKILL after GRACE_SECONDS. After SIGINT, steps clean up."""
     deadline = time.monotonic() + GRACE_SECONDS
     try:
         os.killpg(group, asking)

@@ -1,6 +1,6 @@
-"""What a run found, for people: artifacts in the Prefect UI, and a plain table for the terminal.
+"""The results of a run for people: artifacts in the Prefect UI, and a plain table for the terminal.
 
-Only reports of stages that this run brought up to date are read: a file of an earlier run says nothing about it.
+Only reports of stages that this run brought up to date are read, because other reports belong to earlier runs.
 """
 
 import json
@@ -21,14 +21,14 @@ EVALUATE, GATE, LATENCIES = Path("data/evaluate"), Path("data/gate"), Path(".fol
 TABLE = Path(".foldline/summary.txt")
 COLUMNS = ("form", "verdict", "top-1", "worst recall", "agreement", "size", "latency")
 NOTHING = "-"
-NOT_FAILED = {  # nothing was shown to be wrong: what else is to be said
+NOT_FAILED = {  # judgements that show no fault of the model, and the advice that follows the sentence
     "inconclusive": ". Add images, raise split.test, or raise that bound if a wider one is enough.",
     "deferred": "",
 }
 
 
 class Row(BaseModel):
-    """One form as people read it; latency is the median of one image on one thread of this machine."""
+    """One form for people; `latency` is the median for one image on one thread of this machine."""
 
     form: str
     verdict: str
@@ -46,7 +46,7 @@ class Row(BaseModel):
 
 
 def rows(stages: Collection[str]) -> list[Row]:
-    """Return a row for each form that these stages evaluated, judged where they judged it."""
+    """Return a row for each form that these stages evaluated, with the verdict if they judged the form."""
     verdict = _verdict(stages)
     if verdict and verdict.forms:
         return [_judged(form, verdict.word(form)) for form in verdict.forms]
@@ -56,7 +56,7 @@ def rows(stages: Collection[str]) -> list[Row]:
 
 
 def headline(stages: Collection[str], sentence: str | None) -> str:
-    """Return PASS, the sentence behind FAIL or what the gate called it, or DONE for a run that judged nothing."""
+    """Return PASS, or FAIL (or the gate's judgement) with the sentence, or DONE if the gate did not run."""
     if sentence:
         return _not_passed(_verdict(stages), sentence)
     return "PASS  every required form passed the gate" if _verdict(stages) else "DONE  nothing was judged"
@@ -70,19 +70,19 @@ def as_text(stages: Collection[str], sentence: str | None) -> str:
 
 
 def publish(stages: Collection[str], sentence: str | None) -> None:
-    """Create the run's artifacts, `verdict` (markdown) and `metrics` (a table), and leave the same in TABLE."""
+    """Create the run's artifacts `verdict` (markdown) and `metrics` (a table), and write the table to TABLE."""
     write_whole(TABLE, (as_text(stages, sentence) + "\n").encode())
     judged = GATE / "verdict.md"
     text = judged.read_text() if _verdict(stages) and judged.is_file() else ""
-    said = headline(stages, plain(sentence) if sentence else None)
-    create_markdown_artifact(key="verdict", markdown=f"**{said}**\n\n{text}")
-    found = rows(stages)
-    if found:
-        create_table_artifact(key="metrics", table=[row.cells() for row in found])
+    title = headline(stages, plain(sentence) if sentence else None)
+    create_markdown_artifact(key="verdict", markdown=f"**{title}**\n\n{text}")
+    table = [row.cells() for row in rows(stages)]
+    if table:
+        create_table_artifact(key="metrics", table=table)
 
 
 def publish_report(stage: str, report: Path | None) -> None:
-    """Create the result page of a stage's task run: the figures and the tables of its own report."""
+    """Create the result page of a stage's task run, with the figures and tables of the stage's report."""
     if report is None:
         return
     key = "".join(letter if letter.isalnum() else "-" for letter in stage.lower())
@@ -90,7 +90,7 @@ def publish_report(stage: str, report: Path | None) -> None:
 
 
 def _not_passed(verdict: Verdict | None, sentence: str) -> str:
-    """Return the end of a run that did not pass: too little evidence is no failure of the model."""
+    """Return the headline of a run that did not pass; too little evidence is not a failure of the model."""
     if verdict is None or verdict.judgement not in NOT_FAILED:
         return f"FAIL  {sentence}"
     return f"{verdict.judgement.upper()}  {sentence}{NOT_FAILED[verdict.judgement]}"
@@ -115,7 +115,7 @@ def _measured(report: FormReport) -> Row:
 def _latency(form: str) -> str | None:
     try:
         return Latency.read(LATENCIES / f"{form}.json").of_one_image()
-    except BadInput:  # shown, not judged: what cannot be read is not shown
+    except BadInput:  # the latency is only shown, so an unreadable file must not stop the run
         return None
 
 

@@ -35,7 +35,7 @@ def run_step(
 
     After Ctrl-C the exit code is 130, as in shells. `report` is the file in `out` with the sentence of a refusal;
     "{flag}" in `report` is replaced by the flag's value. Some steps write `index` instead of `report` when they
-    succeed. A folder with neither file was not written by the step, so the step does not replace that folder.
+    succeed. If a folder has none of these files, the step did not write the folder and does not replace it.
     """
     try:
         end_with_parent(int(os.environ.get(PARENT, os.getppid())))

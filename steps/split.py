@@ -197,7 +197,7 @@ def _say_taken_from_train(report: SplitReport) -> None:
 
 
 def _say_copies_in_test(test: pl.DataFrame) -> None:
-    """Say how many test images are copies of another, because copies are no further evidence for the gate."""
+    """Say how many test images are copies, because copies give the gate no further evidence."""
     copies = test.height - test["checksum"].n_unique()
     if copies:
         say(f"split: {copies} of {test.height} test images are copies of others; the gate counts each image once.")

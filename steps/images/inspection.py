@@ -96,7 +96,7 @@ def inspect_bytes(content: bytes, name: str) -> Facts:
     if not content:
         return facts._replace(faults=("empty",))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a decoder's warnings are no faults, except for the bomb warning
+        warnings.simplefilter("ignore")  # of the decoders' warnings, only the bomb warning is a fault
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             facts = _header(content, name, facts)
@@ -107,7 +107,7 @@ def inspect_bytes(content: bytes, name: str) -> Facts:
 
 
 def _read(root: Path, place: FileRange) -> bytes:
-    """Return the bytes at `place`; a path outside the root, or one that is no plain file, is not opened."""
+    """Return the bytes at `place`; a path outside the root and a path to a device or pipe are refused."""
     path = Path(os.path.realpath(root / place.file))  # resolve() raises RuntimeError on a loop of links
     if not path.is_relative_to(root):
         raise _Fault("outside_root", "the link's target lies outside the data set's folder")

@@ -66,7 +66,7 @@ ClassFigure = Callable[[Statistics], tuple[int, list[str]]]
 
 
 def out_of_range(data: Statistics) -> pl.DataFrame:
-    """Return the images whose label is no class id."""
+    """Return the images with a label outside 0 .. class_num - 1."""
     found = data.manifest.filter(~pl.col("label").is_between(0, data.class_num - 1))
     return _with_detail(found, pl.format("label {}", "label"))
 

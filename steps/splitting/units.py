@@ -13,7 +13,7 @@ Value = TypeVar("Value", np.uint64, np.int64)
 
 
 def units_of(contents: Keys, groups: Keys, grouped: npt.NDArray[np.bool_]) -> tuple[Ids, Keys]:
-    """Return each image's unit (0, 1, ...) and each unit's key; neither depends on the order of the images.
+    """Return each image's unit (0, 1, ...) and each unit's key; both do not depend on the order of the images.
 
     The images of a group are one unit, and an image without group is a unit. If two groups contain copies of the
     same image, the two groups are one unit.

@@ -130,4 +130,4 @@ def test_a_run_says_what_it_sets_and_what_stood_there(done: Line, caplog: pytest
         run(overrides={"gate": {"max_top1_drop": 0.02}}, until="ingest")
     finally:
         log.removeHandler(caplog.handler)
-    assert "params.yaml: gate.max_top1_drop is set by this run: 0.01 -> 0.02" in caplog.text
+    assert "params.yaml: this run sets gate.max_top1_drop: 0.01 -> 0.02" in caplog.text

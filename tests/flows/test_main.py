@@ -19,7 +19,7 @@ from tests.flows.toy import Line
 
 PATIENCE_SECONDS = 60.0
 REFUSED = "class 'crack' has 7 images."
-INTERRUPTED = "interrupted; nothing was half written. Run it again to go on.\n"
+INTERRUPTED = "interrupted; no output was left incomplete. Run the command again to continue.\n"
 
 
 @pytest.mark.parametrize("text", ["3", "[1]", '{"train": ', "train.lr=3"])
@@ -30,7 +30,7 @@ def test_overrides_that_are_no_object_are_exit_2(
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and "argument --overrides: " in said and "nested as params.yaml is" in said
+    assert ended.value.code == 2 and "argument --overrides: " in said and "nested like params.yaml" in said
 
 
 @pytest.mark.parametrize(

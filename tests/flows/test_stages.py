@@ -38,7 +38,7 @@ def failed_with(code: int) -> str:
             "BadInput",
             "ingest: params.yaml has 2 fault(s):\n  seed: wrong.\n  lr: wrong.",
         ),
-        (255, [*BEGIN, failed_with(2)], "BadInput", "ingest: it said nothing"),
+        (255, [*BEGIN, failed_with(2)], "BadInput", "ingest: the step printed no message"),
         (255, [*BEGIN, failed_with(1)], "Failed", "ingest crashed (the step exited with 1)"),
         (255, [*BEGIN, failed_with(-9)], "Failed", "ingest crashed (the step was ended by SIGKILL)"),
         (255, [*BEGIN, failed_with(137)], "Failed", "ingest crashed (the step was ended by SIGKILL)"),

@@ -178,7 +178,7 @@ def _ids_of_names(distinct: list[str], listed: dict[int, str], place: Callable[[
 
 
 def _renumbered(ids: dict[str, int]) -> tuple[str, ...]:
-    """Return a note where a name is a number but not the class's id: a reader could take the name for the id."""
+    """Return a note if a class's name is a number other than its id, because a reader could confuse the two."""
     different = {
         name: number
         for name, number in ids.items()
