@@ -1,8 +1,9 @@
-"""Norms that no pass reached and that may take another's place: a network may choose among several.
+"""Norms that no forward pass reached, but that the network may use instead of a norm that a pass did reach.
 
-Domain-specific batch norms and AdvProp's auxiliary norm follow the same convolution, one at a time, by an
-attribute or an argument. A pass sees the chosen one; once the convolution has taken that one over, the others
-would come after it.
+Some networks have several norms for one convolution, such as domain-specific batch norms or AdvProp's auxiliary
+norm. An attribute or an argument selects the norm. A pass shows the selected norm only. If that norm is folded
+into the convolution, an alternative norm that is selected later would follow the folded convolution, which is
+wrong.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,42 +13,43 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 
-def rivals(model: nn.Module, norm_of: Mapping[str, str], reached: Iterable[str]) -> dict[str, str]:
-    """Return the convolutions beside whose norm stands one of the same width that no pass reached, with that norm.
+def find_alternative_norms(model: nn.Module, norm_of: Mapping[str, str], reached: Iterable[str]) -> dict[str, str]:
+    """Return convolution -> alternative norm, for each convolution whose norm has an alternative.
 
-    Beside: the smallest module around both that holds a convolution is the same.
+    An alternative has the same number of channels, no pass reached it, and it lies in the same module: the
+    smallest enclosing module with a convolution is the same for both norms, or encloses the convolution directly.
     """
     known = set(reached)
     widths = {name: width for name, module in model.named_modules() if (width := _width(module)) is not None}
     unreached = {name: width for name, width in widths.items() if name not in known}
     if not unreached:
         return {}
-    holding = {
+    with_convs = {
         name[:end] for name, module in model.named_modules() if isinstance(module, _ConvNd) for end in _ends(name)
     }
-    places: dict[tuple[str, int], str] = {}
+    candidates: dict[tuple[str, int], str] = {}
     for name, width in unreached.items():
-        places.setdefault((_place(name, holding), width), name)
+        candidates.setdefault((_parent_with_conv(name, with_convs), width), name)
     found = {}
     for conv, norm in norm_of.items():
-        for place in (_place(norm, holding), conv.rpartition(".")[0]):
-            if other := places.get((place, widths[norm])):
-                found[conv] = other
+        for parent in (_parent_with_conv(norm, with_convs), conv.rpartition(".")[0]):
+            if alternative := candidates.get((parent, widths[norm])):
+                found[conv] = alternative
     return found
 
 
 def _width(module: nn.Module) -> int | None:
-    """Return the channels that a norm takes; None: it is no norm of channels."""
+    """Return the number of channels that a norm takes, or None for any other module."""
     if isinstance(module, _NormBase):
         return module.num_features
     return module.num_channels if isinstance(module, nn.GroupNorm) else None
 
 
-def _place(name: str, holding: set[str]) -> str:
-    """Return the path of the smallest module around this one that holds a convolution."""
-    return next(name[:end] for end in _ends(name) if name[:end] in holding)
+def _parent_with_conv(name: str, with_convs: set[str]) -> str:
+    """Return the path of the smallest module that encloses this module and contains a convolution."""
+    return next(name[:end] for end in _ends(name) if name[:end] in with_convs)
 
 
 def _ends(path: str) -> list[int]:
-    """Return where the modules around a path end, the smallest first; the network itself at 0."""
+    """Return the path lengths of all enclosing modules, the longest first; the network itself has length 0."""
     return [*(end for end in reversed(range(len(path))) if path[end] == "."), 0]

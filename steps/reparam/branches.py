@@ -1,10 +1,11 @@
-"""BRANCHES and BLOCKS: what one convolution trains as. Each branch is affine in eval mode and folds to a kernel.
+"""BRANCHES and BLOCKS: the tables of the branches that replace one convolution in training.
 
-Every branch takes the input after `pad_once` and looks at its own part of the convolution's window, so that
-its folded kernel, embedded at its offset, computes the same for any stride, dilation, groups and padding.
+Each branch is affine in eval mode and folds to a kernel. A branch takes the input after `pad_once` and reads one
+part of the convolution's window. Embedding the folded kernel at the offset of that part gives the same function,
+for any stride, dilation, groups and padding.
 Sources: Ding et al., "ACNet" (ICCV 2019), "RepVGG" and "Diverse Branch Block" (CVPR 2021); Vasu et al.,
-"MobileOne" (CVPR 2023); Chu et al., "Make RepVGG Greater Again" (AAAI 2024). Branches of two layers are in dbb.py,
-those without a norm in bare.py.
+"MobileOne" (CVPR 2023); Chu et al., "Make RepVGG Greater Again" (AAAI 2024). dbb.py has the branches of two
+layers, normless_branches.py the branches without a norm.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,19 +25,19 @@ ORIGIN = (0, 0)
 
 
 class Branch(Protocol):
-    """What a multi-branch convolution asks of a branch."""
+    """The methods that a multi-branch convolution calls on a branch."""
 
     def __call__(self, padded_NCHW: Tensor) -> Tensor: ...
 
     def folded(self) -> Affine:
-        """Return the whole window's kernel and bias in float64, of eval mode."""
+        """Return kernel and bias of eval mode in float64; the kernel has the size of the whole window."""
 
     def silence(self) -> None:
-        """Make it add nothing, but learn from the first step on."""
+        """Set the branch's output to zero in such a way that the branch still learns from the first step on."""
 
 
 class KernelBranch(nn.Module):
-    """A kernel somewhere inside the window, and its batch norm."""
+    """A convolution with a kernel inside the window, followed by a batch norm."""
 
     silence = zero_gamma
 
@@ -63,12 +64,12 @@ class KernelBranch(nn.Module):
         self.norm = new_norm(geometry.out_channels)
 
     def forward(self, padded_NCHW: Tensor) -> Tensor:
-        """Return the branch's part of the sum."""
+        """Return the branch's output, one term of the sum over all branches."""
         normed: Tensor = self.norm(self.conv(apply_margins(padded_NCHW, self.margins)))
         return normed
 
     def folded(self) -> Affine:
-        """Return W * gamma / sigma at the branch's offset, and the bias that goes with it."""
+        """Return the kernel W * gamma / sigma at the branch's offset, and its bias."""
         weight_OIKK = self.conv.weight.double()
         bias_O = weight_OIKK.new_zeros(weight_OIKK.shape[0])
         if self.conv.bias is not None:
@@ -77,14 +78,14 @@ class KernelBranch(nn.Module):
         return embed(weight_OIKK, self.window, self.offset), bias_O
 
     def adopt(self, conv: nn.Conv2d) -> None:
-        """Take the convolution's weights over."""
+        """Copy the weight and the bias of the original convolution."""
         self.conv.load_state_dict({"weight": conv.weight}, strict=True)
         if conv.bias is not None:
             self.conv.bias = nn.Parameter(conv.bias.detach().clone())
 
 
 class IdentityBranch(nn.Module):
-    """A batch norm of the input itself: its kernel is a Dirac at the window's centre."""
+    """A batch norm of the input without a convolution; the folded kernel is a Dirac at the window's centre."""
 
     silence = zero_gamma
 
@@ -95,7 +96,7 @@ class IdentityBranch(nn.Module):
         self.norm = new_norm(geometry.out_channels)
 
     def forward(self, padded_NCHW: Tensor) -> Tensor:
-        """Return the branch's part of the sum."""
+        """Return the branch's output, one term of the sum over all branches."""
         normed: Tensor = self.norm(apply_margins(padded_NCHW, self.margins))
         return normed
 
@@ -136,7 +137,7 @@ def _has_rows_and_columns(geometry: Geometry) -> bool:
 
 
 class BranchType(NamedTuple):
-    """How a branch is made, for which convolutions it exists, and where its norm stands."""
+    """How to make a branch, which convolutions can have it, and whether the branch has a norm of its own."""
 
     make: Callable[[Geometry, NewNorm], Branch]
     fits: Callable[[Geometry], bool]
@@ -144,14 +145,14 @@ class BranchType(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The branches of a convolution, by name; the first takes over the convolution's own weights."""
+    """The names of the branches of a convolution; the first branch starts with the weights of that convolution."""
 
     branches: tuple[str, ...]
-    at_1x1: tuple[str, ...] = ("full",)  # the branches of a 1x1 convolution; one alone means: leave it
+    at_1x1: tuple[str, ...] = ("full",)  # the branches of a 1x1 convolution; a single one means: do not expand
 
 
 def _mobileone(copies: int) -> Block:
-    """Return the paper's block with k over-parameterized copies: the authors take 4 in S0, 1 in S1 to S4."""
+    """Return the paper's block with k copies of the kernel; the authors use 4 in model S0 and 1 in S1 to S4."""
     return Block(("full",) * copies + ("point", "identity"), at_1x1=("full",) * copies + ("identity",))
 
 
@@ -178,14 +179,14 @@ BLOCKS: dict[str, Block] = {
 
 
 def branches_for(block: str, geometry: Geometry) -> tuple[str, ...]:
-    """Return the names of the branches that this convolution gets; one alone adds nothing to it."""
+    """Return the names of the branches for this convolution; a single name means that expansion adds nothing."""
     entry = BLOCKS[block]
     names = entry.at_1x1 if geometry.kernel == POINT else entry.branches
     return tuple(name for name in names if BRANCHES[name].fits(geometry))
 
 
 def make_branches(geometry: Geometry, new_norm: NewNorm, names: Mapping[str, str]) -> dict[str, nn.Module]:
-    """Return the named branches, each with a batch norm of its own."""
+    """Return new branches under the keys of `names`, with new batch norms."""
     branches: dict[str, nn.Module] = {}
     for key, name in names.items():
         branch = BRANCHES[name].make(geometry, new_norm)
@@ -195,11 +196,11 @@ def make_branches(geometry: Geometry, new_norm: NewNorm, names: Mapping[str, str
 
 
 def norm_after(names: tuple[str, ...], new_norm: Callable[[], Norm]) -> nn.Module:
-    """Return the norm that follows the sum, where a branch has none of its own; else what changes nothing."""
+    """Return a new norm for the sum if any branch has no norm of its own, else an Identity."""
     return new_norm() if any(BRANCHES[name].norm == "after the sum" for name in names) else nn.Identity()
 
 
 def silence_branches(branches: nn.ModuleDict) -> None:
-    """Make every branch but the first add nothing."""
+    """Silence every branch except the first."""
     for branch in list(branches.values())[1:]:
         branch.silence()  # type: ignore[operator] # a Branch

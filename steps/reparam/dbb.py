@@ -1,4 +1,4 @@
-"""The branches of a Diverse Branch Block that are two layers deep: each has a norm between, and one at its end.
+"""The two-layer branches of a Diverse Branch Block: each has one norm between its layers and one at its end.
 
 Source: Ding et al., "Diverse Branch Block" (CVPR 2021), transforms III and V.
 """
@@ -13,7 +13,7 @@ from steps.reparam.norms import NewNorm, Norm, add_border, scale_shift, zero_gam
 
 
 class PointKernelBranch(nn.Module):
-    """1x1 - norm - KxK - norm. The 1x1 starts as the identity plus `point`, which starts at zero."""
+    """1x1 - norm - KxK - norm. The 1x1 kernel is the identity plus `point`, and `point` starts at zero."""
 
     silence = zero_gamma
 
@@ -37,7 +37,7 @@ class PointKernelBranch(nn.Module):
         self.norm = new_norm(geometry.out_channels)
 
     def forward(self, padded_NCHW: Tensor) -> Tensor:
-        """Return the branch's part of the sum."""
+        """Return the branch's output, one term of the sum over all branches."""
         point = padded_NCHW + self.point(padded_NCHW)
         bordered_NCHW = add_border(self.between(point), self.between, self.geometry.margins)
         normed: Tensor = self.norm(self.conv(bordered_NCHW))
@@ -64,11 +64,11 @@ class PointAverageBranch(nn.Module):
         self.point = nn.Conv2d(geometry.in_channels, outputs, 1, groups=geometry.groups, bias=False)
         self.between = new_norm(outputs)
         self.norm = new_norm(outputs)
-        # Ones, divided afterwards: a ninth kept in float32 would stay wrong when the network is made float64.
+        # Ones, divided afterwards: 1/9 rounded to float32 would keep its error when the network becomes float64.
         self.register_buffer("ones_O1KK", torch.ones(outputs, 1, *geometry.kernel), persistent=False)
 
     def forward(self, padded_NCHW: Tensor) -> Tensor:
-        """Return the branch's part of the sum; a convolution, because pooling knows no dilation."""
+        """Return the branch's output; a convolution averages, because torch's average pooling has no dilation."""
         geometry = self.geometry
         point = self.between(self.point(padded_NCHW))
         bordered_NCHW = add_border(point, self.between, geometry.margins)

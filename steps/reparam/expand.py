@@ -1,4 +1,4 @@
-"""From a plain network to its multi-branch form for training, and the plan that says site by site what is done."""
+"""Expand a plain network to its multi-branch form for training, and plan the expansion site by site."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,29 +22,29 @@ from steps.reparam.branches import (
 from steps.reparam.geometry import Geometry, Margins, geometry_of, pad_once, zeros_for
 from steps.reparam.kernels import Affine, follow_by_norm
 from steps.reparam.norms import (
-    Held,
     NewNorm,
     Norm,
     NormTail,
     SiteId,
+    Structure,
     copy_norm,
-    hold,
     norm_like,
     scale_shift,
     set_to_identity,
+    structure_of,
 )
 from steps.reparam.online import OnlineBranch, make_online, no_norm_after, silence_parts
-from steps.reparam.pairing import Pairing, in_training, pair_convs_with_norms
+from steps.reparam.pairing import Pairing, pair_convs_with_norms, training_pass
 from steps.reparam.plan import ExpansionPlan, SitePlan, plan_site
-from steps.reparam.verify import unfit
-from steps.tracing.randomness import drawing_alike
+from steps.reparam.verify import find_unchangeable
+from steps.tracing.randomness import fixed_draws
 
 Init = Literal["exact", "standard"]
 Mode = Literal["branch", "online"]
 
 
 class MultiBranchConv(nn.Module):
-    """The sum of branches, in the place of a convolution and its batch norm."""
+    """The sum of branches that replaces a convolution and its batch norm."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class MultiBranchConv(nn.Module):
     ) -> None:
         super().__init__()
         self.site = site
-        self.conv: Held = hold(conv)
+        self.conv: Structure = structure_of(conv)
         self.geometry: Geometry = geometry_of(conv, zeros)
         self.zeros = zeros
         new_norm = norm_like(norm)
@@ -65,12 +65,15 @@ class MultiBranchConv(nn.Module):
         self.after: nn.Module = MODES[mode].after(names, partial(new_norm, conv.out_channels))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - named as in the convolution that it stands in for
-        """Return what the convolution and its batch norm return; one that pads by size wants the example's."""
+        """Return the output of the convolution and its batch norm.
+
+        Where the padding depends on the input's size, refuse an input that needs other padding than the example.
+        """
         if self.zeros is not None and zeros_for(self.geometry, input) != self.zeros:
             rows, columns = input.shape[2:]
             raise BadInput(
-                f"{self.site.name} pads by its input's size, and its branches were made for another than "
-                f"{rows}x{columns}; expand with an example of the size that the network gets."
+                f"{self.site.name} pads by its input's size, and its branches were made for another size than "
+                f"{rows}x{columns}; expand with an example of the size that the network will get."
             )
         padded_NCHW = pad_once(input, self.geometry)
         first, *others = self.branches.values()
@@ -81,11 +84,11 @@ class MultiBranchConv(nn.Module):
         return normed_NCHW
 
     def parts(self) -> dict[str, Branch]:
-        """Return the branches by name, as what they promise."""
+        """Return the branches by name, typed as Branch."""
         return dict(self.branches.items())  # type: ignore[arg-type]
 
     def folded(self) -> Affine:
-        """Return the one kernel and bias of all branches, in float64."""
+        """Return the summed kernel and bias of all branches, in float64."""
         weights, biases = zip(*(branch.folded() for branch in self.parts().values()), strict=True)
         weight_OIKK, bias_O = torch.stack(weights).sum(0), torch.stack(biases).sum(0)
         if self.after is not self.last_norm:
@@ -94,14 +97,14 @@ class MultiBranchConv(nn.Module):
 
     @property
     def last_norm(self) -> Norm:
-        """The norm in the place of the convolution's own: after the sum, or else the first branch's."""
+        """The norm that replaces the original norm: the norm after the sum, or else the first branch's norm."""
         norm = next(iter(self.branches.values())).norm if isinstance(self.after, nn.Identity) else self.after
         assert isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
         return norm
 
 
 class ModeType(NamedTuple):
-    """How a site's branches and the norm after their sum are made, and how new branches are silenced."""
+    """How to make a site's branches and the norm after their sum, and how to silence the new branches."""
 
     make: Callable[[Geometry, NewNorm, Mapping[str, str]], dict[str, nn.Module]]
     after: Callable[[tuple[str, ...], Callable[[], Norm]], nn.Module]
@@ -117,44 +120,45 @@ MODES: dict[Mode, ModeType] = {
 def plan_expansion(
     model: nn.Module, block: str, where: str = "all", example_NCHW: Tensor | None = None, mode: Mode = "branch"
 ) -> ExpansionPlan:
-    """Return what `expand` would do; the network is left alone.
+    """Return what `expand` would do, without changing the network.
 
-    `where` is "all", a kernel size such as "3x3" (rows x columns), or a pattern of names such as "layer1.*". The
-    example gives a shape; without one the least image that the network takes is found. A copy of the network is
-    expanded and run, in eval mode and in training: a site where that shows is skipped, with its reason.
+    `where` is "all", a kernel size such as "3x3" (rows x columns), or a pattern of names such as "layer1.*". Only
+    the example's shape counts; without an example, the smallest image that the network takes is used. A copy of
+    the network is expanded and run in eval mode and in training mode. A site that changes an output is skipped,
+    and the plan gives the reason.
     """
     if block not in BLOCKS:
-        raise BadInput(f"'{block}' is no block; there are {', '.join(BLOCKS)}.{did_you_mean(block, BLOCKS)}")
+        raise BadInput(f"'{block}' is no block; the blocks are {', '.join(BLOCKS)}.{did_you_mean(block, BLOCKS)}")
     if any(isinstance(module, MultiBranchConv) for module in model.modules()):
-        raise BadInput("the network is expanded already; fold it before it is expanded another way.")
+        raise BadInput("the network is expanded already; fold the network before you expand it again.")
     pairing = pair_convs_with_norms(model, example_NCHW)
     sites = []
     for name, conv in model.named_modules():
         if isinstance(conv, _ConvNd):
             norm = pairing.norm_of.get(name)
-            lone = pairing.lone_convs.get(name)
-            if norm is None or lone is not None or not isinstance(conv, nn.Conv2d):
-                sites.append(SitePlan(name, skipped=lone or "it is the whole network"))
+            reason = pairing.lone_convs.get(name)
+            if norm is None or reason is not None or not isinstance(conv, nn.Conv2d):
+                sites.append(SitePlan(name, skipped=reason or "it is the whole network"))
             else:
                 planned = plan_site(model, name, norm, conv, block, where)
                 sites.append(replace(planned, zeros=pairing.zeros_of.get(name)))
-    return _without_the_unfit(ExpansionPlan(block, tuple(sites)), pairing, mode)
+    return _skip_unchangeable(ExpansionPlan(block, tuple(sites)), pairing, mode)
 
 
-def _without_the_unfit(plan: ExpansionPlan, pairing: Pairing, mode: Mode) -> ExpansionPlan:
-    """Return the plan without the sites where the network would not be the one it was."""
+def _skip_unchangeable(plan: ExpansionPlan, pairing: Pairing, mode: Mode) -> ExpansionPlan:
+    """Return the plan with every site skipped whose expansion would change the network's function."""
     if not plan.expanded or pairing.watched is None:
         return plan
-    training, reasons, untried = in_training(pairing)
-    wanted = {site.site: site for site in plan.expanded if site.site not in reasons}
+    training, reasons, untried = training_pass(pairing)
+    candidates = {site.site: site for site in plan.expanded if site.site not in reasons}
 
     def change(model: nn.Module, conv: str, _: str) -> None:
-        _expand_site(model, wanted[conv], "exact", mode)
+        _expand_site(model, candidates[conv], "exact", mode)
 
     passes = [pairing.watched] if training is None else [pairing.watched, training]
-    norm_of = {name: pairing.norm_of[name] for name in wanted}
-    with drawing_alike():  # the weights of the copy are drawn, too
-        reasons.update(unfit(passes, norm_of, change))
+    norm_of = {name: pairing.norm_of[name] for name in candidates}
+    with fixed_draws():  # expanding the copy draws new weights
+        reasons.update(find_unchangeable(passes, norm_of, change))
     sites = (
         replace(site, branches=(), skipped=reasons[site.site])
         if site.skipped is None and site.site in reasons
@@ -172,34 +176,35 @@ def expand(
     mode: Mode = "branch",
     example_NCHW: Tensor | None = None,
 ) -> ExpansionPlan:
-    """Give the network's convolutions their branches, in place, and return what was done.
+    """Replace the network's convolutions by multi-branch blocks, in place, and return the plan that was followed.
 
-    With `mode="branch"` every branch is a convolution with a batch norm; with "online" the kernels are summed
-    before one convolution. With `init="exact"` the network computes the same function as before, in training
-    and in eval mode: what each new branch is scaled by starts at zero. With "standard" the new branches start
-    at full strength, as the papers train. New weights are drawn from torch's global generator. Where the padding
-    of a convolution follows from the size of its input, the branches pad as it did on the example, and refuse an
-    input that it pads otherwise. A site where the function would not stay the same is skipped; a frozen one, too.
-    That is judged by a pass in eval mode and one in training, or three where the network draws: what it does by
-    its images' values or size alone need not show in them. `untried` in the plan says where training mode fails.
+    With `mode="branch"` every branch is a convolution with a batch norm. With "online" the kernels are summed
+    before one convolution. With `init="exact"` the scale of each new branch starts at zero, so the network
+    computes the same function as before, in training and in eval mode. With "standard" the new branches start at
+    full strength, as in the papers. New weights are drawn from torch's global generator. Where the padding of a
+    convolution depends on the size of its input, the branches pad as the convolution pads the example, and refuse
+    an input that needs other padding. A frozen site is skipped, and so is a site whose expansion would change the
+    function. One pass in eval mode and one in training mode (three where the network draws random numbers) decide
+    that. These passes may miss behaviour that depends on the values or the size of the images. If the network
+    fails in training mode, `untried` in the plan has the fault.
 
-    In mode "branch" the convolution's branch of "qarepvgg" has a norm, and one follows the sum: in training, a
-    channel whose variance in the batch is no more than their eps is another function with `init="exact"` too.
+    Limits of `init="exact"`: in mode "branch", "qarepvgg" has a norm in its first branch and a norm after the sum.
+    In training, a channel whose batch variance is at most the eps of these norms then gives another result.
 
-    Gradient checkpointing runs a block twice a step. The border of a 1x1-KxK branch ("dbb", mode "branch") is made
-    of running statistics, which the first run has moved by then: its gradients are another's. Mode "online" has no
-    such border, nor have the other blocks.
+    Limits of gradient checkpointing, which runs a block twice a step: the border of a 1x1-KxK branch ("dbb", mode
+    "branch") is made of running statistics, and the first run changes these statistics. So the second run computes
+    other gradients. Mode "online" and the other blocks have no such border.
     """
     if mode not in get_args(Mode):
-        raise BadInput(f"'{mode}' is no mode of expand; there are {', '.join(get_args(Mode))}.")
+        raise BadInput(f"'{mode}' is no mode of expand; the modes are {', '.join(get_args(Mode))}.")
     if init not in get_args(Init):
-        raise BadInput(f"'{init}' is no init of expand; there are {', '.join(get_args(Init))}.")
+        raise BadInput(f"'{init}' is no init of expand; the inits are {', '.join(get_args(Init))}.")
     plan = plan_expansion(model, block, where, example_NCHW, mode)
     if not plan.expanded:
         reasons = "; ".join(plan.lines()[:3]) or "it has no convolutions"
         raise BadInput(
             f"expand finds no site for '{block}' at '{where}' in {type(model).__name__}: {reasons}. "
-            "A network without convolutions that batch norms follow trains as it is: train.expand.block: none."
+            "To train the network without expansion, set train.expand.block: none."
         )
     for site in plan.expanded:
         _expand_site(model, site, init, mode)
@@ -207,14 +212,14 @@ def expand(
 
 
 def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> None:
-    """Put the branches at the convolution's place, and at the norm's place what the norm had inside."""
+    """Replace the convolution by the multi-branch block, and the norm by its tail (activation, dropout)."""
     assert site.norm is not None
     conv, norm = model.get_submodule(site.site), model.get_submodule(site.norm)
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
-    place = SiteId(site.site)
-    block = MultiBranchConv(place, conv, norm, site.branches, mode, site.zeros)
+    site_id = SiteId(site.site)
+    block = MultiBranchConv(site_id, conv, norm, site.branches, mode, site.zeros)
     block.to(conv.weight.device, conv.weight.dtype).train(model.training)
-    _give_norms_the_dtype(block, norm)  # before they get numbers, which would be rounded
+    _set_dtype_of_norms(block, norm)  # before copying the statistics, which would be rounded otherwise
     first = next(iter(block.branches.values()))
     assert isinstance(first, KernelBranch | OnlineBranch)
     if first.norm is not block.last_norm:
@@ -226,11 +231,11 @@ def _expand_site(model: nn.Module, site: SitePlan, init: Init, mode: Mode) -> No
     if init == "exact":
         MODES[mode].silence(block.branches)
     model.set_submodule(site.site, block)
-    model.set_submodule(site.norm, NormTail(norm, place).train(model.training))
+    model.set_submodule(site.norm, NormTail(norm, site_id).train(model.training))
 
 
-def _give_norms_the_dtype(block: nn.Module, norm: Norm) -> None:
-    """Make the norms inside as precise as the one whose place they take; its convolution may be less so."""
+def _set_dtype_of_norms(block: nn.Module, norm: Norm) -> None:
+    """Give all norms in the block the dtype of the original norm; the convolution may have a lower precision."""
     assert norm.running_mean is not None
     for module in block.modules():
         if isinstance(module, _BatchNorm):
@@ -238,6 +243,6 @@ def _give_norms_the_dtype(block: nn.Module, norm: Norm) -> None:
 
 
 def _numbered(names: tuple[str, ...]) -> dict[str, str]:
-    """Return the names under keys that tell a repeated one's copies apart: full, full_copy1, full_copy2."""
+    """Return unique key -> branch name; a repeated name gets numbered keys: full, full_copy1, full_copy2."""
     copies = [names[:place].count(name) for place, name in enumerate(names)]
     return {f"{name}_copy{copy}" if copy else name: name for name, copy in zip(names, copies, strict=True)}

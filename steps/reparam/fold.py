@@ -1,4 +1,4 @@
-"""From the multi-branch form back to the plain network, and from there to one without batch norms."""
+"""Fold the multi-branch form to the plain network, and absorb the batch norms of a plain network."""
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,19 @@ from steps.reparam.library_fold import fold_library_blocks
 from steps.reparam.norms import NormTail, SiteId, scale_shift, set_to_shift
 from steps.reparam.pairing import Pairing, pair_convs_with_norms
 from steps.reparam.sites import blocks_and_tails
-from steps.reparam.verify import unfit
+from steps.reparam.verify import find_unchangeable
 from steps.tracing.copies import copied
 
 FOLDABLE = "it could be absorbed by its convolution"
 
 
 def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
-    """Return the plain network of the same function, with the keys of the architecture it was expanded from.
+    """Return the plain network of the same function, with the keys of the original architecture.
 
-    Each site is folded in float64 and rounded once, to the dtype it had. The kernel goes into the convolution;
-    the bias into its bias, or else into the batch norm, which then only adds it. Blocks that a library brought
-    take its inference form. The given network is left as it is; one in training mode is refused, because a
-    batch has no kernel.
+    Each site is folded in float64 and rounded once, to the site's dtype. The kernel goes into the convolution. The
+    bias goes into the convolution's bias or, without one, into the batch norm, which then only adds this bias.
+    Blocks of a library take the library's inference form. The network itself is not changed. A network in training
+    mode is refused: batch statistics cannot be folded into a kernel.
     """
     _refuse_training(model, "fold")
     plain = copied(model)
@@ -39,13 +39,13 @@ def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
 
 @torch.no_grad()
 def folded_site(block: MultiBranchConv, tail: NormTail) -> tuple[nn.Module, nn.Module]:
-    """Return the plain convolution and norm that take the places of a block and its tail."""
+    """Return the plain convolution and the norm that replace a block and its tail."""
     weight_OIKK, bias_O = block.folded()
     main = block.last_norm
     like = next(block.parameters())
-    conv = block.conv.revived(like.device, like.dtype)
+    conv = block.conv.rebuilt(like.device, like.dtype)
     assert main.running_mean is not None
-    norm = tail.norm.revived(like.device, main.running_mean.dtype)
+    norm = tail.norm.rebuilt(like.device, main.running_mean.dtype)
     for name, module in tail.named_children():
         setattr(norm, name, module)
     assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
@@ -61,45 +61,45 @@ def folded_site(block: MultiBranchConv, tail: NormTail) -> tuple[nn.Module, nn.M
 
 
 def absorb_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
-    """Return the network without the batch norms that follow a convolution; their keys are gone.
+    """Return the network without the batch norms that follow a convolution, and without their keys.
 
-    Which norms go depends on the structure and the example's shape alone, so that the same call on a fresh network
-    of the same architecture makes the modules that a saved, absorbed network loads into. Only where a network's
-    numbers choose its way do they count. One pass of a copy shows that nothing is lost; a norm whose loss shows
-    stays, and `norms_left` has the reason.
+    The selection of norms depends on the structure and on the example's shape only. So the same call on a fresh
+    network of the same architecture gives the modules that load a saved, absorbed network. The exception is a
+    network whose weights decide which layers run. One pass of a copy compares the outputs: a norm whose removal
+    changes them stays, and `norms_left` gives the reason.
     """
     _refuse_training(model, "absorb_norms")
     if any(isinstance(module, MultiBranchConv) for module in model.modules()):
         raise BadInput("absorb_norms: the network is still multi-branch; fold it first.")
     absorbed = copied(model)
     pairing = pair_convs_with_norms(model, example_NCHW)
-    bound = _bound(pairing)
+    must_keep = _must_keep_norm(pairing)
     for conv_name, norm_name in pairing.norm_of.items():
-        if conv_name not in bound:
+        if conv_name not in must_keep:
             _absorb(absorbed, conv_name, norm_name)
     return absorbed
 
 
 def absorb_branch_norms(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
-    """Return the multi-branch network without the batch norms that a convolution can absorb, its branches kept.
+    """Return the multi-branch network without the batch norms that a convolution can absorb; the branches stay.
 
-    Norms of an identity, after a sum and between a branch's two convolutions stay. A fresh network of the same
-    architecture, expanded alike, gives the modules that a saved one loads into.
+    The norms of an identity branch, after a sum, and between a branch's two convolutions stay. A fresh network of
+    the same architecture and the same expansion gives the modules that load a saved network of this form.
     """
     _refuse_training(model, "absorb_branch_norms")
     absorbed, pairing = copied(model), pair_convs_with_norms(model, example_NCHW)
-    bound, stays = _bound(pairing), _between_convolutions(model)
+    must_keep, between = _must_keep_norm(pairing), _between_convolutions(model)
     for conv_name, norm_name in pairing.norm_of.items():
-        if norm_name not in stays and conv_name not in bound:
+        if norm_name not in between and conv_name not in must_keep:
             _absorb(absorbed, conv_name, norm_name)
     return absorbed
 
 
 def _between_convolutions(model: nn.Module) -> dict[str, str]:
-    """Return the norms inside a branch, whose numbers say what borders the next convolution, with that reason."""
+    """Return norm -> reason, for the norms inside a branch: the border of the next convolution is made of them."""
     blocks = [name for name, module in model.named_modules() if isinstance(module, MultiBranchConv)]
     return {
-        f"{name}.{inner}": "it stands between two convolutions of a branch, and says how its border is padded"
+        f"{name}.{inner}": "it lies between two convolutions of a branch and sets the padding value of the second"
         for name in blocks
         for inner, module in model.get_submodule(name).named_modules()
         if inner.endswith(".between") and isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)
@@ -107,16 +107,16 @@ def _between_convolutions(model: nn.Module) -> dict[str, str]:
 
 
 def norms_left(model: nn.Module, example_NCHW: Tensor | None = None) -> dict[str, str]:
-    """Return every batch norm of a network with the reason why it is there; `FOLDABLE` where there is none."""
+    """Return norm -> reason why it cannot be absorbed, for every batch norm; `FOLDABLE` where it can."""
     pairing = pair_convs_with_norms(model, example_NCHW)
-    bound = _bound(pairing)
-    in_pairs = {norm: bound.get(conv, FOLDABLE) for conv, norm in pairing.norm_of.items()}
+    must_keep = _must_keep_norm(pairing)
+    in_pairs = {norm: must_keep.get(conv, FOLDABLE) for conv, norm in pairing.norm_of.items()}
     return {**pairing.lone_norms, **in_pairs, **_between_convolutions(model)}
 
 
-def _bound(pairing: Pairing) -> dict[str, str]:
-    """Return the convolutions that have a norm of their own and must keep it, each with the reason."""
-    return {} if pairing.watched is None else unfit([pairing.watched], pairing.norm_of, _absorb)
+def _must_keep_norm(pairing: Pairing) -> dict[str, str]:
+    """Return convolution -> reason, for the convolutions that are in a pair but must keep their norm."""
+    return {} if pairing.watched is None else find_unchangeable([pairing.watched], pairing.norm_of, _absorb)
 
 
 @torch.no_grad()
@@ -133,18 +133,20 @@ def _absorb(model: nn.Module, conv_name: str, norm_name: str) -> None:
 
 
 def _refuse_computed_weights(site: str, block: nn.Module) -> None:
-    """Raise BadInput where a branch's weight is made anew before each pass: what stands there may be old."""
+    """Raise BadInput if a hook computes a branch's weight before each pass: the stored weight may be outdated."""
     for inner, module in block.named_modules():
         for hook in module._forward_pre_hooks.values():
             if isinstance(hook, WeightNorm | SpectralNorm | BasePruningMethod):
                 raise BadInput(
                     f"fold: the weight of {site}.{inner} is computed by {type(hook).__name__} before each pass; "
-                    "take that off first (torch.nn.utils.remove_weight_norm, remove_spectral_norm, prune.remove)."
+                    "remove it first (torch.nn.utils.remove_weight_norm, remove_spectral_norm, prune.remove)."
                 )
 
 
-def _refuse_training(model: nn.Module, who: str) -> None:
-    """Raise BadInput when any batch norm would use its batch's statistics."""
+def _refuse_training(model: nn.Module, function: str) -> None:
+    """Raise BadInput when any batch norm would use the statistics of its batch."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-            raise BadInput(f"{who}: {name or 'the norm'} is in training mode; call .eval() on the network first.")
+            raise BadInput(
+                f"{function}: {name or 'the norm'} is in training mode; call .eval() on the network first."
+            )

@@ -1,4 +1,4 @@
-"""The shape of one convolution, and where a smaller kernel inside its window finds its input."""
+"""The geometry of one convolution, and the padding that a smaller kernel inside its window needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,19 +27,19 @@ class Geometry:
 
     @property
     def centre(self) -> tuple[int, int]:
-        """The middle tap; of an even kernel the one before the middle."""
+        """The middle tap (row, column); for an even kernel size, the tap before the middle."""
         return (self.kernel[0] - 1) // 2, (self.kernel[1] - 1) // 2
 
     @property
     def margins(self) -> Margins:
-        """What is still to be added around an input that passed `pad_once`."""
+        """The zeros to add around an input after `pad_once`."""
         return self.pads if self.pad_mode == "zeros" else (0, 0, 0, 0)
 
 
 def geometry_of(conv: nn.Conv2d, zeros_seen: Margins | None = None) -> Geometry:
-    """Return the geometry of a convolution, padding given as numbers or as 'same' or 'valid'.
+    """Return the geometry of a convolution; its padding may be numbers, 'same' or 'valid'.
 
-    `zeros_seen` are the margins of zeros that a convolution with a padding of its own was seen to add.
+    `zeros_seen` are the margins of zeros that a convolution with a custom padding was observed to add.
     """
     return Geometry(
         in_channels=conv.in_channels,
@@ -54,7 +54,7 @@ def geometry_of(conv: nn.Conv2d, zeros_seen: Margins | None = None) -> Geometry:
 
 
 def _pads(conv: nn.Conv2d) -> Margins:
-    """Return the margins that torch's own forward takes, also where they were set after the layer was made."""
+    """Return the margins that torch's forward uses, also where code changed them after the layer was made."""
     if conv.padding_mode != "zeros":
         left, right, top, bottom = conv._reversed_padding_repeated_twice
         return left, right, top, bottom
@@ -70,28 +70,31 @@ def _pads(conv: nn.Conv2d) -> Margins:
     return columns // 2, columns - columns // 2, rows // 2, rows - rows // 2
 
 
-def same_margins(conv: nn.Conv2d, seen: Sequence[tuple[Tensor, Tensor]]) -> Margins | None:
-    """Return the zeros that a convolution with a padding of its own adds to the first of these inputs, or None.
+def same_margins(conv: nn.Conv2d, pairs: Sequence[tuple[Tensor, Tensor]]) -> Margins | None:
+    """Return the zeros that a convolution with a custom padding adds to the first input, or None if no rule fits.
 
-    `seen` are inputs of several sizes, each with its output: whether the convolution pads like that shows in
-    these. The rule is TensorFlow's SAME (timm's Conv2dSame and its kin): as many zeros as the output's size needs,
-    the odd one after; or as many as that is for the first input, whatever the size (efficientnet_lite_pytorch's).
+    `pairs` are inputs of several sizes, each with the convolution's output. Two rules are tried. TensorFlow's SAME
+    (timm's Conv2dSame) computes the zeros from each input's size, as in `zeros_for`. A fixed padding adds the SAME
+    zeros of the first input to inputs of every size (efficientnet_lite_pytorch).
     """
-    by_size = [zeros_for(geometry_of(conv), input_NCHW) for input_NCHW, _ in seen]
-    rules = by_size, by_size[:1] * len(seen)
-    if any(all(_adds(margins, conv, *one) for margins, one in zip(rule, seen, strict=True)) for rule in rules):
+    by_size = [zeros_for(geometry_of(conv), input_NCHW) for input_NCHW, _ in pairs]
+    rules = by_size, by_size[:1] * len(pairs)
+    if any(all(_adds(margins, conv, *pair) for margins, pair in zip(rule, pairs, strict=True)) for rule in rules):
         return by_size[0]
     return None
 
 
 def _adds(margins: Margins, conv: nn.Conv2d, input_NCHW: Tensor, output_NCHW: Tensor) -> bool:
     padded_NCHW = F.pad(input_NCHW, margins)
-    given = F.conv2d(padded_NCHW, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
-    return given.shape == output_NCHW.shape and bool(torch.allclose(given, output_NCHW, rtol=1e-4, atol=1e-4))
+    actual = F.conv2d(padded_NCHW, conv.weight, conv.bias, conv.stride, 0, conv.dilation, conv.groups)
+    return actual.shape == output_NCHW.shape and bool(torch.allclose(actual, output_NCHW, rtol=1e-4, atol=1e-4))
 
 
 def zeros_for(geometry: Geometry, input_NCHW: Tensor) -> Margins:
-    """Return the zeros that TensorFlow's SAME adds to an input: ceil(size / stride) outputs, the odd one after."""
+    """Return the zeros that TensorFlow's SAME adds to an input, enough for ceil(size / stride) outputs.
+
+    If the number of zeros is odd, the additional zero goes to the right or to the bottom.
+    """
     rows, columns = (
         max(0, (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size)
         for size, stride, kernel, dilation in zip(
@@ -102,7 +105,7 @@ def zeros_for(geometry: Geometry, input_NCHW: Tensor) -> Margins:
 
 
 def pad_once(input_NCHW: Tensor, geometry: Geometry) -> Tensor:
-    """Return the input with the convolution's own border; zeros are left to each branch's convolution."""
+    """Return the input with the convolution's padding, but without zeros: each branch adds its zeros itself."""
     if geometry.pad_mode == "zeros":
         return input_NCHW
     return F.pad(input_NCHW, geometry.pads, mode=geometry.pad_mode)
@@ -111,19 +114,19 @@ def pad_once(input_NCHW: Tensor, geometry: Geometry) -> Tensor:
 def window_margins(geometry: Geometry, kernel: tuple[int, int], offset: tuple[int, int]) -> Margins:
     """Return the margins, after `pad_once`, of a kernel at `offset` inside the convolution's window.
 
-    A kernel that begins o taps later reads its input o * dilation pixels later, and ends as much earlier.
+    A kernel that begins o taps inside the window reads its input o * dilation pixels later than the window.
     """
     left, right, top, bottom = geometry.margins
-    before = [place * dilation for place, dilation in zip(offset, geometry.dilation, strict=True)]
+    before = [tap * dilation for tap, dilation in zip(offset, geometry.dilation, strict=True)]
     after = [
-        (whole - place - part) * dilation
-        for whole, place, part, dilation in zip(geometry.kernel, offset, kernel, geometry.dilation, strict=True)
+        (whole - tap - part) * dilation
+        for whole, tap, part, dilation in zip(geometry.kernel, offset, kernel, geometry.dilation, strict=True)
     ]
     return left - before[1], right - after[1], top - before[0], bottom - after[0]
 
 
 def split_margins(margins: Margins) -> tuple[Margins, tuple[int, int]]:
-    """Return margins to apply beforehand, and the padding (rows, columns) that a convolution can do itself."""
+    """Return the margins to apply before a convolution, and the convolution's own padding (rows, columns)."""
     left, right, top, bottom = margins
     columns = max(0, min(left, right))
     rows = max(0, min(top, bottom))
@@ -140,6 +143,6 @@ def apply_margins(input_NCHW: Tensor, margins: Margins) -> Tensor:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    """Return (rows, columns); what is set on a layer after it was made may be one number."""
+    """Return (rows, columns); code that changes a layer after it was made may set one number."""
     rows, columns = (value, value) if isinstance(value, int) else value
     return rows, columns

@@ -1,4 +1,4 @@
-"""The algebra of structural re-parameterization: every function maps kernels to the kernel of the same function.
+"""The algebra of structural re-parameterization: every function returns the kernel that replaces several layers.
 
 Letters: N images, C channels, O output channels, I input channels of one group, K rows or columns of a kernel.
 Sources: Ding et al., "Diverse Branch Block" (CVPR 2021), transforms I-VI, here also for groups, dilation,
@@ -29,7 +29,7 @@ def norm_scale_shift(
 
 
 def embed(weight_OIKK: Tensor, window: tuple[int, int], offset: tuple[int, int]) -> Tensor:
-    """Return the kernel inside a `window` of zeros, its first tap at `offset` (row, column) (transform VI)."""
+    """Return the kernel in a `window` of zeros, its first tap at `offset` (row, column) (transform VI)."""
     rows, columns = weight_OIKK.shape[2:]
     below = window[0] - offset[0] - rows
     right = window[1] - offset[1] - columns
@@ -38,18 +38,19 @@ def embed(weight_OIKK: Tensor, window: tuple[int, int], offset: tuple[int, int])
 
 
 def dirac(channels: int, groups: int, like: Tensor) -> Tensor:
-    """Return the 1x1 kernel of the identity: output channel c takes its own input channel, and no other.
+    """Return the 1x1 kernel of the identity: output channel c is input channel c.
 
-    A kernel of ones is the identity in a depthwise convolution only, where I is 1.
+    A kernel of ones is the identity only in a depthwise convolution, where I is 1.
     """
     one_II = torch.eye(channels // groups, dtype=like.dtype, device=like.device)
     return one_II.repeat(groups, 1).reshape(channels, -1, 1, 1)
 
 
 def compose_pointwise(first: Affine, then: Affine, groups: int) -> Affine:
-    """Return the one kernel of a 1x1 convolution, followed by a KxK one of the same groups (transform III).
+    """Return the kernel of a 1x1 convolution followed by a KxK convolution of the same groups (transform III).
 
-    Exact where the border of what lies between holds the first one's bias, not zero.
+    The result is exact only if the KxK convolution pads its input with the bias of the 1x1 convolution, not with
+    zero.
     """
     point_MI, bias_M = first[0][:, :, 0, 0], first[1]
     weight_OMKK, bias_O = then
@@ -62,6 +63,6 @@ def compose_pointwise(first: Affine, then: Affine, groups: int) -> Affine:
 
 
 def average(channels: int, groups: int, window: tuple[int, int], like: Tensor) -> Tensor:
-    """Return the kernel of average pooling over `window`, padding counted (transform V)."""
+    """Return the kernel of average pooling over `window`, with padding counted in the average (transform V)."""
     spread_OIKK = dirac(channels, groups, like).expand(-1, -1, *window)
     return spread_OIKK / (window[0] * window[1])

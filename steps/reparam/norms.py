@@ -1,4 +1,4 @@
-"""Batch norms as affine functions, and what stays at a norm's place when it has gone into a kernel."""
+"""Batch norms as affine functions, and the module that replaces a norm after folding."""
 
 import copy
 from collections.abc import Callable
@@ -14,58 +14,58 @@ from steps.reparam.kernels import norm_scale_shift
 Norm = nn.BatchNorm2d | nn.SyncBatchNorm
 NewNorm = Callable[[int], Norm]
 PLAIN_NORMS: tuple[type[nn.Module], ...] = (nn.BatchNorm2d, nn.SyncBatchNorm)
-TAIL = ("drop", "act")  # what timm's BatchNormAct2d applies after the norm, in this order
+TAIL = ("drop", "act")  # the modules that timm's BatchNormAct2d applies after the norm, in this order
 
 
 @dataclass(frozen=True)
-class Held:
-    """A module without its numbers (on the meta device), not registered in the network that holds it."""
+class Structure:
+    """A module without its parameters (on the meta device), not registered as a submodule of the network."""
 
     module: nn.Module
 
-    def revived(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        """Return a module of this structure; its numbers are yet to be set."""
-        revived = copy.deepcopy(self.module).to_empty(device=device)
-        return revived.to(dtype)
+    def rebuilt(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
+        """Return a module of this structure with uninitialised parameters."""
+        rebuilt = copy.deepcopy(self.module).to_empty(device=device)
+        return rebuilt.to(dtype)
 
 
 class SiteId:
-    """What a block and the tail of its norm hold in common, so that they are found to belong together.
+    """The object that a block and the tail of its norm share, so that `blocks_and_tails` can match them.
 
-    One object, not a name: it stays one where the network that holds both is copied, pickled, renamed or joined
-    with another that was expanded alike.
+    An object and not a name: the match stays correct when the network is copied, pickled, renamed, or joined with
+    another expanded network of the same names.
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name  # in the network that was expanded
+        self.name = name  # the site's path in the network that was expanded
 
 
 class NormTail(nn.Module):
-    """What is left at a norm's place: its activation, if it had one inside. Names of keys stay as they were."""
+    """The replacement of a folded norm: the norm's dropout and activation, if any, under the same keys."""
 
     def __init__(self, norm: Norm, site: SiteId) -> None:
         super().__init__()
         self.site = site
-        self.norm = hold(norm)
+        self.norm = structure_of(norm)
         for name in TAIL:
             if isinstance(getattr(norm, name, None), nn.Module):
                 self.add_module(name, getattr(norm, name))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - named as in the norm that it stands in for
-        """Return the input, through what followed the norm."""
+        """Return the input after the norm's dropout and activation."""
         output_NCHW = input
         for module in self.children():
             output_NCHW = module(output_NCHW)
         return output_NCHW
 
 
-def hold(module: nn.Module) -> Held:
-    """Return the structure of a module, without its numbers."""
-    return Held(copy.deepcopy(module).to("meta"))
+def structure_of(module: nn.Module) -> Structure:
+    """Return the structure of a module, without its parameters."""
+    return Structure(copy.deepcopy(module).to("meta"))
 
 
 def norm_like(norm: Norm) -> NewNorm:
-    """Return a maker of fresh batch norms of any width, of the kind, eps and momentum of `norm`."""
+    """Return a function that makes new batch norms of any width, with the class, eps and momentum of `norm`."""
     kind = nn.SyncBatchNorm if isinstance(norm, nn.SyncBatchNorm) else nn.BatchNorm2d
 
     def new_norm(channels: int) -> Norm:
@@ -75,16 +75,16 @@ def norm_like(norm: Norm) -> NewNorm:
 
 
 def copy_norm(source: Norm, target: Norm) -> None:
-    """Give `target` the numbers of `source`; a norm without gamma and beta has ones and zeros."""
+    """Copy the parameters and statistics of `source` that exist to `target`."""
     with torch.no_grad():
         for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
-            numbers = getattr(source, name)
-            if numbers is not None:
-                getattr(target, name).copy_(numbers)
+            tensor = getattr(source, name)
+            if tensor is not None:
+                getattr(target, name).copy_(tensor)
 
 
 def scale_shift(norm: Norm) -> tuple[Tensor, Tensor]:
-    """Return the norm of eval mode as y = x * scale + shift, in float64."""
+    """Return scale and shift of y = x * scale + shift, the norm's function in eval mode, in float64."""
     mean_C, variance_C = norm.running_mean, norm.running_var
     assert mean_C is not None and variance_C is not None, "norms without running statistics are no sites"
     gamma_C = None if norm.weight is None else norm.weight.double()
@@ -93,21 +93,21 @@ def scale_shift(norm: Norm) -> tuple[Tensor, Tensor]:
 
 
 def apply_norm(norm: Norm, input_NCHW: Tensor) -> Tensor:
-    """Return the batch norm of eval mode alone, without what the module may apply after it."""
+    """Return the batch norm of eval mode, without the modules of TAIL."""
     return F.batch_norm(
         input_NCHW, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
     )
 
 
 def apply_in_its_mode(norm: Norm, input_NCHW: Tensor) -> Tensor:
-    """Return the batch norm alone, in training by the batch's statistics; the running ones stay as they are."""
+    """Return the batch norm of the norm's mode, without TAIL and without an update of the running statistics."""
     if not norm.training:
         return apply_norm(norm, input_NCHW)
     return F.batch_norm(input_NCHW, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
 
 
 def apply_tail(norm: nn.Module, input_NCHW: Tensor) -> Tensor:
-    """Return the input through what the norm's module applies after the norm."""
+    """Return the input after the modules of TAIL."""
     output_NCHW = input_NCHW
     for name in TAIL:
         module = getattr(norm, name, None)
@@ -117,9 +117,9 @@ def apply_tail(norm: nn.Module, input_NCHW: Tensor) -> Tensor:
 
 
 def add_border(normed_NCHW: Tensor, norm: Norm, margins: Margins) -> Tensor:
-    """Return a norm's output with the border that zeros would have become: beta - mean * gamma / sigma.
+    """Return a norm's output, padded with the norm's result for zeros: beta - mean * gamma / sigma.
 
-    The running statistics are used in training too, after the DBB authors' code: a border has no batch.
+    The border uses the running statistics in training too, as in the DBB authors' code: a border has no batch.
     """
     if not any(margins):
         return normed_NCHW
@@ -129,7 +129,7 @@ def add_border(normed_NCHW: Tensor, norm: Norm, margins: Margins) -> Tensor:
 
 
 def set_to_shift(norm: Norm, shift_C: Tensor) -> None:
-    """Make the norm add `shift_C` and nothing else: gamma 1, mean 0, variance 1 - eps."""
+    """Set the norm so that it only adds `shift_C`: gamma 1, mean 0, variance 1 - eps."""
     assert norm.running_mean is not None and norm.running_var is not None
     assert norm.bias is not None or not shift_C.any(), "a norm without beta can add nothing"
     with torch.no_grad():
@@ -142,14 +142,14 @@ def set_to_shift(norm: Norm, shift_C: Tensor) -> None:
 
 
 def zero_gamma(branch: nn.Module) -> None:
-    """Silence a branch that ends with its norm."""
+    """Silence a branch that ends with its norm: set gamma to zero."""
     nn.init.zeros_(branch.get_parameter("norm.weight"))
 
 
 def set_to_identity(norm: Norm, like: Norm) -> None:
-    """Make a fresh norm change nothing that has the statistics of `like`, in training and in eval mode.
+    """Set a new norm to the identity for inputs with the statistics of `like`, in training and in eval mode.
 
-    gamma sigma, beta mean: the batch's own statistics, whatever they are, are left to the norm that follows.
+    gamma is sigma and beta is the mean. Batch statistics that differ are corrected by the norm that follows.
     """
     assert norm.running_mean is not None and norm.running_var is not None
     assert like.running_mean is not None and like.running_var is not None

@@ -1,4 +1,4 @@
-"""PARTS: the kernels that are added to a convolution's own, what they are made of, and where they lie.
+"""PARTS: the table of the kernels that online mode adds to a convolution's original kernel.
 
 Letters as in kernels.py.
 """
@@ -17,16 +17,16 @@ POINT = (1, 1)
 
 
 class PartType(NamedTuple):
-    """A kernel that is added to the convolution's own: the weights it is made of, how, and where it lies."""
+    """A kernel that is added to the original kernel: its new weights, its computation, and its position."""
 
-    weights: Callable[[Geometry], dict[str, Tensor]]  # fresh ones
-    kernel: Callable[..., Tensor]  # of the geometry, the scale (for its dtype and device) and the weights
+    weights: Callable[[Geometry], dict[str, Tensor]]  # makes new weights
+    kernel: Callable[..., Tensor]  # takes the geometry, the scale (for its dtype and device) and the weights
     place: Callable[[Geometry], KernelSlice]
-    scale: float  # what the kernel is multiplied by at the start
+    scale: float  # the start value of the kernel's scale
 
 
-def drawn(outputs: int, geometry: Geometry, kernel: tuple[int, int]) -> Tensor:
-    """Return fresh weights as nn.Conv2d draws them."""
+def new_weight(outputs: int, geometry: Geometry, kernel: tuple[int, int]) -> Tensor:
+    """Return a new random weight with the distribution of nn.Conv2d."""
     weight = torch.empty(outputs, geometry.in_channels // geometry.groups, *kernel)
     return nn.init.kaiming_uniform_(weight, a=5**0.5)
 
@@ -40,7 +40,7 @@ def _dirac(geometry: Geometry, scale_O: Tensor) -> Tensor:
 
 
 def _pair(geometry: Geometry, scale_O: Tensor, point_MI11: Tensor, weight_OMKK: Tensor) -> Tensor:
-    """Return the kernel of a 1x1 convolution, the identity plus `point_MI11`, and a KxK one after it."""
+    """Return the kernel of a 1x1 convolution (the identity plus `point_MI11`) followed by a KxK convolution."""
     point_MI11 = point_MI11 + dirac(geometry.in_channels, geometry.groups, like=point_MI11)
     no_bias_M, no_bias_O = scale_O.new_zeros(geometry.in_channels), torch.zeros_like(scale_O)
     return compose_pointwise((point_MI11, no_bias_M), (weight_OMKK, no_bias_O), geometry.groups)[0]
@@ -52,7 +52,7 @@ def _average(geometry: Geometry, _: Tensor, weight_OI11: Tensor) -> Tensor:
 
 def _weight(kernel: Callable[[Geometry], tuple[int, int]]) -> Callable[[Geometry], dict[str, Tensor]]:
     def weights(geometry: Geometry) -> dict[str, Tensor]:
-        return {"weight": drawn(geometry.out_channels, geometry, kernel(geometry))}
+        return {"weight": new_weight(geometry.out_channels, geometry, kernel(geometry))}
 
     return weights
 
@@ -62,8 +62,8 @@ def _no_weight(_: Geometry) -> dict[str, Tensor]:
 
 
 def _point_and_weight(geometry: Geometry) -> dict[str, Tensor]:
-    point = torch.zeros_like(drawn(geometry.in_channels, geometry, POINT))
-    return {"point": point, "weight": drawn(geometry.out_channels, geometry, geometry.kernel)}
+    point = torch.zeros_like(new_weight(geometry.in_channels, geometry, POINT))
+    return {"point": point, "weight": new_weight(geometry.out_channels, geometry, geometry.kernel)}
 
 
 def _whole(_: Geometry) -> KernelSlice:
@@ -84,17 +84,19 @@ def _centre(geometry: Geometry) -> KernelSlice:
     return _centre_row(geometry)[0], _centre_column(geometry)[1]
 
 
-# Each kernel starts as strong as the convolution's own, as branches with norms do. nn.Conv2d draws kernels whose
-# output has a third of the input's power, where the identity's has all of it.
-AS_DRAWN = 3**-0.5
+# Each kernel starts as strong as the original one, as branches with norms do. A kernel that nn.Conv2d draws gives
+# an output with a third of the input's power; an unscaled identity would give the full power.
+IDENTITY_SCALE = 3**-0.5
 PARTS: dict[str, PartType] = {
     "full": PartType(_weight(lambda geometry: geometry.kernel), _own, _whole, 1.0),
     "point": PartType(_weight(lambda _: POINT), _own, _centre, 1.0),
     "row": PartType(_weight(lambda geometry: (1, geometry.kernel[1])), _own, _centre_row, 1.0),
     "column": PartType(_weight(lambda geometry: (geometry.kernel[0], 1)), _own, _centre_column, 1.0),
-    "identity": PartType(_no_weight, _dirac, _centre, AS_DRAWN),
+    "identity": PartType(_no_weight, _dirac, _centre, IDENTITY_SCALE),
     "point_full": PartType(_point_and_weight, _pair, _whole, 1.0),
     "point_average": PartType(_weight(lambda _: POINT), _average, _whole, 1.0),
-    "bare_point": PartType(_weight(lambda _: POINT), _own, _centre, 1.0),  # here no branch has a norm of its own
-    "bare_identity": PartType(_no_weight, _dirac, _centre, AS_DRAWN),
+    "bare_point": PartType(
+        _weight(lambda _: POINT), _own, _centre, 1.0
+    ),  # in online mode no branch has its own norm
+    "bare_identity": PartType(_no_weight, _dirac, _centre, IDENTITY_SCALE),
 }

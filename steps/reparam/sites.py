@@ -1,4 +1,4 @@
-"""Which tail belongs to which multi-branch block, in whatever network both have come to be."""
+"""Match each multi-branch block with the tail of its norm, also after the network was copied or joined."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,13 @@ from steps.reparam.norms import NormTail
 
 
 def blocks_and_tails(model: nn.Module) -> Iterator[tuple[str, MultiBranchConv, str, NormTail]]:
-    """Yield each block with its tail, and the paths of both; raises BadInput where a block has lost its tail."""
+    """Yield (path, block, path of its tail, tail) for each block; raise BadInput if a block has no tail."""
     tails = {id(tail.site): (name, tail) for name, tail in model.named_modules() if isinstance(tail, NormTail)}
     for path, block in model.named_modules():
         if isinstance(block, MultiBranchConv):
             if id(block.site) not in tails:
                 raise BadInput(
-                    f"{path} was expanded as {block.site.name}, and what stood at its norm's place is not in this "
-                    "network; take both along, in one copy."
+                    f"{path} was expanded as {block.site.name}, and the replacement of its norm is not in this "
+                    "network; copy the block and that replacement together, in one copy."
                 )
             yield path, block, *tails[id(block.site)]

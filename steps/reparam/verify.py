@@ -1,7 +1,7 @@
-"""Whether a changed network is still the one it was: one pass in each mode decides, and names the sites at fault.
+"""Verify that a changed network computes the same function, with one pass in each mode, and find the wrong sites.
 
-At each site the layers that were there compute beside what stands there now, on what reaches it; what they return
-goes on through the network, so that no rounding adds up and each site is judged by itself.
+At each site the original layers and their replacement run on the same input. The output of the original layers
+then goes on through the network. So rounding does not add up, and each site is judged alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,102 +15,105 @@ from steps.reparam.custom_layers import same
 from steps.reparam.norms import apply_in_its_mode
 from steps.tracing.copies import copied
 from steps.tracing.outputs import tensors_of
-from steps.tracing.randomness import drawing_alike
+from steps.tracing.randomness import fixed_draws
 from steps.tracing.watch import Watched, the_input
 
-Change = Callable[[nn.Module, str, str], None]  # what is done, in place, to a convolution and its norm, by name
-SAME = 1e-4  # of a site's largest output, in float32; another function is off by more
-IN_TRAINING = 1e-2  # a norm after a norm shows its eps: 1e-3 of a site's largest output
-LOUD = 300  # times eps: in training, a channel of less variance shows a norm's eps more than what is computed
-BROKEN = "what would stand in its place"  # how a reason begins that is a fault of our own
-SOMEWHERE = ""  # the site of a fault that no site can be blamed for
+Change = Callable[[nn.Module, str, str], None]  # changes, in place, the convolution and the norm with these names
+SAME = 1e-4  # relative to a site's largest output, in float32; another function differs by more
+IN_TRAINING = 1e-2  # the eps of a norm after a norm changes the output by 1e-3 of a site's largest output
+LEAST_VARIANCE = 300  # times eps: in training, a norm's eps dominates the output of a channel with less variance
+BROKEN = "its replacement"  # the beginning of each reason that is a fault of this package
+NO_SITE = ""  # the key of a fault that cannot be attributed to a site
 
 
 @dataclass
 class _Site:
-    """What one pass shows of one site."""
+    """The record of one site in one pass."""
 
-    expected: Tensor | None = None  # by the layers that were there
-    judged_C: Tensor | None = None  # the channels that are compared
-    returned: Tensor | None = None  # by what stands in the convolution's place
+    expected: Tensor | None = None  # the output of the original layers
+    judged_C: Tensor | None = None  # the channels to compare
+    returned: Tensor | None = None  # the output of the convolution's replacement
     calls: int = 0
-    inside: bool = False  # it is computing
+    inside: bool = False  # the replacement is running
     reason: str | None = None
 
 
-def unfit(passes: Sequence[Watched], norm_of: Mapping[str, str], change: Change) -> dict[str, str]:
-    """Return the convolutions that cannot be changed, each with its reason; the others can, all together.
+def find_unchangeable(passes: Sequence[Watched], norm_of: Mapping[str, str], change: Change) -> dict[str, str]:
+    """Return convolution -> reason for the convolutions that cannot be changed; all others can change together.
 
-    `passes` are the network in each mode that it must stay the same in. Where no site can be blamed for a fault,
-    the sites are tried by halves.
+    `passes` are the passes, one in each mode, in which the network must stay the same. If a fault cannot be
+    attributed to a site, each half of the sites is tried alone.
     """
     if not norm_of:
         return {}
-    found = _tried(passes, norm_of, change)
-    if SOMEWHERE in found:
-        reason = found[SOMEWHERE]
+    found = _try_change(passes, norm_of, change)
+    if NO_SITE in found:
+        reason = found[NO_SITE]
         half = len(norm_of) // 2
         pairs = list(norm_of.items())
         found = (
-            {**unfit(passes, dict(pairs[:half]), change), **unfit(passes, dict(pairs[half:]), change)}
+            {
+                **find_unchangeable(passes, dict(pairs[:half]), change),
+                **find_unchangeable(passes, dict(pairs[half:]), change),
+            }
             if half
             else {}
         )
-        found = found or dict.fromkeys(norm_of, reason)  # it is alone, or each half is right without the other
+        found = found or dict.fromkeys(norm_of, reason)  # a single site, or only both halves together are wrong
     left = {conv: norm for conv, norm in norm_of.items() if conv not in found}
-    return {**found, **unfit(passes, left, change)} if found else {}
+    return {**found, **find_unchangeable(passes, left, change)} if found else {}
 
 
-def _tried(passes: Sequence[Watched], norm_of: Mapping[str, str], change: Change) -> dict[str, str]:
-    """Change a copy, and return the sites at fault; none: it is the same network in each pass."""
+def _try_change(passes: Sequence[Watched], norm_of: Mapping[str, str], change: Change) -> dict[str, str]:
+    """Change a copy, and return site -> reason for the wrong sites; empty if every pass gives the same outputs."""
     changed = copied(passes[0].network)
     found = {}
     for conv, norm in norm_of.items():
         try:
             change(changed, conv, norm)
-        except Exception as fault:  # whatever a layer of one's own raises
-            found[conv] = f"it cannot be taken apart: {_said(fault)}"
-    for one in passes:
-        with torch.set_grad_enabled(one.gradients):
-            found = found or _compared(one, changed.train(one.network.training), norm_of)
+        except Exception as fault:  # a custom layer may raise anything
+            found[conv] = f"it cannot be replaced: {_short(fault)}"
+    for watched in passes:
+        with torch.set_grad_enabled(watched.gradients):
+            found = found or _compare(watched, changed.train(watched.network.training), norm_of)
     return found
 
 
-def _compared(one: Watched, changed: nn.Module, norm_of: Mapping[str, str]) -> dict[str, str]:
-    """Return the sites that differ in one pass."""
+def _compare(watched: Watched, changed: nn.Module, norm_of: Mapping[str, str]) -> dict[str, str]:
+    """Return site -> reason for the sites that differ in one pass."""
     sites = {conv: _Site() for conv in norm_of}
-    within = IN_TRAINING if one.network.training else SAME
+    within = IN_TRAINING if watched.network.training else SAME
     handles = []
     for conv, norm in norm_of.items():
         block, tail = changed.get_submodule(conv), changed.get_submodule(norm)
-        before, after = one.network.get_submodule(conv), one.network.get_submodule(norm)
+        before, after = watched.network.get_submodule(conv), watched.network.get_submodule(norm)
         handles.append(block.register_forward_pre_hook(_expecting(sites[conv], before, after), with_kwargs=True))
         handles.append(block.register_forward_hook(_returning(sites[conv])))
         handles.append(tail.register_forward_pre_hook(_comparing(sites[conv], within), with_kwargs=True))
     try:
-        with drawing_alike():
-            outputs = tensors_of(changed(one.images_NCHW.clone()))
-    except Exception as fault:  # whatever a network raises that misses something
-        broken = {conv: f"{BROKEN} fails: {_said(fault)}" for conv, site in sites.items() if site.inside}
-        return broken or _blamed(fault, changed, norm_of)
+        with fixed_draws():
+            outputs = tensors_of(changed(watched.images_NCHW.clone()))
+    except Exception as fault:  # a network with a missing layer may raise anything
+        broken = {conv: f"{BROKEN} fails: {_short(fault)}" for conv, site in sites.items() if site.inside}
+        return broken or _attribute(fault, changed, norm_of)
     finally:
         for handle in handles:
             handle.remove()
-    found = {conv: why for conv, site in sites.items() if (why := _fault(site, one.seen.calls.get(conv, 0)))}
-    if not found and not _all_same(one.seen.outputs, outputs, within) and _is_a_function(one):
-        found = {SOMEWHERE: f"without it {_mode(one)} the network's outputs are others"}
+    found = {conv: why for conv, site in sites.items() if (why := _fault(site, watched.seen.calls.get(conv, 0)))}
+    if not found and not _all_same(watched.seen.outputs, outputs, within) and _is_deterministic(watched):
+        found = {NO_SITE: f"replacing it changes the network's outputs {_mode(watched)}"}
     return found
 
 
 def _expecting(site: _Site, conv: nn.Module, norm: nn.Module) -> Any:
     def expect(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         site.calls += 1
-        given = the_input(inputs, keywords)
-        assert given is not None and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
-        convolved_NCHW = conv(given)
+        conv_input = the_input(inputs, keywords)
+        assert conv_input is not None and isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
+        convolved_NCHW = conv(conv_input)
         site.expected = apply_in_its_mode(norm, convolved_NCHW)
         variance_C = convolved_NCHW.var((0, 2, 3), correction=0)
-        site.judged_C = variance_C > (LOUD * norm.eps if norm.training else -1)
+        site.judged_C = variance_C > (LEAST_VARIANCE * norm.eps if norm.training else -1)
         site.inside = True
 
     return expect
@@ -128,9 +131,9 @@ def _comparing(site: _Site, within: float) -> Any:
         if site.expected is None or the_input(inputs, keywords) is not site.returned:
             return None
         expected = site.expected
-        site.expected = None  # taken: what is left at the end never reached the norm's place
+        site.expected = None  # a tensor that is still here after the pass has not reached the norm's replacement
         if not expected.isfinite().all():
-            site.reason = "what it computes of random images is not finite"
+            site.reason = "its output for random images is not finite"
         elif not _agree(expected, site, within):
             site.reason = f"{BROKEN} computes something else"
         site.returned = None
@@ -147,40 +150,40 @@ def _agree(expected: Tensor, site: _Site, within: float) -> bool:
 
 def _fault(site: _Site, calls: int) -> str | None:
     if site.calls != calls:
-        return "the network keeps it under another name too, and calls it there"
+        return "the network does not call its replacement; the network may keep the convolution under another name"
     if site.expected is not None:
-        return "the network keeps its norm under another name too, and calls it there"
+        return "the network does not call its norm's replacement; the network may keep the norm under another name"
     return site.reason
 
 
-def _blamed(fault: Exception, changed: nn.Module, norm_of: Mapping[str, str]) -> dict[str, str]:
-    """Return the site whose attribute the network asked for and did not find."""
-    asked = getattr(fault, "obj", None)
+def _attribute(fault: Exception, changed: nn.Module, norm_of: Mapping[str, str]) -> dict[str, str]:
+    """Return site -> reason for the site whose missing attribute the network reads, else NO_SITE -> reason."""
+    owner = getattr(fault, "obj", None)
     for conv, norm in norm_of.items():
-        if isinstance(fault, AttributeError) and asked in (
+        if isinstance(fault, AttributeError) and owner in (
             changed.get_submodule(conv),
             changed.get_submodule(norm),
         ):
-            of = conv if asked is changed.get_submodule(conv) else norm
-            return {conv: f"the network reads {of}.{fault.name}"}
-    return {SOMEWHERE: f"the network does not run without it: {_said(fault)}"}
+            name = conv if owner is changed.get_submodule(conv) else norm
+            return {conv: f"the network reads {name}.{fault.name}"}
+    return {NO_SITE: f"the network does not run without it: {_short(fault)}"}
 
 
-def _is_a_function(one: Watched) -> bool:
-    """Whether the network returns the same on the same images; one that draws by itself cannot be compared."""
-    with drawing_alike():
-        return _all_same(one.seen.outputs, tensors_of(one.network(one.images_NCHW.clone())), SAME)
+def _is_deterministic(watched: Watched) -> bool:
+    """Return whether the network gives the same outputs for the same images; else outputs are not comparable."""
+    with fixed_draws():
+        return _all_same(watched.seen.outputs, tensors_of(watched.network(watched.images_NCHW.clone())), SAME)
 
 
-def _all_same(expected: list[Tensor], given: list[Tensor], within: float) -> bool:
-    return len(expected) == len(given) and all(
-        same(one.float(), other.float(), within) for one, other in zip(expected, given, strict=True)
+def _all_same(expected: list[Tensor], actual: list[Tensor], within: float) -> bool:
+    return len(expected) == len(actual) and all(
+        same(one.float(), other.float(), within) for one, other in zip(expected, actual, strict=True)
     )
 
 
-def _mode(one: Watched) -> str:
-    return "in training" if one.network.training else "in eval mode"
+def _mode(watched: Watched) -> str:
+    return "in training" if watched.network.training else "in eval mode"
 
 
-def _said(fault: Exception) -> str:
+def _short(fault: Exception) -> str:
     return f"{type(fault).__name__}: {' '.join(str(fault).split())[:120]}"

@@ -1,1 +1,1 @@
-"""What a network shows of itself when one example goes through it: who reads what, what comes out."""
+"""Observe a network while one example goes through it: the data flow between modules, and the outputs."""

@@ -1,4 +1,4 @@
-"""What one forward pass shows of a network's flow: what each module read, who had made it, who read the result."""
+"""Record the data flow of one forward pass: what each module read, which module made it, which module read it."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 
 class Call(NamedTuple):
-    """What a module was called with."""
+    """The arguments of one call of a module."""
 
     inputs: tuple[Any, ...]
     keywords: dict[str, Any]
 
     @property
     def first(self) -> Any:
-        """What it was given first, by place or by name; None if nothing."""
+        """The first argument, positional or by keyword; None for a call without arguments."""
         return next(iter((*self.inputs, *self.keywords.values())), None)
 
     def beginning_with(self, value: Any) -> "Call":
-        """Return the call with another first input."""
+        """Return the same call with another first argument."""
         if self.inputs:
             return Call((value, *self.inputs[1:]), self.keywords)
         return Call((), {**self.keywords, next(iter(self.keywords)): value})
@@ -27,19 +27,21 @@ class Call(NamedTuple):
 
 @dataclass
 class Trace:
-    """Tensors are known by identity, so all are kept alive: a freed one's id would be given to another."""
+    """The record of one pass; it keeps all tensors alive, because Python may reuse the id of a freed tensor."""
 
     calls: dict[str, Call] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
-    # module -> the named one whose output it read; "": none
+    # module -> the named module whose output it read, or ""
     source_of: dict[str, str] = field(default_factory=dict)
-    readers: dict[int, list[str]] = field(default_factory=dict)  # tensor -> the named ones that read it, in order
-    makers: dict[int, str] = field(default_factory=dict)  # tensor -> the named one that returned it last
+    readers: dict[int, list[str]] = field(
+        default_factory=dict
+    )  # id of tensor -> named modules that read it, in order
+    makers: dict[int, str] = field(default_factory=dict)  # id of tensor -> the last named module that returned it
 
 
 @torch.no_grad()
 def traced(model: nn.Module, names: dict[nn.Module, str], image_NCHW: Tensor) -> Trace:
-    """Return what the pass of one image shows; sources and readers are the modules of `names`, by that name."""
+    """Return the trace of one image; sources and readers are the modules of `names`, under these names."""
     trace = Trace()
     handles = []
     for path, module in model.named_modules():
@@ -57,7 +59,7 @@ def traced(model: nn.Module, names: dict[nn.Module, str], image_NCHW: Tensor) ->
 
 @torch.no_grad()
 def called_modules(model: nn.Module, images_NCHW: Tensor) -> list[str]:
-    """Return the paths of the modules that the pass of a batch calls, in order, each time anew."""
+    """Return the paths of the modules that the pass of a batch calls, in order, one entry per call."""
     called: list[str] = []
     handles = [
         module.register_forward_pre_hook(lambda *_, path=path: called.append(path))

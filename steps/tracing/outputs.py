@@ -1,4 +1,4 @@
-"""The tensors that a network returns, whatever it wraps them in."""
+"""The tensors in a network's output, inside any containers and objects."""
 
 from typing import Any
 
@@ -11,21 +11,21 @@ def tensors_of(output: Any) -> list[Tensor]:
     return _found(output, set())
 
 
-def taken_apart(output: Any) -> tuple[list[Any], list[Any]]:
+def leaves_and_structure(output: Any) -> tuple[list[Any], list[Any]]:
     """Return the leaves of an output, in order, and its structure: containers, keys and the fields of objects."""
-    return _taken_apart(output, set())
+    return _leaves_and_structure(output, set())
 
 
-def _taken_apart(output: Any, known: set[int]) -> tuple[list[Any], list[Any]]:
+def _leaves_and_structure(output: Any, known: set[int]) -> tuple[list[Any], list[Any]]:
     leaves, structure = tree_flatten(output)
     found: list[Any] = []
     inside: list[Any] = []
     for leaf in leaves:
         if not isinstance(leaf, Tensor) and _has_fields(leaf) and id(leaf) not in known:
             known.add(id(leaf))
-            its_leaves, its_structure = _taken_apart(vars(leaf), known)
-            found += its_leaves
-            inside.append(its_structure)
+            field_leaves, field_structure = _leaves_and_structure(vars(leaf), known)
+            found += field_leaves
+            inside.append(field_structure)
         else:
             found.append(leaf)
             inside.append(None)
@@ -42,6 +42,6 @@ def _found(output: Any, known: set[int]) -> list[Tensor]:
         if isinstance(leaf, Tensor):
             found.append(leaf)
         elif _has_fields(leaf) and id(leaf) not in known:
-            known.add(id(leaf))  # an object may hold itself
+            known.add(id(leaf))  # an object may contain itself
             found += _found(list(vars(leaf).values()), known)
     return found

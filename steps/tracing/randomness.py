@@ -1,6 +1,6 @@
-"""What networks leave to chance (dropout, dropped paths): drawn alike, and seen to be drawn.
+"""Fix the random draws of networks (dropout, stochastic depth), and detect whether a network draws.
 
-The global generators of torch, Python and NumPy are known; a generator that a network keeps for itself is not.
+This covers the global generators of torch, Python and NumPy, but not a generator that a network keeps itself.
 """
 
 import random
@@ -12,9 +12,9 @@ import torch
 
 
 @contextmanager
-def drawing_alike(seed: int = 0) -> Iterator[None]:
-    """Make what networks draw the same each time, and leave the generators alone."""
-    of_python, of_numpy = random.getstate(), np.random.get_state()
+def fixed_draws(seed: int = 0) -> Iterator[None]:
+    """Seed the global generators inside the context, and restore their states afterwards."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
     try:
@@ -22,11 +22,11 @@ def drawing_alike(seed: int = 0) -> Iterator[None]:
             torch.default_generator.manual_seed(seed)
             yield
     finally:
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
-def generators() -> tuple[object, ...]:
-    """Return the states that draws move."""
-    _, numbers, *rest = np.random.get_state(legacy=True)
-    return random.getstate(), np.asarray(numbers).tobytes(), *rest, torch.get_rng_state().numpy().tobytes()
+def generator_states() -> tuple[object, ...]:
+    """Return the states of the global generators; every draw changes them."""
+    _, keys, *rest = np.random.get_state(legacy=True)
+    return random.getstate(), np.asarray(keys).tobytes(), *rest, torch.get_rng_state().numpy().tobytes()

@@ -115,13 +115,13 @@ class FrozenNorm(Own):
 
 
 OWN_CHOICES: dict[type[Own], str] = {
-    OfTwoDomains: "part.other stands beside its norm",
-    OfTwoKindsOfNorm: "part.other.0 stands beside its norm",
-    ChosenByChance: "in training it is applied 1 times, its norm 0",
+    OfTwoDomains: "the network may use part.other instead of its norm",
+    OfTwoKindsOfNorm: "the network may use part.other.0 instead of its norm",
+    ChosenByChance: "in training it is called 1 times, its norm 0 times",
     KeptAsAnAttribute: "the network, which keeps it",
     KeptInAList: "the network, which keeps it",
     ReplacedForward: "its forward was replaced",
-    ChosenByANumber: "with the numbers that it has its output is also used by aten.add",
+    ChosenByANumber: "with the network's own weights its output is also used by aten.add",
     NeedsGradients: "in training its output is also used by aten.add",
     FrozenNorm: "in training its norm stays in eval mode",
 }

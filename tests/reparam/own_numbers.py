@@ -111,13 +111,13 @@ class HookedWeight(Own):
 
 
 OWN_NUMBERS: dict[type[Own], str] = {
-    WithAGain: "NormWithAGain keeps numbers of its own: gain",
-    OfLowRank: "LowRank keeps numbers of its own: down, up",
-    WithAMask: "Masked keeps numbers of its own: mask",
+    WithAGain: "NormWithAGain has additional tensors: gain",
+    OfLowRank: "LowRank has additional tensors: down, up",
+    WithAMask: "Masked has additional tensors: mask",
     ParametrizedNorm: "its weight is computed by a parametrization",
-    TiedGamma: "its numbers belong to another layer",
-    TiedStatistics: "its numbers belong to another layer",
-    OverlappingMemory: "its numbers belong to another layer",
-    TiedMemory: "its numbers belong to another layer",
-    HookedWeight: "hooks are registered on its numbers",
+    TiedGamma: "its tensors belong to another layer",
+    TiedStatistics: "its tensors belong to another layer",
+    OverlappingMemory: "its tensors belong to another layer",
+    TiedMemory: "its tensors belong to another layer",
+    HookedWeight: "hooks are registered on its tensors",
 }

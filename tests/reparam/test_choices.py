@@ -18,7 +18,7 @@ from steps.reparam.expand import MODES, Mode, expand, plan_expansion
 from steps.reparam.fold import absorb_norms, fold
 from steps.reparam.plan import ExpansionPlan
 from steps.tracing.copies import copied
-from steps.tracing.randomness import drawing_alike, generators
+from steps.tracing.randomness import fixed_draws, generator_states
 from tests.reparam.networks import SmallNet, randomise
 from tests.reparam.own_choices import (
     AnotherBranchInTraining,
@@ -64,13 +64,13 @@ def ring() -> list[object]:
 
 @pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: float(torch.rand(()))])
 def test_what_is_drawn_is_drawn_alike_and_seen_and_the_generator_is_left_alone(draw: Callable[[], float]) -> None:
-    before, drawn = generators(), []
+    before, drawn = generator_states(), []
     for seed in (0, 0, 1):
-        with drawing_alike(seed):
-            undrawn = generators()
+        with fixed_draws(seed):
+            undrawn = generator_states()
             drawn.append(draw())
-            assert generators() != undrawn
-    assert drawn[0] == drawn[1] != drawn[2] and generators() == before
+            assert generator_states() != undrawn
+    assert drawn[0] == drawn[1] != drawn[2] and generator_states() == before
 
 
 def test_a_network_that_draws_from_numpy_has_one_plan() -> None:
@@ -98,7 +98,7 @@ def test_a_network_of_two_inputs_is_told_what_would_be_right() -> None:
 
     for network, takes in ((Two(), "image, mask"), (ByName(), "image=")):
         for example in (None, torch.zeros(1, 3, 16, 16)):
-            with pytest.raises(BadInput, match=f"one tensor of images by place, and its forward takes {takes};"):
+            with pytest.raises(BadInput, match=f"one positional tensor of images, and its forward takes {takes};"):
                 plan_expansion(network, "acb", example_NCHW=example)
 
 
@@ -125,7 +125,7 @@ def test_the_size_of_the_weights_changes_no_plan() -> None:
         return plan_expansion(network, "acb")
 
     expected = plan("scale", 1.0)
-    assert "without it" in (expected.sites[1].skipped or "")
+    assert "replacing it" in (expected.sites[1].skipped or "")
     assert plan("scale", 1e8) == plan("alone.weight", 1e8) == expected
 
 
@@ -177,7 +177,7 @@ def test_the_network_inside_a_distributed_one_is_asked_for() -> None:
             nn.Module.__init__(self)
             self.module = SmallNet()
 
-    with pytest.raises(BadInput, match=r"give the one inside, its \.module"):
+    with pytest.raises(BadInput, match=r"pass the network inside, its \.module"):
         plan_expansion(Distributed(), "acb")
 
 

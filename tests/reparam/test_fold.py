@@ -179,7 +179,7 @@ def test_layers_of_other_kinds_are_named_for_what_they_are() -> None:
     assert [site.site for site in plan.sites] == ["0", "2"]
     assert plan.sites[0].skipped == "unsupported kernel: ConvTranspose2d is no convolution of images"
     left = norms_left(model, image)
-    assert "ConvTranspose2d" in left["1"] and left["3"] == "FrozenBatchNorm2d is no batch norm of torch's"
+    assert "ConvTranspose2d" in left["1"] and left["3"] == "FrozenBatchNorm2d is no batch norm class of torch"
 
 
 class PadsByItself(nn.Conv2d):

@@ -85,7 +85,7 @@ def test_a_form_that_is_another_function_is_refused(monkeypatch: pytest.MonkeyPa
         block.act = nn.Identity()
 
     monkeypatch.setattr(byobnet.MobileOneBlock, "reparameterize", without_activation)
-    with pytest.raises(BadInput, match=r"gives 0 \(MobileOneBlock\) is another function"):
+    with pytest.raises(BadInput, match=r"gives 0 \(MobileOneBlock\) computes another function"):
         fold(library())
 
 
@@ -172,7 +172,7 @@ def test_a_block_whose_own_method_fails_is_one_sentence() -> None:
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3), Unready(nn.BatchNorm2d(4))).eval()
     with pytest.raises(
-        BadInput, match=r"^1 \(Unready\) has a method .* fails: RuntimeError: call prepare\(\) first"
+        BadInput, match=r"^1 \(Unready\) has a fold method .* fails: RuntimeError: call prepare\(\) first"
     ):
         fold(model)
 

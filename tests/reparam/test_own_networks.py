@@ -159,11 +159,11 @@ def test_where_no_site_can_be_blamed_the_one_at_fault_is_found() -> None:
 def test_what_has_no_numbers_yet_is_refused_in_one_sentence() -> None:
     with torch.device("meta"):
         model = Own()
-    with pytest.raises(BadInput, match=r"stem\.weight has no numbers"):
+    with pytest.raises(BadInput, match=r"stem\.weight has no values"):
         plan_expansion(model, "repvgg")
     lazy = Own()
     lazy.conv = nn.LazyConv2d(8, 3)
-    with pytest.raises(BadInput, match=r"conv\.weight has no shape yet; let one image through"):
+    with pytest.raises(BadInput, match=r"conv\.weight has no shape yet; run one image through"):
         plan_expansion(lazy, "repvgg")
     lazy(torch.zeros(2, 3, 16, 16))
     assert len(plan_expansion(lazy, "repvgg").expanded) == 2
@@ -254,5 +254,5 @@ def test_parts_of_expanded_networks_fold_as_what_they_are(mode: Mode) -> None:
 def test_a_block_without_its_norms_place_is_refused() -> None:
     model = Own()
     expand(model, "acb")
-    with pytest.raises(BadInput, match="conv was expanded as conv, and what stood at its norm's place is not in"):
+    with pytest.raises(BadInput, match="conv was expanded as conv, and the replacement of its norm is not in"):
         fold(nn.Sequential(OrderedDict(conv=model.conv)).eval())
