@@ -57,7 +57,9 @@ def test_the_refused_form_is_localised_and_the_log_says_where_it_drifts(
     assert "onnxruntime-fp32 drifts at conv2d" in log.text
 
 
-def test_a_localisation_that_fails_leaves_the_refusal_as_it_is(before_gate: Line, log: pytest.LogCaptureFixture) -> None:
+def test_a_localisation_that_fails_leaves_the_refusal_as_it_is(
+    before_gate: Line, log: pytest.LogCaptureFixture
+) -> None:
     refuse_gate(before_gate)
     install(before_gate, code=1)
     state = classify(return_state=True)

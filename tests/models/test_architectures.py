@@ -113,8 +113,9 @@ def test_acnets_networks_expand_at_each_convolution_that_has_rows_and_columns(ar
     ],
 )
 def test_networks_come_from_timm_torchvision_and_the_user(arch: str, head: str) -> None:
-    network = create(arch, 5, 64).eval()
-    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
+    with torch.device("meta"):  # shapes are all that is asked of numbers here
+        network = create(arch, 5, 64).eval()
+        assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
     assert head_name(network) == head
     assert head_parameters(network) == sum(p.numel() for p in network.get_submodule(head).parameters())
 

@@ -101,7 +101,16 @@ def test_grouping_lowers_parameters_and_flops_and_raises_bytes_per_flop() -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnet50", "densenet121", "mobilenet_v3_large", "regnet_y_400mf", "vit_b_16", "swin_t"]
+    "name",
+    [
+        "resnet18",
+        "densenet121",
+        "mobilenet_v3_large",
+        "regnet_y_400mf",
+        "swin_t",
+        pytest.param("resnet50", marks=pytest.mark.slow),
+        pytest.param("vit_b_16", marks=pytest.mark.slow),
+    ],
 )
 def test_multiply_adds_and_parameters_are_those_that_torchvision_publishes(name: str) -> None:
     published = torchvision.models.get_model_weights(name).DEFAULT.meta
@@ -118,7 +127,7 @@ REPVGG = {
 }
 
 
-@pytest.mark.parametrize("arch", REPVGG)
+@pytest.mark.parametrize("arch", ["repvgg_a0_plain", pytest.param("repvgg_a1_plain", marks=pytest.mark.slow)])
 def test_repvgg_has_its_published_size_in_both_forms(arch: str) -> None:
     forms = both_forms(arch, 1000, 224, "repvgg")
     for form, (millions, billions) in zip(("trained", "plain"), REPVGG[arch], strict=True):
