@@ -81,7 +81,7 @@ def batches(
 
 
 def batches_as_they_are(manifest: pl.DataFrame, root: Path, size: int, threads: int = 2) -> Iterator[Images]:
-    """Yield decoded images_NHWC_u8 in the manifest's order, without resizing and cropping.
+    """Yield decoded images_NHWC_u8 in the manifest's order, not resized and not cropped.
 
     A batch holds consecutive images of one height and width. A batch has at most `size` images and at most
     MOST_PIXELS pixels, but always at least one image.

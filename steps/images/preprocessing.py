@@ -43,8 +43,8 @@ def decode_rgb(content: bytes) -> Image.Image:
 def preprocess(image: Image.Image, how: Preprocessing) -> npt.NDArray[np.uint8]:
     """Return the network's input, HWC uint8: short side resized to `how.resize`, centre crop to `how.size`.
 
-    The image is resized first along its width and then along its height, because the order in Pillow 13 depends on
-    the shape, and in earlier versions it does not. The long side is the exact quotient, rounded half to even.
+    The image is resized first along its width and then along its height, because Pillow 13 chooses the order by
+    the image's shape, and earlier versions do not. The long side is the exact quotient, rounded half to even.
     """
     image = _middle(image)
     short = min(image.size)

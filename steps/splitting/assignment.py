@@ -56,7 +56,7 @@ def deal(images: pl.DataFrame, ledger: pl.DataFrame, val: float, test: float, le
     """Return each image's split, which does not depend on the order of the rows.
 
     `images` has the columns label, checksum, group and split (ready-made, or null). A ready-made val or test is
-    not changed. If only val or test is missing, its images are taken from the ready-made train.
+    not changed. If train is ready-made and val (or test) is not, the images of val (or test) come from train.
     """
     known = _columns(images, ledger)
     shares_S = _shares(known.ready_I, val, test)

@@ -13,10 +13,10 @@ Value = TypeVar("Value", np.uint64, np.int64)
 
 
 def units_of(contents: Keys, groups: Keys, grouped: npt.NDArray[np.bool_]) -> tuple[Ids, Keys]:
-    """Return each image's unit (0, 1, ...) and each unit's key; both do not depend on the order of the images.
+    """Return each image's unit (0, 1, ...) and each unit's key; the order of the images changes neither.
 
-    The images of a group are one unit, and an image without group is a unit. If two groups contain copies of the
-    same image, the two groups are one unit.
+    The images of a group are one unit. Copies of the same image are also in one unit, so two groups that contain
+    the same image are one unit. Every other image is a unit.
     """
     keys, unit = numbered(np.where(grouped, groups, contents))
     order = np.argsort(contents)
