@@ -119,7 +119,8 @@ def _started(arguments: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
 
     A cancelled run raises an exception here. When the run is killed, Linux sends the parent-death signal to the
     child. Linux sends this signal when the *thread* that started the child ends, so this thread waits for the
-    child. If dvc is killed, its remaining child processes are ended too, because they could write at the same time as the next run.
+    child. If dvc is killed, its remaining child processes are ended too, because they could write at the same
+    time as the next run.
     """
     tied = [sys.executable, "-P", str(Path(child.__file__)), str(os.getpid()), "SIGTERM"]
     command = [*tied, "dvc", "--wait-for-lock", *arguments]
