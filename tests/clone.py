@@ -11,12 +11,14 @@ import numpy as np
 import yaml
 from PIL import Image, ImageDraw
 
+from tests.reference_params import REFERENCE
+
 ROOT = Path(__file__).parent.parent
 COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 
 
 def fresh_clone(folder: Path) -> Path:
-    """Copy what git knows or would add, and nothing that a run left behind."""
+    """Copy what git knows or would add, with the tests' own params, and nothing that a run left behind."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -27,6 +29,7 @@ def fresh_clone(folder: Path) -> Path:
         if (ROOT / name).is_file() and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    shutil.copy(REFERENCE, folder / "params.yaml")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
 

@@ -5,12 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from steps.cli import run_step
+from tests.reference_params import reference_params
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,7 +24,7 @@ class Workspace:
         monkeypatch.setattr("steps.cli.end_with_parent", lambda _: None)  # it is about pytest's own process here
         (folder / "data/champion").mkdir(parents=True)
         (folder / "data/champion/champion.json").write_text('{"accepted": false}')
-        self.params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+        self.params = reference_params()
 
     def write_params(self) -> None:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from steps.reports.base import read_refusal
+from tests.reference_params import REFERENCE
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,7 +35,7 @@ STEP = """
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(REFERENCE.read_text())
     (tmp_path / "data/fuse").mkdir(parents=True)
     (tmp_path / "data/fuse/old").write_text("of the last run")
     (tmp_path / "data/fuse/report.json").write_text("{}")

@@ -24,6 +24,7 @@ from steps.params.ingest import IngestParams
 from steps.reports.card import Preprocessing
 from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
+from tests.reference_params import reference_params
 
 ROOT = Path(__file__).parent.parent
 DIGITS = str(ROOT / "data/samples/digits.yaml")
@@ -200,8 +201,7 @@ def test_the_command_lines_exit_codes(
     photographs: Path, tmp_path: Path, source: str, exit_code: int, message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump({**params, "ingest": {"source": source}}))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({**reference_params(), "ingest": {"source": source}}))
     done = subprocess.run(
         [sys.executable, "-m", "steps.ingest", "--params", "own.yaml", "--out", "data/ingest"],
         cwd=photographs.parent,

@@ -14,6 +14,7 @@ import yaml
 
 from steps.cli import run_step
 from steps.params import SHARED_KEYS, Params, load_params
+from tests.reference_params import REFERENCE
 
 ROOT = Path(__file__).parent.parent
 DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -113,8 +114,9 @@ def _names(schema: Any) -> Iterator[str]:
         yield from _names(inner)
 
 
-def test_params_yaml_is_complete_and_typed() -> None:
-    load_params(ROOT / "params.yaml")
+@pytest.mark.parametrize("params", [ROOT / "params.yaml", REFERENCE], ids=["project", "reference"])
+def test_params_yaml_is_complete_and_typed(params: Path) -> None:
+    load_params(params)
 
 
 @pytest.mark.parametrize("target", ["run", "server", "worker", "deploy"])

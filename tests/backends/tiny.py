@@ -27,6 +27,7 @@ from steps.reports.artifact import write_card
 from steps.reports.card import Card, Preprocessing
 from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
+from tests.reference_params import REFERENCE
 
 SIZE = 16
 NAMES = ("ant", "bee", "cat", "dog")
@@ -193,8 +194,8 @@ def swap_channels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run_step_in(folder: Path, step: str, flags: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a step's command line in `folder`, with the project's params.yaml."""
+    """Run a step's command line in `folder`, with the reference params."""
     arguments = [text for name, value in flags.items() for text in (f"--{name}", value)]
-    command = [sys.executable, "-m", f"steps.{step}", "--params", str(ROOT / "params.yaml"), *arguments]
+    command = [sys.executable, "-m", f"steps.{step}", "--params", str(REFERENCE), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

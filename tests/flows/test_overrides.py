@@ -11,17 +11,17 @@ from flows.overrides import overridden, set_params
 from steps.errors import BadInput
 from steps.params import load_params
 from steps.params.fuse import FuseParams
-from tests.flows.toy import ROOT
+from tests.reference_params import REFERENCE, reference_params
 
 
 @pytest.fixture
 def params(tmp_path: Path) -> Path:
-    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    return Path(shutil.copy(REFERENCE, tmp_path))
 
 
 def changed_lines(params: Path) -> dict[str, str]:
-    """Return each line that differs from the project's own, with what it was; no line may come or go."""
-    before, after = (path.read_text().splitlines() for path in (ROOT / "params.yaml", params))
+    """Return each line that differs from the reference, with what it was; no line may come or go."""
+    before, after = (path.read_text().splitlines() for path in (REFERENCE, params))
     return {new: old for old, new in zip(before, after, strict=True) if old != new}
 
 
@@ -64,7 +64,7 @@ def test_null_is_written_as_the_word(params: Path) -> None:
 
 def test_a_key_that_had_its_default_is_added_to_its_section(params: Path) -> None:
     assert set_params(params, {"train": {"best_by": "top1"}}) == {"train.best_by": 'its default -> "top1"'}
-    before = yaml.safe_load((ROOT / "params.yaml").read_text())
+    before = reference_params()
     before["train"]["best_by"] = "top1"
     assert yaml.safe_load(params.read_text()) == before
 

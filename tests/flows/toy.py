@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.reference_params import REFERENCE
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
 LINE = """
@@ -127,7 +129,7 @@ class Line:
 def make_line(root: Path) -> Line:
     root.mkdir(parents=True, exist_ok=True)
     subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    params = (ROOT / "params.yaml").read_text()
+    params = REFERENCE.read_text()
     (root / "params.yaml").write_text(re.sub(r"source: \S+", "source: source", params))
     line = Line(root)
     line.write("dvc.yaml", LINE)

@@ -12,13 +12,12 @@ from steps.params import Params, load_params
 from steps.params.learning import BalancedParams, CrossEntropyParams, FlipParams, FocalParams
 from steps.params.train import TrainParams
 from steps.params.validate import ValidateParams
-
-ROOT = Path(__file__).parents[2]
+from tests.reference_params import REFERENCE, reference_params
 
 
 def write(folder: Path, changes: dict[str, Any]) -> Path:
-    """Write the project's params with these values, given by dotted key."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    """Write the reference params with these values, given by dotted key."""
+    content = reference_params()
     for key, value in changes.items():
         *parents, name = key.split(".")
         inner = content
@@ -31,7 +30,7 @@ def write(folder: Path, changes: dict[str, Any]) -> Path:
 
 
 def test_a_section_goes_by_the_name_of_its_step() -> None:
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(REFERENCE)
     assert isinstance(params.section("validate"), ValidateParams)
     assert isinstance(params.section("train"), TrainParams)
 
@@ -140,7 +139,7 @@ def test_values_at_the_bounds_are_let_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["0.5", "5.0e-1", "5e-1", "+5e-1"])
 def test_a_number_may_be_written_in_each_way_that_yaml_has(tmp_path: Path, value: str) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text((ROOT / "params.yaml").read_text().replace("lr: 0.1\n", f"lr: {value}\n"))
+    path.write_text((REFERENCE).read_text().replace("lr: 0.1\n", f"lr: {value}\n"))
     train = load_params(path).section("train")
     assert isinstance(train, TrainParams) and train.lr == 0.5
 
@@ -161,7 +160,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 def test_a_section_that_is_missing_is_named(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = reference_params()
     del content["export"]
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(BadInput, match="export: Field required"):
@@ -202,6 +201,6 @@ def test_a_missing_file_says_where_to_run(tmp_path: Path) -> None:
 
 
 def test_params_cannot_be_changed_after_they_were_checked() -> None:
-    params: Params = load_params(ROOT / "params.yaml")
+    params: Params = load_params(REFERENCE)
     with pytest.raises(ValueError, match="frozen"):
         params.seed = 1  # type: ignore[misc]

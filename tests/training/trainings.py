@@ -18,6 +18,7 @@ from steps.params.train import TrainParams
 from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
 from steps.train import train
+from tests.reference_params import reference_params
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -75,8 +76,8 @@ def changed(**values: object) -> TrainParams:
 
 def start(workspace: Path, params: TrainParams) -> "subprocess.Popen[bytes]":
     """Start the step's command line in the workspace, with these params."""
-    content = yaml.safe_load((ROOT / "params.yaml").read_text())
-    (workspace / "params.yaml").write_text(yaml.safe_dump({**content, "train": params.model_dump(mode="json")}))
+    content = {**reference_params(), "train": params.model_dump(mode="json")}
+    (workspace / "params.yaml").write_text(yaml.safe_dump(content))
     command = [
         sys.executable,
         "-m",
