@@ -74,7 +74,7 @@ test: lint ## set up, check the code, run the tests (FOLDLINE_TESTS=all: the slo
 # ends the run at once, so a run that time has ended (exit code 124) had no failure.
 CHECK_SECONDS ?= 75
 check: lint ## lint, and the tests of the rooms that changed; at most two minutes
-	@timeout --signal=INT --kill-after=10 $(CHECK_SECONDS) \
+	@timeout --foreground --signal=INT --kill-after=10 $(CHECK_SECONDS) \
 	    env $(PYTEST) --maxfail=1 --no-loadscope-reorder $$($(BIN)/python -m tools.changed_tests) || \
 	    { code=$$?; test $$code -eq 124 || exit $$code; \
 	      echo "check: $(CHECK_SECONDS) s are over; the tests that ran have passed. \`make test\` runs all."; }
