@@ -26,4 +26,4 @@ def test_every_form_of_lite0_with_its_own_weights_says_the_same_class(
 def test_all_of_its_convolutions_that_a_block_is_for_are_expanded() -> None:
     network = lite0.efficientnet_lite0(10).eval()
     plan = plan_expansion(network, "acb", example_NCHW=torch.zeros(1, 3, 224, 224))
-    assert {site.skipped for site in plan.sites} == {None, "'acb' adds no branch to a 1x1 convolution like this"}
+    assert {site.skipped for site in plan.sites} == {None, "'acb' adds no branch to this 1x1 convolution"}
