@@ -1,1 +1,1 @@
-"""Networks: architectures, last layers, model files, what a network costs. No pretrained file is read here."""
+"""Networks: architectures, last layers, model files, and costs. No pretrained file is read here."""

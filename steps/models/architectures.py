@@ -1,7 +1,8 @@
-"""ARCHITECTURES and where other networks come from: a name, a class number and an image size make a network.
+"""ARCHITECTURES, and making a network from a name, a number of classes and an image size.
 
-`resnet18` is looked up here, then in timm, then in torchvision; `timm:resnet18` and `torchvision:resnet18` say
-which; `package.module:callable` is the user's own. Names of weights or of hubs are never followed.
+`resnet18` is looked up in ARCHITECTURES, then in timm, then in torchvision. `timm:resnet18` and
+`torchvision:resnet18` name the library. `package.module:callable` is a user's own network. Names of weights or of
+model hubs are never used.
 """
 
 import inspect
@@ -29,17 +30,17 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "vgg16_cifar": vgg16_cifar,
     "resnet56_cifar": resnet56_cifar,
     "wrn_16_8": wrn_16_8,
-    "resnet50_vd": lambda class_num, size: _from_zoo("timm:resnet50d", class_num, size),  # PaddleClas's name of it
+    "resnet50_vd": lambda class_num, size: _from_zoo("timm:resnet50d", class_num, size),  # the name in PaddleClas
 }
-LIBRARY = re.compile(r"^<|/lib/python3")  # files that are not the user's own
+LIBRARY = re.compile(r"^<|/lib/python3")  # files that are not the user's code
 OWN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def create(arch: str, class_num: int, size: int) -> nn.Module:
-    """Return the plain network of this name, with fresh weights from torch's global generator.
+    """Return the plain network of this name, with new weights from torch's global generator.
 
-    It takes float images_NCHW, normalised, of `size` pixels and returns logits_NK. Raises BadInput for a name
-    that nobody knows, with the nearest one.
+    The network takes normalised float images_NCHW of `size` pixels and returns logits_NK. Raises BadInput for an
+    unknown name; the message suggests the most similar name.
     """
     source, _, name = arch.rpartition(":")
     if not source and name in ARCHITECTURES:
@@ -48,25 +49,25 @@ def create(arch: str, class_num: int, size: int) -> nn.Module:
     if source in ("", "timm", "torchvision"):
         return _from_zoo(arch, class_num, size)
     if not OWN_NAME.fullmatch(arch):
-        raise BadInput(f"'{arch}' is no architecture; one's own is written package.module:callable.")
+        raise BadInput(f"'{arch}' is no architecture; a network of your own is written package.module:callable.")
     return _users_own(source, name, class_num, size)
 
 
 def library_of(arch: str) -> tuple[str, str]:
-    """Return `timm` or `torchvision`, whose network it is, or "" for others', and its name there without a tag."""
+    """Return the library (`timm`, `torchvision`, or "" for any other) and the network's name without a tag."""
     source, _, name = arch.rpartition(":")
     if source not in ("", "timm", "torchvision") or (not source and name in ARCHITECTURES):
         return "", name
-    from steps.models import zoos  # two seconds of imports that our own architectures do without
+    from steps.models import zoos  # this import takes two seconds, and ARCHITECTURES does not need it
 
-    plain_name = name.partition(".")[0]  # timm's tag of a weights file says nothing about the network
+    plain_name = name.partition(".")[0]  # a tag in timm names a weights file, not a network
     if source in ("", "timm") and plain_name in zoos.timm_names():
         return "timm", plain_name
     return ("torchvision" if source != "timm" and name in zoos.torchvision_names() else ""), name
 
 
 def _from_zoo(arch: str, class_num: int, size: int) -> nn.Module:
-    """Return a network of timm or torchvision; only a name on their lists is ever given to them."""
+    """Return a network of timm or torchvision; the libraries get only names from their own lists."""
     from steps.models import zoos
 
     library, name = library_of(arch)
@@ -74,16 +75,16 @@ def _from_zoo(arch: str, class_num: int, size: int) -> nn.Module:
         make = zoos.create_timm if library == "timm" else zoos.create_torchvision
         return make(name, class_num, size)
     known = [*ARCHITECTURES, *zoos.timm_names(), *zoos.torchvision_names()]
-    own = f"our own ({', '.join(list(ARCHITECTURES)[:2])}, ...), timm and torchvision"
-    where = arch.rpartition(":")[0] or own
-    raise BadInput(f"no architecture '{name}' among {where}.{did_you_mean(name, known)}")
+    all_sources = f"our own ({', '.join(list(ARCHITECTURES)[:2])}, ...), timm and torchvision"
+    sources = arch.rpartition(":")[0] or all_sources
+    raise BadInput(f"no architecture '{name}' among {sources}.{did_you_mean(name, known)}")
 
 
 def _users_own(module_name: str, name: str, class_num: int, size: int) -> nn.Module:
-    """Return what the user's callable makes, once it was seen to return one logit a class.
+    """Return the network that the user's callable makes, after a check that it returns one logit per class.
 
-    It must name its class number in its signature: a model card may be hostile, and no other callable of any
-    installed package shall be started by one.
+    The callable must have a parameter for the number of classes. A model card may be hostile: without this rule, a
+    card could call any function of any installed package.
     """
     arch = f"{module_name}:{name}"
     with _faults_named(f"{arch}: {module_name} cannot be imported from the project's folder"):
@@ -107,16 +108,16 @@ def _users_own(module_name: str, name: str, class_num: int, size: int) -> nn.Mod
 
 @contextmanager
 def _faults_named(what: str) -> Iterator[None]:
-    """Turn whatever the user's own code raises into BadInput: what failed, the error, and the line of his file."""
+    """Turn any error of the user's code into BadInput: what failed, the error, and the line of the user's file."""
     try:
         yield
     except (Exception, SystemExit) as fault:
-        said = (str(fault).strip().splitlines() or ["no reason given"])[0][:200]
-        raise BadInput(f"{what}: {type(fault).__name__}: {said}{_place_of(fault)}.") from fault
+        reason = (str(fault).strip().splitlines() or ["no reason given"])[0][:200]
+        raise BadInput(f"{what}: {type(fault).__name__}: {reason}{_line_of(fault)}.") from fault
 
 
-def _place_of(fault: BaseException) -> str:
-    """Return " (file:line)" of the innermost line that is no library's, or "" where every line is one's."""
+def _line_of(fault: BaseException) -> str:
+    """Return " (file:line)" of the innermost line in the user's code, or "" if all lines are in libraries."""
     if isinstance(fault, SyntaxError) and fault.filename:
         return f" ({Path(fault.filename).name}:{fault.lineno})"
     frames = traceback.extract_tb(fault.__traceback__)
@@ -129,13 +130,15 @@ def _as_call(arguments: dict[str, int]) -> str:
 
 
 def _arguments(arch: str, make: Any, class_num: int, size: int) -> dict[str, int]:
-    """Return the keyword arguments that the callable names."""
+    """Return the keyword arguments for the parameters that the callable has."""
     try:
         names = inspect.signature(make).parameters
     except (TypeError, ValueError) as fault:
-        raise BadInput(f"{arch} is nothing that can be called.") from fault
-    given = {"class_num": class_num, "num_classes": class_num, "size": size, "img_size": size}
-    arguments = {key: value for key, value in given.items() if key in names}
+        raise BadInput(f"{arch} cannot be called; it must be a function or a class.") from fault
+    values = {"class_num": class_num, "num_classes": class_num, "size": size, "img_size": size}
+    arguments = {key: value for key, value in values.items() if key in names}
     if not {"class_num", "num_classes"} & arguments.keys():
-        raise BadInput(f"{arch} takes neither class_num nor num_classes; its head could not fit the data.")
+        raise BadInput(
+            f"{arch} takes neither class_num nor num_classes; add one of them, so that its head fits the data."
+        )
     return arguments

@@ -1,4 +1,4 @@
-"""The networks that ACNet was shown on (Ding et al., ICCV 2019, section 4.1), for images of 32 pixels and about.
+"""The networks of the ACNet paper's experiments (Ding et al., ICCV 2019, section 4.1), for images of 32 pixels.
 
 Expanded with `acb` blocks they are the paper's networks. Letters: N images, C channels, H and W pixels, K classes.
 """
@@ -22,7 +22,7 @@ def cifar_quick(class_num: int, size: int) -> nn.Sequential:
 
 
 def vgg16_cifar(class_num: int) -> nn.Sequential:
-    """Return VGG-16's 13 convolutions, each with its batch norm, and two linear layers on what is pooled."""
+    """Return VGG-16's 13 convolutions, each with a batch norm, and two linear layers on the pooled features."""
     layers: list[nn.Module] = []
     inputs = 3
     for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
@@ -30,12 +30,12 @@ def vgg16_cifar(class_num: int) -> nn.Sequential:
             layers.append(conv_norm_act(inputs, width, 3))
             inputs = width
         layers.append(nn.MaxPool2d(2))
-    pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten())  # at 32 pixels there is nothing left to pool
+    pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten())  # with 32 pixels, one pixel is left here
     return _named(*layers, *pooled, nn.Linear(512, 512), nn.ReLU(inplace=True), nn.Linear(512, class_num))
 
 
 def resnet56_cifar(class_num: int) -> nn.Sequential:
-    """Return He et al.'s (2016, section 4.2) network of 56 layers, its two wider shortcuts convolutions of 1x1."""
+    """Return the 56-layer network of He et al. (2016, section 4.2), with 1x1 convolutions as wider shortcuts."""
     layers: list[nn.Module] = [conv_norm_act(3, 16, 3)]
     inputs = 16
     for width in (16, 32, 64):
@@ -60,14 +60,14 @@ def wrn_16_8(class_num: int) -> nn.Sequential:
 
 
 class Sum(nn.Module):
-    """Two paths from one input, added."""
+    """The sum of two paths from one input."""
 
     def __init__(self, residual: nn.Module, shortcut: nn.Module) -> None:
         super().__init__()
         self.residual, self.shortcut = residual, shortcut
 
     def forward(self, input_NCHW: Tensor) -> Tensor:
-        """Return the sum of what both paths make of the input."""
+        """Return the sum of the outputs of both paths."""
         sum_NCHW: Tensor = self.residual(input_NCHW) + self.shortcut(input_NCHW)
         return sum_NCHW
 
@@ -80,11 +80,11 @@ def _basic_block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def _wide_block(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """Return norm and activation before each of two 3x3 convolutions, and a shortcut; nothing follows the sum.
+    """Return two 3x3 convolutions, each after a norm and an activation, plus a shortcut; nothing follows the sum.
 
-    Where the shape changes, the shortcut too begins after the first activation. It and the second convolution
-    have a norm of their own, which the paper's block has not: ACNet's blocks bring one, and without it they
-    would be no place to expand. Folded, it is gone.
+    Where the shape changes, the shortcut also begins after the first activation. Unlike in the paper's block, the
+    shortcut and the second convolution are followed by a norm. ACNet's blocks have these norms too, and `expand`
+    needs a norm after a convolution. Folding removes the norms.
     """
     before = (nn.BatchNorm2d(inputs), nn.ReLU(inplace=True))
     convs = (conv_norm_act(inputs, outputs, 3, stride), _conv_norm(outputs, outputs, 3))

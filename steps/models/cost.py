@@ -1,10 +1,10 @@
-"""The cost card's figures: one image goes through a network in eval mode, and every operator call is watched.
+"""The figures of the cost card: one image goes through a network in eval mode; every operator call is recorded.
 
-Memory-access cost (Ma et al., "ShuffleNet V2", ECCV 2018, section 2) is the bytes that each operation reads
-(inputs and weights) and writes; views move nothing. Activations are followed by their storages: one is *live* from
-the call that makes it to the last call that reads it, which is what any executor has to keep, and *held* for as
-long as eager PyTorch does not free it, references from Python's own frames included. The input image is an
-activation, weights are none, and scratch memory inside a kernel is not seen.
+Memory-access cost (Ma et al., "ShuffleNet V2", ECCV 2018, section 2) is the number of bytes that each operation
+reads (inputs and weights) and writes; views move no bytes. Activations are identified by their storage. An
+activation is *live* from the call that makes it to the last call that reads it: any executor must keep it that
+long. An activation is *held* until eager PyTorch frees it; references from Python frames count. The input image is
+an activation, weights are not. Temporary memory inside an operator is not observed.
 """
 
 import contextlib
@@ -29,21 +29,21 @@ from steps.reparam.expand import expand
 from steps.reparam.fold import absorb_norms, fold
 from steps.reports.cost import FormCost
 
-ALLOCATES = ("empty", "new_empty", "empty_like", "empty_strided")  # no byte is read or written yet
+ALLOCATES = ("empty", "new_empty", "empty_like", "empty_strided")  # these read and write no bytes
 
 
 @dataclass
 class _Activation:
-    """A storage that the pass made: its size, and the first and last call that knew it."""
+    """A storage that the pass made: its size, the call that made it, and the last call that read it."""
 
     bytes: int
-    born: int
+    made_at: int
     last_read: int
 
 
 @dataclass
 class _Seen:
-    """What one forward pass showed."""
+    """The record of one forward pass."""
 
     flops: Counter[str] = field(default_factory=Counter)
     multiply_adds: int = 0
@@ -51,25 +51,25 @@ class _Seen:
     moved_bytes: int = 0
     calls: int = 0
     activations: list[_Activation] = field(default_factory=list)
-    living: dict[int, _Activation] = field(default_factory=dict)  # by the address of the storage
+    held: dict[int, _Activation] = field(default_factory=dict)  # by the address of the storage
     held_bytes: int = 0
     peak_held_bytes: int = 0
 
-    def note(self, operator: Any, arguments: Any, keywords: Any, output: Any) -> None:
-        """Take down one call."""
+    def record(self, operator: Any, arguments: Any, keywords: Any, output: Any) -> None:
+        """Record one operator call."""
         self.calls += 1
         inputs, outputs = _tensors((arguments, keywords)), _tensors(output)
-        self._note_flops(operator, arguments, keywords, output)
-        if not _only_looks(operator, inputs, outputs):
-            once = {id(tensor): tensor for tensor in inputs}.values()
-            self.moved_bytes += sum(map(_bytes, once)) + sum(map(_bytes, outputs))
+        self._record_flops(operator, arguments, keywords, output)
+        if not _moves_no_bytes(operator, inputs, outputs):
+            unique = {id(tensor): tensor for tensor in inputs}.values()
+            self.moved_bytes += sum(map(_bytes, unique)) + sum(map(_bytes, outputs))
         for tensor in inputs:
             self.read(tensor)
         for tensor in outputs:
-            if self.read(tensor) is None and not _holds(inputs, tensor):
+            if self.read(tensor) is None and not _share_storage(inputs, tensor):
                 self.make(tensor)
 
-    def _note_flops(self, operator: Any, arguments: Any, keywords: Any, output: Any) -> None:
+    def _record_flops(self, operator: Any, arguments: Any, keywords: Any, output: Any) -> None:
         cost = flops_of(operator, arguments, keywords, output)
         if cost is None:
             self.uncounted.add(str(operator))
@@ -78,39 +78,39 @@ class _Seen:
             self.multiply_adds += cost.multiply_adds
 
     def make(self, tensor: Tensor) -> None:
-        """Take a storage for an activation, from now until its last read, and until it is freed."""
+        """Record the tensor's storage as a new activation, and follow when the storage is freed."""
         storage = tensor.untyped_storage()
         activation = _Activation(storage.nbytes(), self.calls, self.calls)
         self.activations.append(activation)
-        self.living[_address(tensor)] = activation
+        self.held[_address(tensor)] = activation
         self.held_bytes += activation.bytes
         self.peak_held_bytes = max(self.peak_held_bytes, self.held_bytes)
         weakref.finalize(storage, self._free, _address(tensor), activation).atexit = False
 
     def read(self, tensor: Tensor) -> _Activation | None:
-        """Note that the activation is still of use, and return it; weights and constants are none."""
-        activation = self.living.get(_address(tensor))
+        """Record a read of the tensor's activation and return the activation; None for weights and constants."""
+        activation = self.held.get(_address(tensor))
         if activation is not None:
             activation.last_read = self.calls
         return activation
 
     def _free(self, address: int, activation: _Activation) -> None:
         self.held_bytes -= activation.bytes
-        if self.living.get(address) is activation:
-            del self.living[address]
+        if self.held.get(address) is activation:
+            del self.held[address]
 
     @property
     def peak_live_bytes(self) -> int:
-        """The most bytes that were live during one call, its inputs and outputs included."""
+        """The largest number of live bytes during one call, including the call's inputs and outputs."""
         changes = [0] * (self.calls + 2)
         for activation in self.activations:
-            changes[activation.born] += activation.bytes
+            changes[activation.made_at] += activation.bytes
             changes[activation.last_read + 1] -= activation.bytes
         return max(accumulate(changes))
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Shows each operator call to `seen`."""
+    """Record each operator call in `seen`."""
 
     def __init__(self, seen: _Seen) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -120,14 +120,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        self.seen.note(func, args, kwargs or {}, output)
+        self.seen.record(func, args, kwargs or {}, output)
         return output
 
 
 def cost_of(network: nn.Module, example_NCHW: Tensor) -> FormCost:
-    """Return what the network costs for one image like the example, in eval mode; its own mode is kept.
+    """Return the network's cost for one image like the example, in eval mode; the network keeps its mode.
 
-    Raises BadInput where the network takes no such image.
+    Raises BadInput if the network takes no such image.
     """
     seen = watch(network, example_NCHW[:1].clone())
     return FormCost(
@@ -148,7 +148,7 @@ def cost_of(network: nn.Module, example_NCHW: Tensor) -> FormCost:
 def both_forms(
     arch: str, class_num: int, size: int, block: str | None, where: str = "all"
 ) -> dict[Literal["trained", "plain"], nn.Module]:
-    """Return the network as it trains, with the block's branches if there is a block, and its plain form."""
+    """Return the network in its training form, with branches if `block` is set, and in its plain form."""
     with torch.no_grad(), _as_bad_input(f"{arch} takes no image of {size} pixels"):
         trained = create(arch, class_num, size).eval()
         example_NCHW = torch.zeros(1, 3, size, size)
@@ -164,9 +164,9 @@ def weight_file_bytes(network: nn.Module) -> int:
     return len(save({name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}))
 
 
-@torch.no_grad()  # not inference_mode, which would hide the parts of linear layers and attention
+@torch.no_grad()  # not inference_mode: it would hide the operators inside linear layers and attention
 def watch(network: nn.Module, image_NCHW: Tensor) -> _Seen:
-    """Return what one forward pass showed; attention goes the way that names its parts."""
+    """Return the record of one forward pass; without the fast path of attention, which hides its operators."""
     seen = _Seen()
     seen.make(image_NCHW)
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -175,13 +175,13 @@ def watch(network: nn.Module, image_NCHW: Tensor) -> _Seen:
         with (
             _in_eval_mode(network),
             _Watch(seen),
-            _as_bad_input(f"no forward pass of {_said(network, image_NCHW)}"),
+            _as_bad_input(f"no forward pass of {_name_and_shape(network, image_NCHW)}"),
         ):
             output = network(image_NCHW)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     seen.calls += 1
-    for tensor in _tensors(output):  # what the network returns is live to the end
+    for tensor in _tensors(output):  # the network's outputs are live until the end
         seen.read(tensor)
     return seen
 
@@ -199,7 +199,7 @@ def _in_eval_mode(network: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_bad_input(what: str) -> Iterator[None]:
-    """Turn whatever a network raises on an input it does not take into one sentence."""
+    """Turn any error of a network on an input that it does not take into BadInput with one sentence."""
     try:
         yield
     except BadInput:
@@ -208,7 +208,7 @@ def _as_bad_input(what: str) -> Iterator[None]:
         raise BadInput(f"{what}: {' '.join(str(fault).split())[:200]}") from fault
 
 
-def _said(network: nn.Module, image_NCHW: Tensor) -> str:
+def _name_and_shape(network: nn.Module, image_NCHW: Tensor) -> str:
     return f"{type(network).__name__} on an input of shape {tuple(image_NCHW.shape)}"
 
 
@@ -221,20 +221,20 @@ def _address(tensor: Tensor) -> int:
     return address
 
 
-def _holds(tensors: list[Tensor], tensor: Tensor) -> bool:
+def _share_storage(tensors: list[Tensor], tensor: Tensor) -> bool:
     return _address(tensor) in map(_address, tensors)
 
 
 def _bytes(tensor: Tensor) -> int:
-    """Return the bytes of a tensor's own elements; those that an expanded one repeats count once."""
-    numbers = 1
+    """Return the bytes of a tensor's elements; elements that an expanded tensor repeats count once."""
+    elements = 1
     for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        numbers *= length if stride or not length else 1
-    return numbers * tensor.element_size()
+        elements *= length if stride or not length else 1
+    return elements * tensor.element_size()
 
 
-def _only_looks(operator: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
-    """Whether the call touches no number: a view, or memory that is yet to be filled."""
+def _moves_no_bytes(operator: Any, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
+    """Return whether the call reads and writes no element: a view, or an allocation without values."""
     if operator._schema.name.removeprefix("aten::") in ALLOCATES:
         return True
-    return not operator._schema.is_mutable and all(_holds(inputs, tensor) for tensor in outputs)
+    return not operator._schema.is_mutable and all(_share_storage(inputs, tensor) for tensor in outputs)

@@ -1,4 +1,4 @@
-"""A model artifact in PyTorch's form: model.safetensors, card.json, probes.npz; read strictly, never a pickle.
+"""A model artifact in PyTorch form: model.safetensors, card.json, probes.npz. No pickle is read.
 
 Letters: N images, H and W pixels, C = 3 channels (RGB).
 """
@@ -31,7 +31,7 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class ProbeImages:
-    """A few real images at the network's size, with their names in the manifest and their labels."""
+    """A few real images at the network's size, with their manifest names and their labels."""
 
     images_NHWC_u8: npt.NDArray[np.uint8]
     names: tuple[str, ...]
@@ -39,26 +39,26 @@ class ProbeImages:
 
 
 def save_model(folder: Path, network: nn.Module, card: Card, probes: ProbeImages) -> Card:
-    """Write the artifact and return its card, with the checksums of what was written.
+    """Write the artifact and return its card, with the checksums of the files.
 
-    The same network gives the same bytes: tensors are sorted by name, and nothing is added to them.
+    The same network gives the same bytes: tensors are sorted by name, and the file has no metadata.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = network.state_dict()
     tensors = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}
-    (folder / WEIGHTS).write_bytes(save(tensors))  # save_file would let nobody else read it
+    (folder / WEIGHTS).write_bytes(save(tensors))  # save_file would make the file unreadable for others
     save_probes(folder, probes)
     return write_card(folder, card)
 
 
 def load_model(folder: Path) -> tuple[nn.Module, Card]:
-    """Return the network, in eval mode, and its card; it takes normalised float images_NCHW.
+    """Return the network, in eval mode, and its card; the network takes normalised float images_NCHW.
 
-    Raises BadInput where a checksum, a key or a shape is another than the card's architecture says.
+    Raises BadInput if a checksum, a key or a shape differs from the card or from its architecture.
     """
     card = read_verified_card(folder)
     if WEIGHTS not in card.files:
-        raise BadInput(f"{folder} holds no {WEIGHTS}: the form '{card.form}' is no PyTorch model.")
+        raise BadInput(f"{folder} has no {WEIGHTS}: the form '{card.form}' is no PyTorch model.")
     network = rebuild(card)
     _load_strictly(network, read_safetensors(folder / WEIGHTS), folder, card)
     return network, card
@@ -71,16 +71,18 @@ def load_classifier(folder: Path) -> tuple[Normalised, Card]:
 
 
 def rebuild(card: Card) -> nn.Module:
-    """Return the modules that the card describes, with fresh weights, in eval mode."""
+    """Return the network that the card describes, with new weights, in eval mode."""
     network = create(card.arch, card.class_num, card.preprocessing.size).eval()
     if card.bottleneck is not None:
         add_bottleneck(network, card.bottleneck)
     size = card.preprocessing.size
     example_NCHW = torch.zeros(1, 3, size, size)
     if card.expansion is not None:
-        how = card.expansion
-        expand(network, how.block, how.where, mode=cast(Mode, how.mode), example_NCHW=example_NCHW)
-        if how.norms == "absorbed":
+        expansion = card.expansion
+        expand(
+            network, expansion.block, expansion.where, mode=cast(Mode, expansion.mode), example_NCHW=example_NCHW
+        )
+        if expansion.norms == "absorbed":
             return absorb_branch_norms(network, example_NCHW)
     return absorb_norms(library_form(network), example_NCHW) if card.fused else network
 
@@ -95,7 +97,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def save_probes(folder: Path, probes: ProbeImages) -> None:
-    """Write probes.npz: np.savez leaves the headers to zipfile, which differ from one Python to the next."""
+    """Write probes.npz; not with np.savez, because its zip headers differ between Python versions."""
     assert probes.images_NHWC_u8.dtype == np.uint8 and probes.images_NHWC_u8.shape[3] == 3
     arrays = {
         "images_NHWC_u8": probes.images_NHWC_u8,
@@ -110,26 +112,26 @@ def save_probes(folder: Path, probes: ProbeImages) -> None:
 
 
 def load_probes(folder: Path) -> ProbeImages:
-    """Return the artifact's real images, or raise BadInput."""
+    """Return the artifact's probe images, or raise BadInput."""
     try:
         with np.load(folder / PROBES, allow_pickle=False) as file:
             names = tuple(str(name) for name in file["names"])
             labels = tuple(int(label) for label in file["labels"])
             return ProbeImages(file["images_NHWC_u8"], names, labels)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as fault:
-        raise BadInput(f"{folder / PROBES} holds no probe images: {fault}.") from fault
+        raise BadInput(f"{folder / PROBES} is missing or has no probe images: {fault}.") from fault
 
 
 def _load_strictly(network: nn.Module, tensors: dict[str, Tensor], folder: Path, card: Card) -> None:
-    wanted = network.state_dict()
+    state = network.state_dict()
     faults = {
-        "missing": sorted(wanted.keys() - tensors.keys()),
-        "unexpected": sorted(tensors.keys() - wanted.keys()),
+        "missing": sorted(state.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - state.keys()),
         "of another shape": sorted(
-            key for key in wanted.keys() & tensors.keys() if wanted[key].shape != tensors[key].shape
+            key for key in state.keys() & tensors.keys() if state[key].shape != tensors[key].shape
         ),
     }
-    said = [f"{len(keys)} {kind} ({', '.join(keys[:3])}, ...)" for kind, keys in faults.items() if keys]
-    if said:
-        raise BadInput(f"{folder / WEIGHTS} does not fit the {card.arch} of its card: {'; '.join(said)}.")
+    reasons = [f"{len(keys)} {kind} ({', '.join(keys[:3])}, ...)" for kind, keys in faults.items() if keys]
+    if reasons:
+        raise BadInput(f"{folder / WEIGHTS} does not fit the {card.arch} of its card: {'; '.join(reasons)}.")
     network.load_state_dict(tensors, strict=True)

@@ -1,22 +1,23 @@
 """FLOPs of one operator call, as PyTorch dispatches it in a forward pass.
 
-A convolution makes Cout*Hout*Wout outputs, each the sum of n = (Cin/g)*K*K products: n multiplications and n - 1
-additions, so Cout*Hout*Wout*(2*n - 1); its bias adds one per output. Padding is counted as any other pixel. Linear
-layers, matrix products and the two products of attention are counted alike. `torch.utils.flop_counter` has a
-formula for each of them, which knows groups and transposed kernels; it counts two for every product, which is one
-addition too many per output, and no bias. So the multiply-adds are taken from there, and the rest is done here.
+A convolution makes Cout*Hout*Wout outputs. Each output is the sum of n = (Cin/g)*K*K products: n multiplications
+and n - 1 additions. That gives Cout*Hout*Wout*(2*n - 1); a bias adds one per output. Padding counts like pixels.
+Linear layers, matrix products and the two products of attention are counted the same way.
+`torch.utils.flop_counter` has a formula for each of these operators, also with groups and transposed kernels. But
+the formulas count two for every product, one addition too many per output, and no bias. So only the multiply-adds
+come from `torch.utils.flop_counter`.
 
-What else is counted, per image:
-- a norm by running statistics, which is a batch norm in eval mode, 2 an element (scale, shift); one that takes its
-  input's own, as layer, group and most instance norms do, 5 an element (mean, deviation, square, its mean,
-  division), and 2 more for gamma and beta;
-- activation functions and arithmetic 1 an output element, whatever the function;
-- softmax 5 an element (largest, difference, exponential, sum, quotient);
-- max pooling K*K - 1 an output, average pooling K*K (the division is one); mean, sum, largest and pooling to a
-  given size 1 an element read, a vector norm 2, a variance 4;
-- bilinear interpolation 7 an output (4 products), bicubic 31;
-- what only moves numbers (views, copies, padding, concatenation, look-ups) nothing.
-Anything else has no count and is named, never guessed.
+Other operators, per image:
+- norms: with running statistics (batch norm in eval mode) 2 per element (scale, shift); with the statistics of the
+  input (layer, group and most instance norms) 5 per element (mean, deviation, square, mean of squares, division),
+  and 2 more for gamma and beta;
+- activation functions and arithmetic: 1 per output element, for every function;
+- softmax: 5 per element (maximum, difference, exponential, sum, quotient);
+- max pooling: K*K - 1 per output; average pooling: K*K (the division counts one); mean, sum, maximum and adaptive
+  pooling: 1 per element read; vector norm: 2; variance: 4;
+- interpolation: bilinear 7 per output (4 products), bicubic 31;
+- operators that only move numbers (views, copies, padding, concatenation, look-ups): 0.
+Any other operator has no count, and its name is reported.
 """
 
 from collections.abc import Callable
@@ -30,12 +31,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 Arguments = tuple[Any, ...]
-MOVED = "moved"  # the kind of what computes nothing
+MOVED = "moved"  # the kind of the operators that only move numbers
 
 
 @dataclass(frozen=True)
 class Flops:
-    """One call's FLOPs; `multiply_adds` is what many papers and libraries print as FLOPs (or as MACs)."""
+    """The FLOPs of one call; many papers and libraries call `multiply_adds` FLOPs (or MACs)."""
 
     kind: str
     flops: int
@@ -43,7 +44,7 @@ class Flops:
 
 
 def flops_of(operator: Any, arguments: Arguments, keywords: dict[str, Any], output: Any) -> Flops | None:
-    """Return what a call of an aten operator costs, or None where no formula knows it."""
+    """Return the FLOPs of one call of an aten operator, or None if there is no formula for the operator."""
     name = str(operator).split(".")[1] if str(operator).startswith("aten.") else str(operator)
     if name.startswith("_scaled_dot_product"):
         return _attention(*arguments[:3], masked=keywords.get("attn_mask") is not None)
@@ -55,14 +56,14 @@ def flops_of(operator: Any, arguments: Arguments, keywords: dict[str, Any], outp
         kind, count = TABLE[name.removesuffix("_")]
         return Flops(kind, count(arguments, output))
     if torch.Tag.pointwise in operator.tags:
-        return Flops("elementwise", _numbers(output))
+        return Flops("elementwise", _elements(output))
     if torch.Tag.reduction in operator.tags:
-        return Flops("reduction", _numbers(arguments[0]))
+        return Flops("reduction", _elements(arguments[0]))
     return None
 
 
 def _products(operator: Any, name: str, arguments: Arguments, keywords: dict[str, Any], output: Tensor) -> Flops:
-    """Return the cost of a convolution or matrix product, bias included."""
+    """Return the cost of a convolution or a matrix product, including its bias."""
     multiply_adds = flop_registry[operator.overloadpacket](*arguments, **keywords, out_val=output) // 2
     is_convolution = "conv" in name
     has_bias = arguments[2] is not None if is_convolution else name in ("addmm", "baddbmm")
@@ -71,7 +72,7 @@ def _products(operator: Any, name: str, arguments: Arguments, keywords: dict[str
 
 
 def _attention(query_BHLE: Tensor, key_BHSE: Tensor, value_BHSV: Tensor, *, masked: bool) -> Flops:
-    """Return the cost of both products, and of scaling, mask and softmax of the scores (1, 1 and 5) in between."""
+    """Return the cost of both products and of scaling, mask and softmax of the scores (1, 1 and 5 per score)."""
     count: Callable[..., int] = sdpa_flop_count
     multiply_adds = count(query_BHLE.shape, key_BHSE.shape, value_BHSV.shape) // 2
     scores = prod(query_BHLE.shape[:3]) * key_BHSE.shape[2]
@@ -79,37 +80,37 @@ def _attention(query_BHLE: Tensor, key_BHSE: Tensor, value_BHSV: Tensor, *, mask
     return Flops("attention", 2 * multiply_adds - scores - outputs + (6 + masked) * scores, multiply_adds)
 
 
-def _numbers(tree: Any) -> int:
-    """Return the elements of the first tensor; further outputs are indices or statistics."""
+def _elements(tree: Any) -> int:
+    """Return the number of elements of the first tensor; any other outputs are indices or statistics."""
     return next((leaf.numel() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)), 0)
 
 
 def _per_output(count: int) -> Callable[[Arguments, Any], int]:
-    return lambda _, output: count * _numbers(output)
+    return lambda _, output: count * _elements(output)
 
 
 def _per_input(count: int) -> Callable[[Arguments, Any], int]:
-    return lambda arguments, _: count * _numbers(arguments[0])
+    return lambda arguments, _: count * _elements(arguments[0])
 
 
 def _pooled(less: int) -> Callable[[Arguments, Any], int]:
-    """Return the count of a pooling whose second argument is its kernel, one side or all."""
+    """Return the count for a pooling; its second argument is the kernel, with one side for all or all sides."""
 
     def count(arguments: Arguments, output: Any) -> int:
         sides = arguments[1] if len(arguments[1]) > 1 else list(arguments[1]) * 2
-        return (prod(sides) - less) * _numbers(output)
+        return (prod(sides) - less) * _elements(output)
 
     return count
 
 
 def _normed(weight: int) -> Callable[[Arguments, Any], int]:
-    """Return the count of a norm with statistics of its own; `weight` is the place of its gamma."""
-    return lambda arguments, output: (5 if arguments[weight] is None else 7) * _numbers(output)
+    """Return the count for a norm with the statistics of its input; argument number `weight` is gamma."""
+    return lambda arguments, output: (5 if arguments[weight] is None else 7) * _elements(output)
 
 
 def _batch_normed(arguments: Arguments, output: Any) -> int:
-    """Return the count of aten's batch norm, which instance norms call too; its sixth argument is `training`."""
-    return _normed(1)(arguments, output) if arguments[5] else 2 * _numbers(output)
+    """Return the count for aten's batch norm, also called by instance norms; its sixth argument is `training`."""
+    return _normed(1)(arguments, output) if arguments[5] else 2 * _elements(output)
 
 
 TABLE: dict[str, tuple[str, Callable[[Arguments, Any], int]]] = {

@@ -1,4 +1,4 @@
-"""The layers that our own bodies are made of."""
+"""The layers of this project's own architectures."""
 
 from collections import OrderedDict
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def conv_norm_act(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Return a convolution, its batch norm and a ReLU; an odd kernel keeps the size that its stride leaves."""
+    """Return a convolution, its batch norm and a ReLU; an odd kernel with stride 1 keeps the image size."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv=nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
         norm=nn.BatchNorm2d(outputs),

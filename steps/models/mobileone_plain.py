@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from steps.models.layers import conv_norm_act
 
-WIDTHS, DEPTHS = (64, 128, 256, 512), (2, 8, 10, 1)  # of the stages after the stem, each halving the size
+WIDTHS, DEPTHS = (64, 128, 256, 512), (2, 8, 10, 1)  # of the stages after the stem; each stage halves the size
 SQUEEZE = 16  # channels per channel of the squeeze-and-excitation layers
 
 
 class Variant(NamedTuple):
-    """The multipliers of the widths, and how many of each stage's pairs end with squeeze-and-excitation."""
+    """The multipliers of the widths, and the number of pairs with squeeze-and-excitation at each stage's end."""
 
     multipliers: tuple[float, float, float, float]
     squeezed: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -69,8 +69,8 @@ def _pair(inputs: int, outputs: int, stride: int) -> OrderedDict[str, nn.Sequent
 
 
 def _squeezed(layers: nn.Sequential) -> nn.Sequential:
-    """Return the layers with squeeze-and-excitation between the norm and its activation."""
-    from torchvision.ops import SqueezeExcitation  # a second of imports that the other bodies do without
+    """Return the layers with squeeze-and-excitation between the norm and the activation."""
+    from torchvision.ops import SqueezeExcitation  # this import takes a second, and most variants do not need it
 
     conv, norm, act = layers
     assert isinstance(norm, nn.BatchNorm2d)

@@ -1,4 +1,4 @@
-"""A network with its normalisation inside: what every model form is, from training to the engine."""
+"""A network with its normalisation inside, as in every model form from training to the engine."""
 
 import torch
 from torch import Tensor, nn
@@ -22,27 +22,28 @@ class Normalised(nn.Module):
     def forward(self, images_NHWC_u8: Tensor) -> Tensor:
         """Return the network's logits.
 
-        Raises BadInput where the network returns something else than one tensor, as some do in training alone.
+        Raises BadInput if the network returns anything but one tensor; some networks do so only in training.
         """
         logits_NK = self.network(self.normalise(images_NHWC_u8))
         if not isinstance(logits_NK, Tensor):
             mode = "training" if self.network.training else "eval mode"
             raise BadInput(
                 f"{type(self.network).__name__} returns a {type(logits_NK).__name__} in {mode}; it must return "
-                "its logits alone, in training as in eval mode (leave out auxiliary heads)."
+                "only its logits, in training and in eval mode (remove auxiliary heads)."
             )
         return logits_NK.float()
 
     def normalise(self, images_NHWC_u8: Tensor) -> Tensor:
-        """Return images_NCHW as the network itself takes them.
+        """Return normalised images_NCHW, the network's input.
 
-        Planes first: numbers for each channel are slow where three channels alternate, in PyTorch (three times)
-        as in ONNX Runtime, where it took 2.5 % of a RepVGG-A0. Cast before that: TensorRT transposes no bytes.
+        The transpose comes before the normalisation: arithmetic per channel is slow in NHWC layout, three times
+        slower in PyTorch, and 2.5 % of the time of a RepVGG-A0 in ONNX Runtime. The cast comes before the
+        transpose: TensorRT cannot transpose uint8.
         """
         planes_NCHW = images_NHWC_u8.float().permute(0, 3, 1, 2).contiguous()
         return (planes_NCHW - self.offset_C11) / self.scale_C11
 
 
 def normalised(network: nn.Module, preprocessing: Preprocessing) -> Normalised:
-    """Return the network behind the normalisation of its card."""
+    """Return the network with the normalisation of its card in front."""
     return Normalised(network, preprocessing.mean, preprocessing.std)

@@ -1,7 +1,7 @@
 """The plain bodies of RepVGG (Ding et al., CVPR 2021, tables 2 and 3): 3x3 convolutions, batch norms, ReLUs.
 
-Expanded with `repvgg` blocks they are the RepVGG networks; expanded with others, or not at all, they are too.
-Letters: N images, C channels, H and W pixels, K classes.
+Expanded with `repvgg` blocks they are the paper's RepVGG networks. Letters: N images, C channels, H and W pixels,
+K classes.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from steps.models.layers import conv_norm_act
 
 
 class Stage(NamedTuple):
-    """`depth` layers of `width` channels, the first of them with `stride`."""
+    """`depth` layers of `width` channels; the first layer has `stride`."""
 
     width: int
     depth: int
@@ -43,7 +43,7 @@ class RepVggPlain(nn.Module):
         return logits_NK
 
 
-# The paper's multipliers a (stages 1 to 3) and b (stage 4) over widths 64, 128, 256, 512; depths of A and B.
+# The depths of A and B, and the paper's multipliers a (stages 1 to 3) and b (stage 4) of widths 64, 128, 256, 512.
 _A, _B = (2, 4, 14, 1), (4, 6, 16, 1)
 PAPER: dict[str, tuple[tuple[int, int, int, int], float, float, int]] = {
     "repvgg_a0_plain": (_A, 0.75, 2.5, 1),
@@ -70,5 +70,5 @@ def repvgg_plain(name: str, class_num: int) -> RepVggPlain:
 
 
 def repvgg_nano(class_num: int) -> RepVggPlain:
-    """Return a small body of the same kind, for images of 28 to 64 pixels."""
+    """Return a small network of the same kind, for images of 28 to 64 pixels."""
     return RepVggPlain(class_num, (Stage(32, 1), Stage(32, 2, stride=1), Stage(64, 2), Stage(128, 2)))

@@ -1,1 +1,1 @@
-"""Pretrained weights from elsewhere: read, mapped onto a network by key, counted, with their preprocessing."""
+"""Pretrained weights: reading the files, mapping keys to a network, coverage, and the weights' preprocessing."""

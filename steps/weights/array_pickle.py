@@ -1,8 +1,9 @@
-"""A pickle of numpy arrays, read by an unpickler that knows arrays and plain containers and nothing else.
+"""Read a pickle of numpy arrays with an unpickler that accepts only arrays and plain containers.
 
-A pickle is a program: whatever it names is called. Here it can name stand-ins alone, which keep what they are
-given until it has been looked at; numpy itself sees bytes, a type off a list, and a shape that fits them. What it
-names once it can name a thousand times, so all that is made of a file together is held against the file's length.
+A pickle is a program: it calls every function that it names. This unpickler lets a pickle name only stand-ins,
+which store their arguments until the arguments are checked. numpy itself gets only bytes, a type from a fixed
+list, and a shape that fits the bytes. A pickle can also name one object a thousand times: therefore the total size
+of the objects made from a file is limited by the file's length.
 """
 
 import io
@@ -21,50 +22,52 @@ KINDS = ("b1", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")  # u2 is how Padd
 
 
 class NotArrays(Exception):
-    """The pickle holds something else than arrays, or is none."""
+    """The file is no pickle, or the pickle has something else than arrays."""
 
 
 def read_arrays(content: bytes) -> Any:
-    """Return what is pickled, the arrays of a dict as numpy's, or raise NotArrays."""
+    """Return the pickled object, with the arrays of a dict as numpy arrays, or raise NotArrays."""
     try:
         _refuse_reserving(content)
         found = _Unpickler(content).load()
         if not isinstance(found, dict):
             return found
-        opening = _Allowance(content)
-        return {key: value.opened(opening) if isinstance(value, _Array) else value for key, value in found.items()}
+        allowance = _Allowance(content)
+        return {
+            key: value.opened(allowance) if isinstance(value, _Array) else value for key, value in found.items()
+        }
     except NotArrays:
         raise
-    except Exception as fault:  # a damaged or hostile pickle raises whatever it likes
+    except Exception as fault:  # a damaged or hostile pickle may raise anything
         raise NotArrays(f"{type(fault).__name__}: {fault}") from fault
 
 
 def _refuse_reserving(content: bytes) -> None:
-    """Raise NotArrays where the pickle would have the unpickler reserve memory that the file does not fill.
+    """Raise NotArrays if the pickle would make the unpickler reserve more memory than the file's length explains.
 
-    The memo grows to the largest place named; a pickler counts places up from 0, at least a byte each. The scan
-    itself raises where a length reaches beyond the end.
+    The unpickler's memo grows to the largest index that the pickle names. A pickler counts indices up from 0, and
+    each index takes at least one byte. The scan itself raises if a length goes beyond the end of the file.
     """
-    for code, place, _ in pickletools.genops(content):
-        if code.name in PUTS and isinstance(place, int) and place > len(content):
-            raise NotArrays(f"it reserves {place:,} places in a file of {len(content):,} bytes")
+    for code, index, _ in pickletools.genops(content):
+        if code.name in PUTS and isinstance(index, int) and index > len(content):
+            raise NotArrays(f"it reserves {index:,} places in a file of {len(content):,} bytes")
 
 
 class _Allowance:
-    """How many bytes may still be made of a file: twice its own, since weights may be tied to another name."""
+    """The bytes that may still be made from a file: twice its length, because two names may share one tensor."""
 
     def __init__(self, content: bytes) -> None:
         self.length, self.left = len(content), 2 * len(content)
 
     def spend(self, number: int) -> None:
-        """Count these bytes before they are made, or raise NotArrays."""
+        """Subtract these bytes before an object is made, or raise NotArrays."""
         self.left -= number
         if self.left < 0:
-            raise NotArrays(f"it would become more than twice its own {self.length:,} bytes")
+            raise NotArrays(f"its objects would take more than twice the file's {self.length:,} bytes")
 
 
 class _Kind:
-    """Stands for numpy.dtype."""
+    """The stand-in for numpy.dtype."""
 
     def __init__(self, name: Any, *_: Any) -> None:
         self.name, self.order = name, "<"
@@ -80,7 +83,7 @@ class _Kind:
 
 
 class _Array:
-    """Stands for numpy.ndarray, and for what numpy's pickles call to make an empty one."""
+    """The stand-in for numpy.ndarray, and for the function that numpy's pickles call to make an empty array."""
 
     def __init__(self, *_: Any) -> None:
         self.state: Any = None
@@ -89,10 +92,10 @@ class _Array:
         self.state = state
 
     def opened(self, allowance: _Allowance) -> Array:
-        """Return the array, one more of its size."""
+        """Return the numpy array, and subtract its size from the allowance."""
         _, shape, kind, column_major, content = self.state
         if not isinstance(kind, _Kind) or not isinstance(content, bytes):
-            raise NotArrays("an array that is no plain bytes")
+            raise NotArrays("an array without plain bytes")
         dtype = kind.opened()
         if len(content) != math.prod(shape) * dtype.itemsize or any(side < 0 for side in shape):
             raise NotArrays(f"an array of the shape {shape} in {len(content)} bytes")
@@ -101,17 +104,17 @@ class _Array:
 
 
 class _Maker:
-    """Stands for what is called to make an object; what it makes is counted."""
+    """The stand-in for a function that makes an object; the object's size is subtracted from the allowance."""
 
     def __init__(self, allowance: _Allowance) -> None:
         self.allowance = allowance
 
     def __setstate__(self, state: Any) -> None:
-        raise NotArrays("a state for what has none")
+        raise NotArrays("a state for an object that has no state")
 
 
 class _Latin1(_Maker):
-    """Stands for _codecs.encode: the bytes of a pickle of protocol 2."""
+    """The stand-in for _codecs.encode: pickles of protocol 2 store bytes this way."""
 
     def __call__(self, text: str, _: str = "latin1") -> bytes:
         self.allowance.spend(len(text))
@@ -119,14 +122,14 @@ class _Latin1(_Maker):
 
 
 class _Ordered(_Maker):
-    """Stands for OrderedDict, empty or of pairs."""
+    """The stand-in for OrderedDict, empty or made from pairs."""
 
     def __call__(self, pairs: Any = ()) -> OrderedDict[Any, Any]:
-        self.allowance.spend(LEAST_OF_A_PAIR * len(pairs))
+        self.allowance.spend(LEAST_PAIR_BYTES * len(pairs))
         return OrderedDict(pairs)
 
 
-LEAST_OF_A_PAIR = 8  # bytes of a pickled [name, value], at least
+LEAST_PAIR_BYTES = 8  # the least size of a pickled [name, value]
 ADMITTED: dict[tuple[str, str], type] = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
     ("numpy", "ndarray"): _Array,
@@ -142,7 +145,7 @@ class _Unpickler(pickle.Unpickler):
         self.allowance = _Allowance(content)
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in; whatever else a pickle may name is refused."""
+        """Return the stand-in for a name, or raise NotArrays for any other name."""
         if (module, name) not in ADMITTED:
             raise NotArrays(f"it names {module}.{name}")
         stand_in = ADMITTED[module, name]

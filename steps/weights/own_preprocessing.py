@@ -1,4 +1,4 @@
-"""The preprocessing that a file or folder of weights carries: in itself, or in a file beside it."""
+"""Read the preprocessing that comes with a weights file or folder: in the file, or in another file beside it."""
 
 import json
 import math
@@ -16,14 +16,18 @@ from steps.files import sha256
 from steps.weights.loading import load_torch
 
 Colour = tuple[float, float, float]
-INSIDE = ("pretrained_cfg", "preprocessing", "preprocess")  # timm's name, our card's, and a plain one
-BESIDE = ("preprocess.json", "card.json", "config.json")  # anyone's, our own artifact's, Hugging Face's
-TELLING = {"mean", "std", "interpolation", "input_size", "size"}
+INSIDE = ("pretrained_cfg", "preprocessing", "preprocess")  # the key in timm, in our card, and a plain key
+BESIDE = (
+    "preprocess.json",
+    "card.json",
+    "config.json",
+)  # a user's file, our card, Hugging Face's config
+TELLING = {"mean", "std", "interpolation", "input_size", "size"}  # one of these keys shows a preprocessing
 
 
 @dataclass(frozen=True)
 class StatedPreprocessing:
-    """Some or all of a preprocessing; None is no wish. `interpolation` and `crop` may be ones we do not have."""
+    """Some or all keys of a preprocessing; None is not stated. `interpolation` and `crop` may be unsupported."""
 
     size: int | None = None
     resize: int | None = None
@@ -33,49 +37,49 @@ class StatedPreprocessing:
     crop: str = "center"
 
 
-class Carried(NamedTuple):
-    """What is said of the preprocessing, who says it, and how sure it is that these weights are meant."""
+class FoundPreprocessing(NamedTuple):
+    """The preprocessing found for some weights, its source, and whether the source may describe other weights."""
 
-    wishes: StatedPreprocessing
+    stated: StatedPreprocessing
     source: str
-    arch: str | None = None  # of a file beside the weights: the network that it names
-    shared: bool = False  # it may be meant of another file in the folder
+    arch: str | None = None  # the network that a file beside the weights names
+    shared: bool = False  # the file may describe another weights file in the folder
 
 
-def carried_by(weights: Path) -> Carried | None:
-    """Return what a file or folder of weights says of its preprocessing; None: nothing.
+def found_with(weights: Path) -> FoundPreprocessing | None:
+    """Return the preprocessing that comes with a weights file or folder, or None.
 
-    Looked at are the file's own metadata, `<weights>.yaml`, and preprocess.json, card.json or config.json beside
-    the file (in the folder, where weights are one).
+    Sources, in this order: the file's own metadata, `<weights>.yaml`, and preprocess.json, card.json or
+    config.json beside the file (inside the folder, if the weights are a folder).
     """
-    for source, content in _places(weights):
+    for source, content in _sources(weights):
         inner = next((content[key] for key in INSIDE if isinstance(content.get(key), Mapping)), content)
         if TELLING & inner.keys():
             beside = source.name in BESIDE
-            return Carried(
-                wishes_of(inner, source),
+            return FoundPreprocessing(
+                stated_in(inner, source),
                 str(source),
                 _network_of(content) if beside else None,
-                beside and weights.is_file() and not _vouches(content, weights),
+                beside and weights.is_file() and not _has_checksum_of(content, weights),
             )
     return None
 
 
 def _network_of(content: Mapping[str, Any]) -> str | None:
-    """Return the network that Hugging Face's config or our card is of, as it names it."""
-    named = (content.get(key) for key in ("architecture", "arch"))
-    return next((name for name in named if isinstance(name, str)), None)
+    """Return the name of the network in Hugging Face's config or in our card, or None."""
+    values = (content.get(key) for key in ("architecture", "arch"))
+    return next((name for name in values if isinstance(name, str)), None)
 
 
-def _vouches(content: Mapping[str, Any], weights: Path) -> bool:
-    """Whether it is the card of this very file: it has the file's checksum."""
+def _has_checksum_of(content: Mapping[str, Any], weights: Path) -> bool:
+    """Return whether the content is the card of exactly this file: it has the file's checksum."""
     files = content.get("files")
-    said = files.get(weights.name) if isinstance(files, Mapping) else None
-    return said is not None and said == sha256(weights)
+    checksum = files.get(weights.name) if isinstance(files, Mapping) else None
+    return checksum is not None and checksum == sha256(weights)
 
 
-class _Carried(BaseModel):
-    """The keys of timm's pretrained_cfg and of our card that tell a preprocessing; others are let be."""
+class _Keys(BaseModel):
+    """The keys of timm's pretrained_cfg and of our card for the preprocessing; other keys are ignored."""
 
     mean: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(None, min_length=3, max_length=3)
     std: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = Field(None, min_length=3, max_length=3)
@@ -87,27 +91,27 @@ class _Carried(BaseModel):
     crop_mode: str = "center"
 
 
-def wishes_of(content: Mapping[str, Any], source: Path | str) -> StatedPreprocessing:
-    """Return the wishes under timm's keys or our card's, or raise BadInput that names `source` and key."""
+def stated_in(content: Mapping[str, Any], source: Path | str) -> StatedPreprocessing:
+    """Return the preprocessing under the keys of timm or of our card; raise BadInput with `source` and key."""
     try:
-        carried = _Carried.model_validate(dict(content))
+        keys = _Keys.model_validate(dict(content))
     except ValidationError as fault:
         first = fault.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BadInput(f"{source}: {where} is no part of a preprocessing: {first['msg']}.") from fault
-    size, crop = carried.size, carried.crop_mode
-    if size is None and carried.input_size is not None:
-        _, height, width = carried.input_size
+        key = ".".join(map(str, first["loc"]))
+        raise BadInput(f"{source}: the value of {key} is not valid: {first['msg']}.") from fault
+    size, crop = keys.size, keys.crop_mode
+    if size is None and keys.input_size is not None:
+        _, height, width = keys.input_size
         size, crop = (height, crop) if height == width else (None, f"{height} x {width}")
-    resize = carried.resize
-    if resize is None and size is not None and carried.crop_pct is not None:
-        resize = math.floor(size / carried.crop_pct)  # as timm's create_transform rounds it
-    mean, std = cast(Colour | None, carried.mean), cast(Colour | None, carried.std)
-    return StatedPreprocessing(size, resize, carried.interpolation, mean, std, crop)
+    resize = keys.resize
+    if resize is None and size is not None and keys.crop_pct is not None:
+        resize = math.floor(size / keys.crop_pct)  # timm's create_transform rounds like this
+    mean, std = cast(Colour | None, keys.mean), cast(Colour | None, keys.std)
+    return StatedPreprocessing(size, resize, keys.interpolation, mean, std, crop)
 
 
-def _places(weights: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Yield each place that may tell, with the mapping that is there."""
+def _sources(weights: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield each file that may have a preprocessing, with its content."""
     if weights.is_file():
         yield weights, _metadata(weights)
     for path in (weights.with_name(f"{weights.name}.yaml"), weights.with_suffix(".yaml")):
@@ -120,7 +124,7 @@ def _places(weights: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
 
 
 def _metadata(weights: Path) -> Mapping[str, Any]:
-    """Return what the file itself keeps under the names of INSIDE, and nothing of its tensors."""
+    """Return the values under the keys of INSIDE in the weights file itself, without reading its tensors."""
     if weights.suffix == ".pdparams":
         return {}
     if weights.suffix != ".safetensors":
@@ -129,8 +133,8 @@ def _metadata(weights: Path) -> Mapping[str, Any]:
         return {key: value for key, value in found.items() if isinstance(value, Mapping)}
     try:
         with safe_open(weights, "pt") as file:
-            said = file.metadata() or {}
-        return {key: json.loads(said[key]) for key in INSIDE if key in said}
+            metadata = file.metadata() or {}
+        return {key: json.loads(metadata[key]) for key in INSIDE if key in metadata}
     except (SafetensorError, OSError, ValueError) as fault:
         raise BadInput(f"{weights}: its metadata cannot be read ({fault}).") from fault
 

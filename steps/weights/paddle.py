@@ -1,4 +1,4 @@
-"""PaddlePaddle's weights: .pdparams files, and static-graph folders with one file a variable."""
+"""Read PaddlePaddle's weights: .pdparams files, and static-graph folders with one file per variable."""
 
 import re
 import struct
@@ -11,7 +11,7 @@ from steps.errors import BadInput
 from steps.weights.array_pickle import Array, NotArrays, read_arrays
 from steps.weights.paddle_names import under_torch_names
 
-NAMES_TABLE = "StructuredToParameterName@@"  # beside the arrays of a .pdparams: no weights
+NAMES_TABLE = "StructuredToParameterName@@"  # a table in .pdparams files that is no weight
 SLICES_TABLE = "UnpackBigParamInfor@@"
 HINT = "write it with paddle.save(network.state_dict(), path, protocol=4)"
 # framework.proto, VarType.Type
@@ -22,33 +22,33 @@ NO_WEIGHTS = re.compile(
 
 
 def read_pdparams(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a .pdparams file, or raise BadInput; nothing that its pickle names is ever called."""
+    """Return the tensors of a .pdparams file, or raise BadInput; code that its pickle names is never run."""
     try:
         content = read_arrays(path.read_bytes())
     except NotArrays as fault:
-        raise BadInput(f"{path} is no pickle of arrays alone ({str(fault)[:200]}); {HINT}.") from fault
+        raise BadInput(f"{path} is no pickle of only arrays ({str(fault)[:200]}); {HINT}.") from fault
     if not isinstance(content, dict) or SLICES_TABLE in content:
-        raise BadInput(f"{path} holds no dict of whole arrays; {HINT}.")
+        raise BadInput(f"{path} has no dict of whole arrays; {HINT}.")
     arrays = {str(key): value for key, value in content.items() if key != NAMES_TABLE}
     wrong = [key for key, value in arrays.items() if not isinstance(value, np.ndarray)]
     if wrong or not arrays:
-        raise BadInput(f"{path}: {wrong[0] if wrong else 'it'} holds no array; {HINT}.")
+        raise BadInput(f"{path}: {wrong[0] if wrong else 'the file'} has no array; {HINT}.")
     return under_torch_names(arrays)
 
 
 def read_variables(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors of a static-graph folder, one file a variable, or raise BadInput."""
+    """Return the tensors of a static-graph folder, one file per variable, or raise BadInput."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not NO_WEIGHTS.fullmatch(path.name)]
     if not files:
-        raise BadInput(f"{folder} holds no files; a folder of weights holds one file a variable.")
+        raise BadInput(f"{folder} has no weights; a folder of weights has one file per variable.")
     return under_torch_names({path.name: read_variable(path) for path in files})
 
 
 def read_variable(path: Path) -> Array:
-    """Return the array of one variable's file.
+    """Return the array of one variable's file, which Paddle's SerializeToStream writes for a LoDTensor.
 
-    It is (uint32 0, uint64 levels, levels x (uint64 bytes, their content)), then (uint32 0, int32 length of the
-    description, the description, the numbers): paddle's SerializeToStream for a LoDTensor.
+    The file has two parts. First: uint32 0, uint64 number of levels, and for each level a uint64 length and that
+    many bytes. Second: uint32 0, int32 length of the description, the description, and the numbers.
     """
     content = path.read_bytes()
     try:
@@ -67,7 +67,7 @@ def read_variable(path: Path) -> Array:
 
 
 def _description(message: bytes) -> tuple[int, list[int]]:
-    """Return type and shape of a TensorDesc: field 1 a varint, field 2 varints, each alone or packed."""
+    """Return type code and shape of a TensorDesc: field 1 is a varint, field 2 has varints, single or packed."""
     code, shape, offset = -1, [], 0
     while offset < len(message):
         tag, offset = _varint(message, offset)

@@ -1,8 +1,8 @@
-"""Where each tensor of a PaddleClas ResNet_vd belongs in timm's resnet*d, whichever of its three namings it has.
+"""Map the tensor names of a PaddleClas ResNet_vd to those of timm's resnet*d, for all three naming schemes.
 
 Static graph: `res2a_branch2a_weights`, `bn2a_branch2a_scale`, `fc_0.w_0`; dygraph of PaddlePaddle 1.8:
 `bb_0_0.conv0._conv.weight`, `out.weight`; since 2.0: `blocks.0.conv0.conv.weight`, `fc.weight`.
-Letters: I inputs, O outputs of a linear layer; Paddle keeps its kernel as IO, torch as OI.
+Letters: I inputs, O outputs of a linear layer. Paddle stores its weight as IO, torch as OI.
 """
 
 import re
@@ -26,7 +26,11 @@ PARTS = {"weight": "weight", "bias": "bias", "_mean": "running_mean", "_variance
 HEAD_PARTS = {"w_0": "weight", "b_0": "bias", "weight": "weight", "bias": "bias"}
 STEM = {"conv": ("conv1.0", "conv1.3", "conv1.6"), "bn": ("conv1.1", "conv1.4", "bn1")}
 BRANCHES = {"2a": "{}1", "2b": "{}2", "2c": "{}3", "conv0": "{}1", "conv1": "{}2", "conv2": "{}3"}
-BOTTLENECKS = ("_branch2c_weights", ".conv2._conv.weight", ".conv2.conv.weight")  # other blocks map to other keys
+BOTTLENECKS = (
+    "_branch2c_weights",
+    ".conv2._conv.weight",
+    ".conv2.conv.weight",
+)  # basic blocks have other keys in timm
 FIRST_OF_STAGE = re.compile(r"blocks\.\d+\.short\.conv\.weight")
 SHORTCUT = {"conv": "downsample.1", "bn": "downsample.2"}
 
@@ -37,9 +41,10 @@ _BRANCH = r"(?P<branch>conv[012]|short)"
 
 
 def under_torch_names(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
-    """Return the tensors under timm's names where they are a ResNet_vd's of 50 layers or more, else under torch's.
+    """Return the tensors under timm's names if they are of a ResNet_vd with 50 or more layers, else under torch's.
 
-    Linear kernels are transposed. A name that is no ResNet_vd's stays as it is, to be counted as unexpected.
+    The weights of linear layers are transposed. An unknown name is not changed; coverage then counts the tensor as
+    unexpected.
     """
     rename = _vd_name if any(key.endswith(BOTTLENECKS) for key in arrays) else _torch_name
     first_blocks = sorted(int(key.split(".")[1]) for key in arrays if FIRST_OF_STAGE.fullmatch(key))
@@ -67,7 +72,7 @@ def _static_stem(names: Names, _: list[int]) -> str:
 
 def _static_block(names: Names, _: list[int]) -> str:
     kind = "conv" if names["part"] == "weights" else "bn"
-    block = int(names["number"] or ord(names["letter"]) - ord("a"))  # a, b, c, or in deep stages a, b1, b2
+    block = int(names["number"] or ord(names["letter"]) - ord("a"))  # a, b, c; in deep stages a, b1, b2
     return _block(int(names["stage"]) - 1, block, names["branch"], kind, STATIC_PARTS[names["part"]])
 
 
@@ -117,6 +122,6 @@ RULES: dict[str, Callable[[Names, list[int]], str]] = {
 
 
 def _tensor(key: str, array: Array) -> Tensor:
-    """Return the array as a tensor of its own; the kernel of a linear layer as torch keeps it."""
+    """Return the array as a new tensor; the weight of a linear layer in torch's order OI."""
     linear = array.ndim == 2 and key.endswith((".weight", ".w_0"))
     return torch.from_numpy(np.array(array.T if linear else array, order="C"))

@@ -1,4 +1,4 @@
-"""Whether what a file calls tensors are plain numbers, each of them in the file."""
+"""Check that the tensors of a file are plain, finite numbers, and that the file has all of the numbers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ DTYPES = {
 
 
 def refuse_odd_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raise BadInput for a tensor that is not numbers laid out in the file, Refused for numbers not finite."""
+    """Raise BadInput for a tensor that is not stored as plain numbers, Refused for numbers that are not finite."""
     for key, tensor in tensors.items():
         oddity = _oddity(tensor)
         if oddity is not None:
@@ -27,21 +27,21 @@ def refuse_odd_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     if bad:
         raise Refused(
             f"{path} has numbers that are not finite in {len(bad)} of its tensors, the first {bad[0]}; "
-            "take the weights of an earlier epoch."
+            "use the weights of an earlier epoch."
         )
 
 
 def _oddity(tensor: Tensor) -> str | None:
-    """Return why these are no plain numbers, or None."""
+    """Return why a tensor is not plain numbers, or None."""
     if tensor.is_quantized:
         return f"is quantised ({_name(tensor.dtype)})"
     if tensor.layout != torch.strided or tensor.is_nested:
         return f"is no dense tensor ({'nested' if tensor.is_nested else _name(tensor.layout)})"
     if tensor.is_meta:
-        return "has a shape and no numbers (it was saved from the device meta)"
+        return "has a shape and no numbers (it was saved from the meta device)"
     if tensor.dtype not in DTYPES:
         return f"has the type {_name(tensor.dtype)}"
-    if tensor.nbytes > tensor.untyped_storage().nbytes():  # expanded: a few numbers that pass for very many
+    if tensor.nbytes > tensor.untyped_storage().nbytes():  # expanded: few numbers, repeated
         return f"claims {tensor.numel():,} numbers, and the file has fewer"
     return None
 

@@ -1,9 +1,8 @@
-"""The preprocessing that weights were made with: found, and held against what params state.
+"""Find the preprocessing that pretrained weights were trained with, and compare it with params.yaml.
 
-It is looked for in the weights and beside them, then in what their library says of a file of their name.
-
-A wrong mean and standard deviation costs ten points of accuracy, and no comparison of forms can see it: every
-form shares it.
+The preprocessing comes from the weights file, from a file beside it, or from the library that published a file of
+this name. A wrong mean and standard deviation costs ten points of accuracy. No comparison of forms detects that,
+because all forms have the same preprocessing.
 """
 
 import math
@@ -15,15 +14,15 @@ from steps.errors import BadInput, Refused
 from steps.progress import say
 from steps.reports.card import Interpolation, Preprocessing
 from steps.reports.train import TrainReport
-from steps.weights.own_preprocessing import Carried, StatedPreprocessing, carried_by, wishes_of
+from steps.weights.own_preprocessing import FoundPreprocessing, StatedPreprocessing, found_with, stated_in
 from steps.weights.published_preprocessing import other_colours, preprocessing_of, same_network
 
 Adoption = Literal["adopt", "override"]
-KEYS = {"size": "side"}  # what params.yaml calls otherwise
+KEYS = {"size": "side"}  # the keys with another name in params.yaml
 
 
 class ResolvedPreprocessing(NamedTuple):
-    """What the network will see, and the file or library that said so; None where params alone did."""
+    """The preprocessing of the network, and the file or library that states it; None if only params state it."""
 
     preprocessing: Preprocessing
     source: str | None
@@ -37,135 +36,143 @@ DEFAULTS = Preprocessing(
 def resolve_preprocessing(
     stated: StatedPreprocessing, weights: Path | None, of_weights: Adoption, arch: str
 ) -> ResolvedPreprocessing:
-    """Return the preprocessing: what params state, else what is known of the weights, else the defaults.
+    """Return the preprocessing: params.yaml's values, else the values of the weights, else the defaults.
 
-    `arch` is the network that the weights are for. Raises Refused where params state another value than the
-    weights were made with, unless `of_weights` is "override", and where what they were made with cannot be done
-    here and params state nothing else.
+    `arch` is the network that the weights are for. Raises Refused if params.yaml states another value than the
+    weights, unless `of_weights` is "override". Raises Refused also if the weights need a resize or a crop that is
+    not supported here and params.yaml states no other.
     """
     if weights is not None and not weights.exists():
         raise BadInput(f"train.weights: {weights} is not there.")
-    found = None if weights is None else _found(stated, weights, arch)
-    own, source = (found.wishes, found.source) if found else (StatedPreprocessing(), None)
-    size = stated.size or own.size or DEFAULTS.size
-    if own.resize is not None and own.size is not None:  # the share that the crop keeps is the weights'
-        own = StatedPreprocessing(**{**vars(own), "resize": math.floor(size * own.resize / own.size)})
+    found = None if weights is None else _find(stated, weights, arch)
+    of_file, source = (found.stated, found.source) if found else (StatedPreprocessing(), None)
+    size = stated.size or of_file.size or DEFAULTS.size
+    if of_file.resize is not None and of_file.size is not None:  # keep the weights' ratio of resize to crop
+        of_file = StatedPreprocessing(
+            **{**vars(of_file), "resize": math.floor(size * of_file.resize / of_file.size)}
+        )
     if source is not None:
-        _refuse_conflicts(stated, own, source, of_weights)
-    settled = Preprocessing(
+        _refuse_conflicts(stated, of_file, source, of_weights)
+    resolved = Preprocessing(
         size=size,
-        resize=stated.resize or own.resize or size,
-        interpolation=cast(Interpolation, stated.interpolation or own.interpolation or DEFAULTS.interpolation),
-        mean=stated.mean or own.mean or DEFAULTS.mean,
-        std=stated.std or own.std or DEFAULTS.std,
+        resize=stated.resize or of_file.resize or size,
+        interpolation=cast(Interpolation, stated.interpolation or of_file.interpolation or DEFAULTS.interpolation),
+        mean=stated.mean or of_file.mean or DEFAULTS.mean,
+        std=stated.std or of_file.std or DEFAULTS.std,
     )
-    if settled.resize < size:
+    if resolved.resize < size:
         raise BadInput(
-            f"train.preprocess: resize {settled.resize} is less than side {size}: nothing to crop from."
+            f"train.preprocess: resize {resolved.resize} is less than side {size}: the crop would not fit."
         )
     if weights is not None:
-        whose = f"of {source}" if source else f"stated in params.yaml, or its default: {weights} carries none"
-        say(f"train: the preprocessing is the one {whose}: {_said(settled)}")
+        origin = f"{source}" if source else f"params.yaml and its defaults, because {weights} has none"
+        say(f"train: the preprocessing is from {origin}: {_summary(resolved)}")
         if source is None and None in (stated.mean, stated.std):
-            _say_other_colours(arch, settled)
-    return ResolvedPreprocessing(settled, source)
+            _say_other_colours(arch, resolved)
+    return ResolvedPreprocessing(resolved, source)
 
 
-def _found(stated: StatedPreprocessing, weights: Path, arch: str) -> Carried | None:
-    """Return what is known of the weights: what they carry, else what their library says of their name.
+def _find(stated: StatedPreprocessing, weights: Path, arch: str) -> FoundPreprocessing | None:
+    """Return the preprocessing that comes with the weights, else the library's for weights of this name.
 
-    A file beside them counts where nothing speaks against it. Where something does, and params do not state all
-    of the preprocessing, it is not guessed who is right: BadInput is raised.
+    A file beside the weights counts only if nothing contradicts it. If something contradicts the file and
+    params.yaml does not state all keys of the preprocessing, BadInput is raised: a guess could be wrong.
     """
-    carried = carried_by(weights)
-    if carried is None:
-        return _by_name(arch, weights)
-    stranger = carried.arch is not None and not same_network(carried.arch, arch)
-    if not carried.shared and not stranger:
-        return carried
-    named = _by_name(arch, weights)
-    differing = _differing(carried.wishes, named.wishes) if named else ()
-    if named and not differing:
-        return named  # they agree, and a library leaves nothing out
-    if named is None and not stranger:
-        return carried
-    doubt = "; ".join(_against(carried, named, differing, weights, arch if stranger else None))
+    found = found_with(weights)
+    if found is None:
+        return _find_published(arch, weights)
+    other_network = found.arch is not None and not same_network(found.arch, arch)
+    if not found.shared and not other_network:
+        return found
+    published = _find_published(arch, weights)
+    differing = _differing(found.stated, published.stated) if published else ()
+    if published and not differing:
+        return published  # both agree, and the library states all keys
+    if published is None and not other_network:
+        return found
+    contradiction = "; ".join(
+        _contradictions(found, published, differing, weights, arch if other_network else None)
+    )
     if None in vars(stated).values():
-        raise BadInput(f"{doubt}. {_remedy(weights, stranger)}")
-    say(f"train: {doubt}. train.preprocess states all of it, so {carried.source} does not count.")
-    return named
+        raise BadInput(f"{contradiction}. {_remedy(weights, other_network)}")
+    say(f"train: {contradiction}. train.preprocess states all keys, so {found.source} does not count.")
+    return published
 
 
-def _by_name(arch: str, weights: Path) -> Carried | None:
-    """Return what the network's library says of weights of this name, and what it calls them."""
+def _find_published(arch: str, weights: Path) -> FoundPreprocessing | None:
+    """Return the preprocessing that the network's library publishes for weights of this name, or None."""
     known = preprocessing_of(arch, weights)
-    return None if known is None else Carried(wishes_of(known[1], known[0]), known[0])
+    return None if known is None else FoundPreprocessing(stated_in(known[1], known[0]), known[0])
 
 
-def _differing(theirs: StatedPreprocessing, published: StatedPreprocessing) -> tuple[str, ...]:
-    """Return the keys of which both say something, and not the same."""
-    pairs = {name: (getattr(theirs, name), getattr(published, name)) for name in vars(theirs)}
+def _differing(first: StatedPreprocessing, second: StatedPreprocessing) -> tuple[str, ...]:
+    """Return the keys that both state with different values."""
+    pairs = {name: (getattr(first, name), getattr(second, name)) for name in vars(first)}
     return tuple(name for name, (a, b) in pairs.items() if None not in (a, b) and not _same(a, b))
 
 
-def _against(
-    beside: Carried, named: Carried | None, differing: tuple[str, ...], weights: Path, trained: str | None
+def _contradictions(
+    beside: FoundPreprocessing,
+    published: FoundPreprocessing | None,
+    differing: tuple[str, ...],
+    weights: Path,
+    arch: str | None,
 ) -> Iterator[str]:
-    """Yield what speaks against the file beside the weights; `trained` is train.arch where that names another."""
-    if trained:
-        yield f"{beside.source} is of {beside.arch}, and train.arch is {trained}"
-    if named:
-        theirs, published = (
-            ", ".join(f"{KEYS.get(key, key)} {_plain(getattr(one.wishes, key))}" for key in differing)
-            for one in (beside, named)
+    """Yield what contradicts the file beside the weights; `arch` is train.arch if the file names another."""
+    if arch:
+        yield f"{beside.source} is of {beside.arch}, and train.arch is {arch}"
+    if published:
+        of_file, of_library = (
+            ", ".join(f"{KEYS.get(key, key)} {_plain(getattr(found.stated, key))}" for key in differing)
+            for found in (beside, published)
         )
-        yield f"{beside.source} says {theirs}, but {weights.name} is known as {named.source}: {published}"
+        yield f"{beside.source} says {of_file}, but {weights.name} is known as {published.source}: {of_library}"
 
 
-def _remedy(weights: Path, stranger: bool) -> str:
-    train_arch = f"set train.arch to the network that {weights.name} is of, or " if stranger else ""
+def _remedy(weights: Path, other_network: bool) -> str:
+    train_arch = f"set train.arch to the network of {weights.name}, or " if other_network else ""
     return (
-        f"It is not guessed which preprocessing {weights} was made with: {train_arch}put it into a folder of its "
-        f"own, or write its preprocessing into {weights.name}.yaml beside it, or state side, resize, "
+        f"The preprocessing of {weights} is not certain: {train_arch}put {weights.name} into a folder of its "
+        f"own, or write the preprocessing into {weights.name}.yaml beside it, or state side, resize, "
         "interpolation, mean and std under train.preprocess."
     )
 
 
-def _say_other_colours(arch: str, settled: Preprocessing) -> None:
-    """Say where a mean and std that nobody stated are not those of the network's published weights."""
-    for (mean, std), titles in other_colours(arch, (settled.mean, settled.std)).items():
+def _say_other_colours(arch: str, resolved: Preprocessing) -> None:
+    """Say which published weights of the network have another mean and std, if nobody stated mean and std."""
+    for (mean, std), titles in other_colours(arch, (resolved.mean, resolved.std)).items():
         say(
-            f"train: that mean and std are assumed; {', '.join(titles[:3])} were made with mean {_plain(mean)}, "
-            f"std {_plain(std)}. Are these such weights, state them as train.preprocess.mean and std."
+            f"train: this mean and std are assumed; {', '.join(titles[:3])} were made with mean {_plain(mean)}, "
+            f"std {_plain(std)}. If these are your weights, set train.preprocess.mean and std to these values."
         )
 
 
 def _refuse_conflicts(
-    stated: StatedPreprocessing, own: StatedPreprocessing, source: str, of_weights: Adoption
+    stated: StatedPreprocessing, of_file: StatedPreprocessing, source: str, of_weights: Adoption
 ) -> None:
-    """Refuse values that are not the weights' own, and ways of resizing and cropping that we do not have."""
+    """Raise Refused for values that differ from those of the weights, and for unsupported resizes and crops."""
     overrides = of_weights == "override"
-    wishes = {name: (getattr(stated, name), getattr(own, name)) for name in vars(DEFAULTS)}
+    pairs = {name: (getattr(stated, name), getattr(of_file, name)) for name in vars(DEFAULTS)}
     faults = [
         f"train.preprocess.{KEYS.get(name, name)} is {_plain(ours)}, but {source} says {_plain(theirs)}"
-        for name, (ours, theirs) in wishes.items()
+        for name, (ours, theirs) in pairs.items()
         if not overrides and None not in (ours, theirs) and not _same(ours, theirs)
     ]
     known = get_args(Interpolation)
-    if own.interpolation not in (None, *known) and not (overrides and stated.interpolation):
-        faults.append(f"{source} resizes with '{own.interpolation}', and here there is {' and '.join(known)}")
-    if own.crop != "center" and not (overrides and stated.resize and stated.size):
-        faults.append(f"{source} crops '{own.crop}', and here the centre, to a square, is cropped")
+    if of_file.interpolation not in (None, *known) and not (overrides and stated.interpolation):
+        faults.append(f"{source} resizes with '{of_file.interpolation}'; supported are {' and '.join(known)}")
+    if of_file.crop != "center" and not (overrides and stated.resize and stated.size):
+        faults.append(f"{source} crops '{of_file.crop}'; only a square centre crop is supported")
     if faults:
         raise Refused(
-            f"{'; '.join(faults)}. Leave the key null to adopt what the weights were made with, or state all that "
-            "you want otherwise and set train.preprocess.of_weights: override.",
+            f"{'; '.join(faults)}. Set the key to null to use the value of the weights, or state all values that "
+            "should differ and set train.preprocess.of_weights: override.",
             TrainReport(),
         )
 
 
 def _same(ours: Any, theirs: Any) -> bool:
-    """Whether two values are one, written with fewer digits perhaps: a level of 256 is 0.004."""
+    """Return whether two values are equal up to rounding to three decimals; one level of 256 is 0.004."""
     if isinstance(ours, tuple):
         return all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(ours, theirs, strict=True))
     return bool(ours == theirs)
@@ -175,8 +182,8 @@ def _plain(value: Any) -> str:
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
-def _said(how: Preprocessing) -> str:
+def _summary(resolved: Preprocessing) -> str:
     return (
-        f"short side to {how.resize} ({how.interpolation}), centre {how.size}, "
-        f"mean {_plain(how.mean)}, std {_plain(how.std)}."
+        f"short side to {resolved.resize} ({resolved.interpolation}), centre {resolved.size}, "
+        f"mean {_plain(resolved.mean)}, std {_plain(resolved.std)}."
     )

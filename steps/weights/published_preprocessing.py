@@ -1,8 +1,8 @@
-"""What timm, torchvision and PaddleClas say of the preprocessing of their weights, known by the name of the file.
+"""The preprocessing that timm, torchvision and PaddleClas publish for their weights, found by the file's name.
 
-One network may have weights of several makers, each with its own mean: timm's inception_v3 has four. And one file
-may serve two networks: torchvision's Inception-v3 brings its input from ImageNet's mean and standard deviation to
-0.5 and 0.5 itself, timm's does not.
+One network may have several published weights, each with another mean: timm's inception_v3 has four. One file may
+also serve two networks: torchvision's Inception-v3 converts its input from ImageNet's mean and standard deviation
+to 0.5 and 0.5 inside the network, timm's does not.
 """
 
 import re
@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 from steps.models.architectures import OWN_NAME, library_of
 
-VD = ("resnet50_vd", "resnet50d")  # PaddleClas's name of the network and timm's
-# A file's name, and the name of the folder that a tar of one file a variable unpacks to. No prefix would do: the
-# weights of Fix_ResNet50_vd_ssld_v2_pretrained were fine-tuned at 320 pixels. 10w: of 100,000 classes.
+VD = ("resnet50_vd", "resnet50d")  # one network: the name in PaddleClas and the name in timm
+# The names of files, and of folders with one file per variable. The names must match exactly, not by prefix: the
+# weights of Fix_ResNet50_vd_ssld_v2_pretrained were fine-tuned at 320 pixels. 10w means 100,000 classes.
 OF_VD = tuple(f"ResNet50_vd{kind}_pretrained" for kind in ("", "_ssld", "_ssld_v2", "_10w"))
-HASH = re.compile(r"-[0-9a-f]{8}$")  # timm and torchvision end a file's name with the beginning of its sha256
+HASH = re.compile(r"-[0-9a-f]{8}$")  # file names of timm and torchvision end with the beginning of the sha256
 OF_PADDLE = {
     "size": 224,
     "resize": 256,
-    "interpolation": "bilinear",  # OpenCV's there, which does not smooth what it shrinks; Pillow's here does
+    "interpolation": "bilinear",  # PaddleClas uses OpenCV, without antialiasing; Pillow antialiases
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
 }
@@ -28,11 +28,11 @@ Colours = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class Published(NamedTuple):
-    """One file of weights: who names it how, the names that a file of it has, and its preprocessing."""
+    """One published weights file: its name in the library, its possible file names, and its preprocessing."""
 
     title: str
     stems: tuple[str, ...]
-    content: Mapping[str, Any]  # under timm's keys or our card's
+    content: Mapping[str, Any]  # with the keys of timm or of our card
 
     @property
     def colours(self) -> Colours:
@@ -41,44 +41,51 @@ class Published(NamedTuple):
 
 
 def preprocessing_of(arch: str, weights: Path) -> tuple[str, Mapping[str, Any]] | None:
-    """Return what the library of `arch` says of this file, and how it calls it; None where it cannot be known.
+    """Return title and preprocessing that the library of `arch` publishes for this file, or None if unknown.
 
-    It is known where `arch` ends with timm's tag of the weights, such as `timm:resnet18.a1_in1k`, where the file
-    has the name that it is published under, or that name with the hash of another version, if all of those agree.
+    The file is identified in three ways: by timm's tag at the end of `arch`, such as `timm:resnet18.a1_in1k`; by a
+    published file name; by a published file name with another hash, if all matching files have the same
+    preprocessing.
     """
     known = tuple(_published(arch))
-    tagged = [one for one in known if one.title == f"timm:{arch.rpartition(':')[2]}"]
-    exact = [one for one in known if weights.stem in one.stems]
-    versions = [one for one in known if HASH.search(weights.stem) and _bare(weights.stem) in map(_bare, one.stems)]
+    tagged = [entry for entry in known if entry.title == f"timm:{arch.rpartition(':')[2]}"]
+    exact = [entry for entry in known if weights.stem in entry.stems]
+    versions = [
+        entry
+        for entry in known
+        if HASH.search(weights.stem) and _without_hash(weights.stem) in map(_without_hash, entry.stems)
+    ]
     for found in (tagged, exact, versions):
-        if found and all(one.content == found[0].content for one in found):
+        if found and all(entry.content == found[0].content for entry in found):
             return found[0].title, found[0].content
     return None
 
 
 def other_colours(arch: str, colours: Colours) -> dict[Colours, list[str]]:
-    """Return mean and std of this network's published weights where they are others, and the titles of those."""
-    others: dict[Colours, list[str]] = {}
-    for one in _published(arch):
-        if one.colours != colours:
-            others.setdefault(one.colours, []).append(one.title)
-    return others
+    """Return (mean, std) -> titles, for the network's published weights with other values than `colours`."""
+    titles: dict[Colours, list[str]] = {}
+    for entry in _published(arch):
+        if entry.colours != colours:
+            titles.setdefault(entry.colours, []).append(entry.title)
+    return titles
 
 
-def same_network(one: str, other: str) -> bool:
-    """Whether two names, as train.arch has them, may be of one network; tags of weights say nothing of it.
+def same_network(first: str, second: str) -> bool:
+    """Return whether two names of the form of train.arch may name one network; tags of weights are ignored.
 
-    timm and torchvision have networks of one name, which are two; a user's own are what their whole names say.
+    timm and torchvision have different networks under the same name. Users' networks are equal only if their whole
+    names are equal.
     """
-    if one == other:
+    if first == second:
         return True
-    if all(OWN_NAME.fullmatch(name) and not library_of(name)[0] for name in (one, other)):
+    if all(OWN_NAME.fullmatch(name) and not library_of(name)[0] for name in (first, second)):
         return False
-    (library, name), (another, its_name) = library_of(one), library_of(other)
-    return (name == its_name or {name, its_name} == set(VD)) and ("" in (library, another) or library == another)
+    (library_1, name_1), (library_2, name_2) = library_of(first), library_of(second)
+    same_name = name_1 == name_2 or {name_1, name_2} == set(VD)
+    return same_name and ("" in (library_1, library_2) or library_1 == library_2)
 
 
-def _bare(stem: str) -> str:
+def _without_hash(stem: str) -> str:
     return HASH.sub("", stem)
 
 
@@ -101,12 +108,12 @@ def _published(arch: str) -> Iterator[Published]:
         from torchvision.models import get_model_weights
 
         for entry in get_model_weights(name):
-            how = entry.transforms()
+            transform = entry.transforms()
             content = {
-                "size": how.crop_size[0],
-                "resize": how.resize_size[0],
-                "interpolation": how.interpolation.value,
-                "mean": tuple(how.mean),
-                "std": tuple(how.std),
+                "size": transform.crop_size[0],
+                "resize": transform.resize_size[0],
+                "interpolation": transform.interpolation.value,
+                "mean": tuple(transform.mean),
+                "std": tuple(transform.std),
             }
             yield Published(f"torchvision:{name} {entry.name}", (Path(entry.url).stem,), content)

@@ -59,7 +59,7 @@ def test_a_card_with_an_unknown_mode_is_refused(tmp_path: Path, mode: str) -> No
         tmp_path / "model",
         card.model_copy(update={"expansion": card.expansion.model_copy(update={"mode": mode})}),
     )
-    with pytest.raises(BadInput, match=f"'{mode}' is no mode of expand; there are branch, online"):
+    with pytest.raises(BadInput, match=f"'{mode}' is no mode of expand; the modes are branch, online"):
         load_model(tmp_path / "model")
 
 
@@ -106,7 +106,7 @@ def test_a_pickle_among_the_probes_is_not_read(tmp_path: Path) -> None:
     card = write_trained(tmp_path / "model")
     np.savez(tmp_path / "model" / "probes.npz", images_NHWC_u8=np.array([{}], dtype=object))
     write_card(tmp_path / "model", card)
-    with pytest.raises(BadInput, match="holds no probe images"):
+    with pytest.raises(BadInput, match="is missing or has no probe images"):
         load_probes(tmp_path / "model")
 
 

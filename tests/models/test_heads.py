@@ -117,7 +117,7 @@ def test_the_logits_have_no_more_rank_than_the_bottleneck_is_wide() -> None:
     ids=["a 3x3 convolution", "none", "two heads"],
 )
 def test_where_no_bottleneck_fits_the_error_says_what_is_there(network: nn.Module, said: str) -> None:
-    with pytest.raises(BadInput, match=f"{said}.*Leave train.bottleneck null"):
+    with pytest.raises(BadInput, match=f"{said}.*Set train.bottleneck to null"):
         add_bottleneck(network, 4)
 
 

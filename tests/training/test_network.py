@@ -74,6 +74,6 @@ def test_a_network_with_more_outputs_in_training_is_told_what_would_be_right() -
     images_NHWC_u8 = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
     assert network.eval()(images_NHWC_u8).shape == (2, 3)
     with pytest.raises(
-        BadInput, match="WithAnAuxiliaryHead returns a tuple in training; it must return its logits"
+        BadInput, match="WithAnAuxiliaryHead returns a tuple in training; it must return only its logits"
     ):
         network.train()(images_NHWC_u8)

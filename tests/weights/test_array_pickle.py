@@ -63,7 +63,7 @@ def test_what_is_named_often_is_not_made_often(make: Callable[[], dict[str, Any]
     assert len(content) < 2 * SIZE
     tracemalloc.start()
     try:
-        with pytest.raises(NotArrays, match=rf"more than twice its own {len(content):,} bytes"):
+        with pytest.raises(NotArrays, match=rf"more than twice the file's {len(content):,} bytes"):
             read_arrays(content)
         assert tracemalloc.get_traced_memory()[1] < 50 * SIZE  # all hundred would be 100 million bytes, or more
     finally:
@@ -77,5 +77,5 @@ def test_weights_that_are_tied_to_another_name_are_read() -> None:
 
 
 def test_a_stand_in_takes_no_state() -> None:
-    with pytest.raises(NotArrays, match="a state for what has none"):
+    with pytest.raises(NotArrays, match="a state for an object that has no state"):
         read_arrays(b"ccollections\nOrderedDict\n}b.")

@@ -45,7 +45,7 @@ def test_what_contradicts_the_published_name_is_refused_with_both(tmp_path: Path
     said = str(refusal.value)
     assert f"{RESNET50} is known as torchvision:resnet50 IMAGENET1K_V2: side 224, resize 232" in said
     assert ("is of inception_v3, and train.arch is torchvision:resnet50" in said) == (arch is not None)
-    assert f"write its preprocessing into {RESNET50}.yaml" in said
+    assert f"write the preprocessing into {RESNET50}.yaml" in said
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_it_is_settled_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str
     with pytest.raises(Refused, match=r"timm:resnet18\.tv_in1k says"):
         resolve_preprocessing(theirs, path, "adopt", "resnet18")
     assert resolve_preprocessing(theirs, path, "override", "resnet18").preprocessing.mean == HALF
-    with pytest.raises(BadInput, match="It is not guessed"):
+    with pytest.raises(BadInput, match="is not certain"):
         resolve_preprocessing(StatedPreprocessing(mean=HALF, std=HALF), path, "override", "resnet18")
 
 

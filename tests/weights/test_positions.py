@@ -95,7 +95,7 @@ def test_places_that_cannot_be_interpolated_are_refused_and_change_nothing(
     network = create(arch, 3, 192)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(
-        Refused, match=rf"{name} tells .* where its patches lie.*train\.preprocess\.side"
+        Refused, match=rf"{name} has the positions of the patches for .*train\.preprocess\.side"
     ) as refusal:
         load_weights(network, tmp_path / "vit.pt", 0.5)
     report = refusal.value.report

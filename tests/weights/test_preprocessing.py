@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from steps.errors import BadInput, Refused
 from steps.reports.card import Preprocessing
-from steps.weights.own_preprocessing import StatedPreprocessing, carried_by
+from steps.weights.own_preprocessing import StatedPreprocessing, found_with
 from steps.weights.preprocessing import DEFAULTS, resolve_preprocessing
 from tests.models.artifacts import HOW, write_trained
 
@@ -79,7 +79,7 @@ def test_it_is_adopted_from_wherever_weights_carry_it(
     assert settled == THEIRS
     assert source is not None and Path(source).exists()
     said = capsys.readouterr().err
-    assert f"the one of {source}: short side to 256 (bicubic), centre 224, mean [0.498, 0.498, 0.498]" in said
+    assert f"from {source}: short side to 256 (bicubic), centre 224, mean [0.498, 0.498, 0.498]" in said
 
 
 def test_our_own_artifacts_card_is_adopted_too(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_same_value_in_fewer_digits_is_no_other_value(tmp_path: Path) -> Non
     [
         (
             {"interpolation": "lanczos"},
-            "resizes with 'lanczos', and here there is",
+            "resizes with 'lanczos'; supported are",
             StatedPreprocessing(interpolation="bicubic"),
         ),
         ({"crop_mode": "squash"}, "crops 'squash'", StatedPreprocessing(size=224, resize=224)),
@@ -158,10 +158,10 @@ def test_weights_that_carry_nothing_leave_it_to_params_and_say_so(
 ) -> None:
     torch.save({"mean": torch.zeros(3), "std": torch.ones(3)}, tmp_path / "w.pt")  # tensors of these names
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": 3}))
-    assert carried_by(tmp_path / "w.pt") is None
+    assert found_with(tmp_path / "w.pt") is None
     settled, source = resolve_preprocessing(StatedPreprocessing(size=64), tmp_path / "w.pt", "adopt", ARCH)
     assert settled == DEFAULTS.model_copy(update={"size": 64, "resize": 64}) and source is None
-    assert "w.pt carries none: short side to 64 (bilinear)" in capsys.readouterr().err
+    assert "w.pt has none: short side to 64 (bilinear)" in capsys.readouterr().err
 
 
 def test_without_weights_params_and_defaults_decide_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,9 +177,9 @@ def test_without_weights_params_and_defaults_decide_in_silence(capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("said", "fault"),
     [
-        ({"mean": [123.7, 116.3, 103.5]}, "mean.0 is no part of a preprocessing"),
-        ({"std": [0.2, 0.2]}, "std is no part of a preprocessing"),
-        ({"size": "large"}, "size is no part of a preprocessing"),
+        ({"mean": [123.7, 116.3, 103.5]}, "the value of mean.0 is not valid"),
+        ({"std": [0.2, 0.2]}, "the value of std is not valid"),
+        ({"size": "large"}, "the value of size is not valid"),
     ],
 )
 def test_what_is_no_preprocessing_is_an_error_that_names_file_and_key(
@@ -194,7 +194,7 @@ def test_a_file_beside_that_cannot_be_read_is_named(tmp_path: Path, content: byt
     weights = in_safetensors(tmp_path, {})
     (tmp_path / "preprocess.json").write_bytes(content)
     with pytest.raises(BadInput, match=r"preprocess\.json is no YAML or JSON"):
-        carried_by(weights)
+        found_with(weights)
 
 
 def test_weights_that_are_not_there_and_a_crop_of_nothing_are_errors(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_the_published_preprocessing_is_adopted(
     how, said_by = resolve_preprocessing(StatedPreprocessing(), weights(tmp_path, file), "adopt", arch)
     assert (how.size, how.resize, how.interpolation, how.mean, how.std) == settled
     assert said_by == source
-    assert f"the preprocessing is the one of {source}" in capsys.readouterr().err
+    assert f"the preprocessing is from {source}" in capsys.readouterr().err
 
 
 def test_a_folder_of_variables_is_known_by_its_name_too(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_a_mean_that_is_assumed_is_said_with_those_of_published_weights(
     path = weights(tmp_path, "mine.pth")
     resolve_preprocessing(StatedPreprocessing(), path, "adopt", "inception_v3")
     said = capsys.readouterr().err
-    assert "mine.pth carries none: short side to 32 (bilinear), centre 32, mean [0.485, 0.456, 0.406]" in said
-    assert "that mean and std are assumed; timm:inception_v3.tv_in1k, timm:inception_v3.tf_in1k" in said
+    assert "mine.pth has none: short side to 32 (bilinear), centre 32, mean [0.485, 0.456, 0.406]" in said
+    assert "this mean and std are assumed; timm:inception_v3.tv_in1k, timm:inception_v3.tf_in1k" in said
     assert "were made with mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5]" in said and "gluon" not in said
     for stated, arch in (
         (StatedPreprocessing(mean=HALF, std=HALF), "inception_v3"),
