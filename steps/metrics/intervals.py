@@ -11,15 +11,18 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import betaincinv, stdtrit
 
-from steps.metrics.student import t_quantile
+from steps.metrics.paired import largest_exact_drop, rejects, score_deviation
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 HALVINGS = 60  # of an interval no longer than 2: below the resolution of a float64
 MOST_IMAGES = 1e9
-TINY = 1e-15  # stands for a share of 0 where it is divided by
+EXACT_UP_TO = 5000  # images; beyond, the score interval's level is off by less than a hundredth of itself
+MORE = 1.01
+TINY = 1e-15  # stands for a count of 0 where no count may be 0
 
 
 def largest_drop(
@@ -27,16 +30,67 @@ def largest_drop(
 ) -> Floats:
     """Return the upper end of the one-sided interval of the true drop at `confidence`.
 
-    The score interval of Tango (1998), Statistics in Medicine 17:891-908: the largest drop that the score test
-    of eq. 24, with the restricted estimate of eq. 25, does not reject. It holds its level where a Wald interval
-    does not: with no disagreement at all in n images it is z^2 / (n + z^2), not 0.
+    The end is exact up to EXACT_UP_TO images: a form whose true drop is at a bound passes that bound with a chance
+    of at most 1 - confidence, whatever its rate of disagreement is (paired.py). With no disagreement in n images
+    the end is 1 - (1 - confidence)^(1 / n). Beyond EXACT_UP_TO images it is the end of Tango's score interval.
+    """
+    tables = np.broadcast_arrays(*(np.asarray(value, np.float64) for value in (lost, gained, images, confidence)))
+    score_ends = np.asarray(largest_score_drop(*tables))
+    ends = [
+        _largest(table, start)
+        for table, start in zip(
+            zip(*(values.ravel().tolist() for values in tables), strict=True),
+            score_ends.ravel().tolist(),
+            strict=True,
+        )
+    ]
+    return np.array(ends, np.float64).reshape(score_ends.shape)
+
+
+def _largest(table: tuple[float, float, float, float], start: float) -> float:
+    lost, gained, images, confidence = table
+    if images > EXACT_UP_TO and (lost or gained):
+        return start
+    return largest_exact_drop(round(lost), round(gained), round(images), confidence, start)
+
+
+def stays_within(
+    lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, bound: float, confidence: npt.ArrayLike
+) -> Bools:
+    """Return where the true drop is shown to stay within `bound`: `largest_drop(...) <= bound`, at less cost."""
+    tables = np.broadcast_arrays(*(np.asarray(value, np.float64) for value in (lost, gained, images, confidence)))
+    shown = [_stays(table, bound) for table in zip(*(values.ravel().tolist() for values in tables), strict=True)]
+    return np.array(shown, np.bool_).reshape(tables[0].shape)
+
+
+def _stays(table: tuple[float, float, float, float], bound: float) -> bool:
+    lost, gained, images, confidence = table
+    if images > EXACT_UP_TO:
+        return bool(_largest(table, float(largest_score_drop(*table))) <= bound)
+    return rejects(round(lost), round(gained), round(images), bound, 1 - confidence)
+
+
+def goes_beyond(
+    lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, bound: float, confidence: npt.ArrayLike
+) -> Bools:
+    """Return where the true drop is shown to exceed `bound`: `least_drop(...) > bound`, at less cost."""
+    return stays_within(gained, lost, images, -bound, confidence)
+
+
+def largest_score_drop(
+    lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, confidence: npt.ArrayLike
+) -> Floats:
+    """Return the upper end of the one-sided score interval of Tango (1998), Statistics in Medicine 17:891-908.
+
+    The end is the largest drop that the score test of eq. 24, with the restricted estimate of eq. 25, does not
+    reject. With no disagreement in n images the end is z^2 / (n + z^2).
     """
     b, c, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (lost, gained, images)))
     z = _quantile(confidence)
     low, high = (b - c) / n, np.ones(n.shape)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        rejected = n * middle - (b - c) > z * _deviation(b, c, n, middle)
+        rejected = n * middle - (b - c) > z * score_deviation(b, c, n, middle)
         low, high = np.where(rejected, low, middle), np.where(rejected, middle, high)
     return high
 
@@ -49,31 +103,20 @@ def least_drop(
 
 
 def least_share(successes: npt.ArrayLike, images: npt.ArrayLike, confidence: npt.ArrayLike) -> Floats:
-    """Return the lower end of the one-sided interval of a share (Wilson 1927)."""
-    n, z = np.asarray(images, np.float64), _quantile(confidence)
-    share = np.asarray(successes, np.float64) / n
-    spread = z * np.sqrt(np.maximum(share * (1 - share) / n + z * z / (4 * n * n), 0))
-    least: Floats = (share + z * z / (2 * n) - spread) / (1 + z * z / n)
+    """Return the lower end of the exact one-sided interval of a share (Clopper and Pearson 1934)."""
+    s, n, level = (np.asarray(value, np.float64) for value in (successes, images, confidence))
+    least: Floats = np.where(s > 0, betaincinv(np.maximum(s, TINY), n - s + 1, 1 - level), 0.0)
     return least
 
 
 def largest_share(successes: npt.ArrayLike, images: npt.ArrayLike, confidence: npt.ArrayLike) -> Floats:
-    """Return the upper end of the one-sided interval of a share."""
+    """Return the upper end of the exact one-sided interval of a share."""
     return 1 - least_share(np.asarray(images) - np.asarray(successes), images, confidence)
 
 
 def falls_short(successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, confidence: npt.ArrayLike) -> Bools:
-    """Return where a share is shown to be below `floor`, however few the images and however high the confidence.
-
-    There Wilson's interval promises too much: of three images, none right, it says at 1 - 1e-5 that the share is
-    below .9, though one of .9 does that in one of 1,000 threes. So the chance of so few at `floor` must be small
-    as well; Chernoff's bound of it, exp(-n KL(share, floor)), holds for any number of images.
-    """
-    n = np.asarray(images, np.float64)
-    share = np.asarray(successes, np.float64) / n
-    divergence = _times_log(share, floor) + _times_log(1 - share, 1 - floor)
-    surely = -n * divergence <= np.log(1 - np.asarray(confidence))
-    short: Bools = (largest_share(successes, images, confidence) < floor) & surely
+    """Return where a share is shown to be below `floor`."""
+    short: Bools = largest_share(successes, images, confidence) < floor
     return short
 
 
@@ -96,7 +139,8 @@ def least_means(mean_K: Floats, deviation_K: Floats, images_K: Ints, confidence:
 
 def _least(mean: npt.ArrayLike, deviation: npt.ArrayLike, images: int, confidence: float) -> Floats:
     """Return the lower end of the interval of means of so many values, by Student's t."""
-    return np.asarray(mean) - t_quantile(confidence, images - 1) * np.asarray(deviation) / math.sqrt(images)
+    least: Floats = np.asarray(mean) - stdtrit(images - 1, confidence) * np.asarray(deviation) / math.sqrt(images)
+    return least
 
 
 def images_for_drop(
@@ -104,14 +148,36 @@ def images_for_drop(
 ) -> Floats:
     """Return how many test images, disagreeing at the observed rates, would show on which side of `limit` the
     drop lies; infinity when it lies so near that no test set of a reasonable size would.
+
+    The score interval gives the number nearly; the exact test adds the few images that it still lacks.
     """
-    b, c, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (lost, gained, images)))
+    b, c, n, level = np.broadcast_arrays(
+        *(np.asarray(value, np.float64) for value in (lost, gained, images, confidence))
+    )
 
     def decided(count: Floats) -> Bools:
         counts = b / n * count, c / n * count, count
-        return (largest_drop(*counts, confidence) <= limit) | (least_drop(*counts, confidence) > limit)
+        within = largest_score_drop(*counts, level) <= limit
+        beyond = -largest_score_drop(counts[1], counts[0], count, level) > limit
+        decided_here: Bools = within | beyond
+        return decided_here
 
-    return _fewest(decided, n)
+    nearly = _fewest(decided, n)
+    tables = zip(*(values.ravel().tolist() for values in (b / n, c / n, nearly, level)), strict=True)
+    return np.array([_enough(table, limit) for table in tables]).reshape(nearly.shape)
+
+
+def _enough(table: tuple[float, float, float, float], limit: float) -> float:
+    """Return the number of images at which the exact test decides, from the number of the score interval on."""
+    of_lost, of_gained, count, level = table
+    if not of_lost and not of_gained and 0 < limit < 1:
+        return math.ceil(math.log(1 - level) / math.log1p(-limit))
+    while count <= EXACT_UP_TO:
+        lost, gained = round(of_lost * count), round(of_gained * count)
+        if stays_within(lost, gained, count, limit, level) or goes_beyond(lost, gained, count, limit, level):
+            break
+        count = math.ceil(count * MORE)
+    return count
 
 
 def images_for_mean(values_N: Floats, limit: float, confidence: float) -> float:
@@ -129,7 +195,7 @@ def images_to_show(beyond: float, deviation: float, confidence: float) -> float:
         return math.inf
     ratio = deviation / beyond
     needed = max(math.ceil((NormalDist().inv_cdf(confidence) * ratio) ** 2), 2)
-    while needed < (t_quantile(confidence, needed - 1) * ratio) ** 2:
+    while needed < (stdtrit(needed - 1, confidence) * ratio) ** 2:
         needed += 1
     return needed
 
@@ -138,7 +204,7 @@ def images_to_judge(
     successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, confidence: npt.ArrayLike
 ) -> Floats:
     """Return how many test images, alike in their share, would show on which side of `floor` it lies: above by
-    Wilson's interval, below by `falls_short`.
+    Clopper and Pearson's interval, below by `falls_short`.
     """
     s, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (successes, images)))
 
@@ -160,28 +226,8 @@ def _fewest(decided: Callable[[Floats], Bools], images: Floats) -> Floats:
     return np.where(possible, most, np.inf)
 
 
-def _times_log(share: Floats, other: float) -> Floats:
-    """Return x log(x / y), 0 where x is."""
-    term: Floats = share * np.log(np.maximum(share, TINY) / max(other, TINY))
-    return term
-
-
 def _quantile(confidence: npt.ArrayLike) -> Floats:
     """Return the standard normal quantile of each level; there are few different ones."""
     levels, which = np.unique(confidence, return_inverse=True)
     quantiles: Floats = np.array([NormalDist().inv_cdf(level) for level in levels.tolist()])[which]
     return quantiles.reshape(np.shape(confidence))
-
-
-def _deviation(b: Floats, c: Floats, n: Floats, drop: Floats) -> Floats:
-    """Return the standard deviation of b - c if `drop` were the true difference.
-
-    The share of images that only the tested form gets right is estimated under that restriction (Tango's eq. 25):
-    the larger root of 2n q^2 + (-b - c + (2n - b + c) drop) q - c drop (1 - drop) = 0.
-    """
-    linear = -b - c + (2 * n - b + c) * drop
-    constant = -c * drop * (1 - drop)
-    root = np.sqrt(np.maximum(linear * linear - 8 * n * constant, 0))
-    only_form = (root - linear) / (4 * n)
-    variance: Floats = n * (2 * only_form + drop * (1 - drop))
-    return np.sqrt(np.maximum(variance, 0))
