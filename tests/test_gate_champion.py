@@ -51,7 +51,7 @@ def test_an_engine_that_loses_a_little_of_a_little_does_not_replace_a_better_cha
     assert verdict.judgement == judgement
     broken = [(row.form, row.metric) for row in verdict.criteria if row.judgement == "fail"]
     assert broken == [("onnxruntime-fp32", "champion_drop")]
-    better = "better than the new one" if required else "not better than the new one by more than 0.01"
+    better = "better than the new form" if required else "not better than the new form by more than 0.01"
     assert verdict.word(of(verdict, "champion")) == f"pass ({better})"
 
 
@@ -81,4 +81,4 @@ def test_a_better_champion_stops_nothing_where_params_skip_it(forms: Forms) -> N
 
 def test_a_champion_on_other_images_stops_the_release(forms: Forms) -> None:
     forms.plant("champion", card={"form": "export"}, test_set="c" * 64)
-    assert refusal(forms).startswith("champion: images: it was evaluated on the test set cccc")
+    assert refusal(forms).startswith("champion: images: champion was evaluated on the test set cccc")

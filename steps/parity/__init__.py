@@ -1,1 +1,1 @@
-"""The gate's judgement: is every form still the trained model? It reads what evaluate left, and no model."""
+"""The gate's judgement: is every form still the trained model? The room reads evaluate's files, no model."""

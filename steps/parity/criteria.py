@@ -1,4 +1,4 @@
-"""The gate's criteria: each is one function, and one key of `gate:` in these tables."""
+"""The gate's criteria: each criterion is one function, and one key of `gate:` in these tables."""
 
 from steps.parity.accuracy import champion_drop, lowest_recall, recall_drop, top1, top1_drop
 from steps.parity.closeness import (
@@ -12,7 +12,7 @@ from steps.parity.closeness import (
 from steps.parity.logits import class_logit_difference, logit_difference
 from steps.parity.pair import Rule
 
-# key of `gate:` -> criterion, in the order in which a form's first fault is named
+# key of `gate:` -> criterion. The order decides the sentence of a form: the first of the worst criteria.
 PAIRED: dict[str, Rule] = {
     "max_top1_drop": top1_drop,
     "max_recall_drop": recall_drop,
@@ -30,9 +30,9 @@ AGAINST_CHAMPION: dict[str, Rule] = {"max_champion_drop": champion_drop}
 
 
 def comparisons(forms: int) -> int:
-    """Return how many comparisons share the error of failing, where so many forms are made from the trained one.
+    """Return how many comparisons share the error of a wrong fail; `forms` counts all forms but the trained one.
 
-    Those are each criterion of each form, chance and the floors of the trained form, and the champion with each
-    form that ships: all but the first, fuse.
+    The comparisons are: each criterion of each form, chance and the floors of the trained form, and the champion
+    with each form that can ship (all but fuse).
     """
     return forms * len(PAIRED | FLOORS) + 1 + len(FLOORS) + (forms - 1) * len(AGAINST_CHAMPION)

@@ -1,4 +1,4 @@
-"""From what evaluate left to a verdict: one judgement a form, and one for the release."""
+"""The verdict from the files of evaluate: one judgement for each form, and one for the release."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ Judged = tuple[FormVerdict, list[Criterion]]
 
 @dataclass(frozen=True)
 class Terms:
-    """What is judged and how strictly; `limits` are the keys of `gate:` that the tables of criteria name."""
+    """Which forms are judged, and by which bounds; `limits` holds the `gate:` keys of the tables of criteria."""
 
     engines: Sequence[str]
     required: Sequence[str]
@@ -43,19 +43,19 @@ class Terms:
     classes: Classes = "list"
 
     def pair(self, reference: Evidence, form: Evidence) -> Pair:
-        """Return the two, with what a criterion must know of these terms."""
+        """Return both forms, with the terms that a criterion needs."""
         return Pair(reference.counted, form.counted, self.confidence, comparisons(len(self.parents)), self.classes)
 
     @property
     def parents(self) -> dict[str, str]:
-        """Return which form each form must have been made from."""
+        """Return form -> the form that it must have been made from."""
         return dict(zip(LINE[1:], LINE, strict=False)) | dict.fromkeys(self.engines, SHIPPED)
 
 
 def judge(folder: Path, terms: Terms) -> Verdict:
     """Return the verdict on the whole line; `folder` holds FORM.parquet and FORM.json of each form.
 
-    Forms are read one after the other: no more than three are in memory at once.
+    Forms are read one after another, so that at most three forms are in memory.
     """
     reference = _open(folder, REFERENCE)
     champion = _open(folder, CHAMPION, reference)
@@ -67,7 +67,7 @@ def judge(folder: Path, terms: Terms) -> Verdict:
 
 
 def _open(folder: Path, form: str, reference: Opened | None = None, parent: str | None = None) -> Opened:
-    """Return the form's evidence, found sound and comparable with the reference, or the reason why not."""
+    """Return the form's evidence, if it is sound and comparable with the reference; else the reason against it."""
     try:
         evidence = read_evidence(folder, form)
         if reference is not None:
@@ -82,47 +82,47 @@ def _open(folder: Path, form: str, reference: Opened | None = None, parent: str 
 
 def _check_comparable(evidence: Evidence, reference: Opened) -> None:
     if not isinstance(reference, Evidence):
-        raise Unusable("evidence", f"there is no usable '{REFERENCE}' to compare it with.")
+        raise Unusable("evidence", f"the form '{REFERENCE}', which every form is compared with, cannot be used.")
     check_same_images(evidence, reference)
     check_same_classes(evidence.card, reference.card)
 
 
 def _judge_reference(reference: Opened, terms: Terms) -> Judged:
-    """Judge the trained form by itself: it must beat chance, and reach the floors."""
+    """Judge the trained form by itself: the form must beat chance, and reach the floors."""
     if not isinstance(reference, Evidence):
         return _without_figures(REFERENCE, reference, required=True)
     pair = terms.pair(reference, reference)
     guess = guessing(pair.form.predicted_N, pair.form.labels_N, pair.form.card.class_num)
     criteria = [_criterion(REFERENCE, "top1", above_chance(pair, guess), guess.expected, None)]
-    criteria += _held(pair, FLOORS, terms.limits)
+    criteria += _criteria_of(pair, FLOORS, terms.limits)
     return _with_figures(pair, criteria, required=True), criteria
 
 
 def _judge_form(form: str, opened: Opened, reference: Opened, champion: Opened, terms: Terms) -> Judged:
-    """Judge one form against the trained one, and each that can be in a release against the champion too."""
+    """Judge one form against the trained form, and a form that can ship against the champion too."""
     required = form in terms.required
     if not isinstance(opened, Evidence):
         return _without_figures(form, opened, required)
-    assert isinstance(reference, Evidence), "nothing is comparable with a reference that cannot be used"
+    assert isinstance(reference, Evidence), "_open refuses every form where the reference cannot be used"
     pair = terms.pair(reference, opened)
-    criteria = _held(pair, FLOORS | PAIRED, terms.limits)
+    criteria = _criteria_of(pair, FLOORS | PAIRED, terms.limits)
     if form != NOT_SHIPPED and isinstance(champion, Evidence) and terms.champion == "compare":
-        criteria += _held(terms.pair(champion, opened), AGAINST_CHAMPION, terms.limits)
+        criteria += _criteria_of(terms.pair(champion, opened), AGAINST_CHAMPION, terms.limits)
     return _with_figures(pair, criteria, required), criteria
 
 
 def _judge_champion(champion: Opened, reference: Opened, terms: Terms) -> Judged:
-    """List the release in production. One that cannot be compared stops the release; none at all does not."""
+    """Return the champion's row. A champion that cannot be compared blocks; a missing champion does not."""
     compared = terms.champion == "compare"
     if not isinstance(champion, Evidence):
         exists = isinstance(champion, Unusable) or champion.exists
         advice = " gate.champion: skip ships without the comparison." if exists and compared else ""
         return _without_figures(CHAMPION, champion, required=exists and compared, advice=advice)
-    assert isinstance(reference, Evidence), "nothing is comparable with a reference that cannot be used"
+    assert isinstance(reference, Evidence), "_open refuses every form where the reference cannot be used"
     return _with_figures(terms.pair(reference, champion), [], required=compared), []
 
 
-def _held(pair: Pair, rules: Mapping[str, Rule], limits: Mapping[str, float]) -> list[Criterion]:
+def _criteria_of(pair: Pair, rules: Mapping[str, Rule], limits: Mapping[str, float]) -> list[Criterion]:
     return [
         _criterion(pair.form.form, rule.__name__, rule(pair, limits[key]), limits[key], f"gate.{key}")
         for key, rule in rules.items()
@@ -130,8 +130,8 @@ def _held(pair: Pair, rules: Mapping[str, Rule], limits: Mapping[str, float]) ->
 
 
 def _criterion(form: str, metric: str, finding: Finding, bound: float, key: str | None) -> Criterion:
-    found = f"{metric} {finding.known}{finding.value:.4g}{finding.evidence} {finding.relation} {bound:.4g}"
-    named = f" ({key})" if key else ""
+    sentence = f"{metric} {finding.prefix}{finding.value:.4g}{finding.evidence} {finding.relation} {bound:.4g}"
+    source = f" ({key})" if key else ""
     return Criterion(
         form=form,
         metric=metric,
@@ -140,7 +140,7 @@ def _criterion(form: str, metric: str, finding: Finding, bound: float, key: str 
         bound=bound,
         key=key,
         judgement=finding.judgement,
-        sentence=f"{found}{named}{finding.advice}",
+        sentence=f"{sentence}{source}{finding.advice}",
         undecided=finding.undecided,
     )
 
@@ -169,21 +169,27 @@ def _with_figures(pair: Pair, criteria: Sequence[Criterion], required: bool) -> 
         divergence=float(pair.closeness.divergence.most_N.mean()),
         calibration_error=calibration_error(form.scores.confidence_N, form.right_N),
         size_bytes=report.size_bytes,
-        why=worst.sentence if worst else "",
+        why=_why(worst, criteria) if worst else "",
     )
 
 
 def _worst(criteria: Sequence[Criterion]) -> Criterion | None:
     """Return the first of the worst criteria that did not pass, or None."""
-    broken = [criterion for criterion in criteria if criterion.judgement != "pass"]
-    return min(broken, key=lambda criterion: WORST_FIRST.index(criterion.judgement), default=None)
+    failed = [criterion for criterion in criteria if criterion.judgement != "pass"]
+    return min(failed, key=lambda criterion: WORST_FIRST.index(criterion.judgement), default=None)
+
+
+def _why(worst: Criterion, criteria: Sequence[Criterion]) -> str:
+    """Return the sentence of the worst criterion, and the names of all other criteria that did not pass."""
+    others = [row.metric for row in criteria if row.judgement != "pass" and row is not worst]
+    return f"{worst.sentence}; and {len(others)} more: {', '.join(others)}" if others else worst.sentence
 
 
 def _conclude(judged: Sequence[Judged], reference: Opened, confidence: float) -> Verdict:
-    """Return the verdict: it passes when every required form does, else it is refused for the worst of them."""
+    """Return the verdict: a pass when every required form passes, else a refusal with the worst criterion."""
     blocking = [criterion for form, criteria in judged if form.required for criterion in criteria]
     if not isinstance(reference, Evidence):
-        blocking = judged[0][1]  # that there is nothing to compare with is no fault of the others
+        blocking = judged[0][1]  # without a reference every form fails, and only the reference is the cause
     worst = _worst(blocking)
     return Verdict(
         refused=_refusal(worst, [form for form, _ in judged]) if worst else None,
@@ -191,12 +197,12 @@ def _conclude(judged: Sequence[Judged], reference: Opened, confidence: float) ->
         confidence=confidence,
         forms=tuple(form for form, _ in judged),
         criteria=tuple(criterion for _, criteria in judged for criterion in criteria),
-        **(_tested(reference) if isinstance(reference, Evidence) else {}),
+        **(_test_images(reference) if isinstance(reference, Evidence) else {}),
     )
 
 
-def _tested(reference: Evidence) -> dict[str, Any]:
-    """Return what the verdict says of the test images."""
+def _test_images(reference: Evidence) -> dict[str, Any]:
+    """Return the verdict's keys about the test images."""
     counted = len(reference.counted.labels_N)
     copies = reference.report.images - counted
     return {"images": counted, "copies": copies, "test_set": reference.report.test_set}
@@ -206,5 +212,5 @@ def _refusal(worst: Criterion, forms: Sequence[FormVerdict]) -> str:
     others = [
         form.form for form in forms if form.required and form.judgement != "pass" and form.form != worst.form
     ]
-    also = f" (also not passed: {', '.join(others)})" if others else ""
-    return f"{worst.form}: {worst.sentence}{also}"
+    note = f" (also not passed: {', '.join(others)})" if others else ""
+    return f"{worst.form}: {worst.sentence}{note}"

@@ -1,8 +1,8 @@
-"""Criteria of the scores before the softmax: whether each is the trained form's, up to what the precision rounds.
+"""Criteria of the logits, the scores before the softmax: do they equal the trained form's, up to rounding?
 
-All others see the softmax. Of a very sure network that is 0 or 1 whatever the scores are: half of them, or much
-noise in them, change nothing else. And among a thousand classes a test set shows few images of each: two that are
-much alike, exchanged, change three answers of a thousand. But their scores are off in all images.
+All other criteria see the softmax. The softmax of a very confident network is 0 or 1: halving the logits, or
+adding noise to the logits, changes no other criterion. With a thousand classes, a test set has few images of each
+class: swapping two similar classes changes three answers of a thousand, but changes their logits in all images.
 Letters: N test images, K classes.
 """
 
@@ -12,18 +12,18 @@ import numpy as np
 
 from steps.metrics.intervals import MOST_IMAGES, images_for_mean, images_to_show, least_mean, least_means
 from steps.metrics.logits import LogitDifferences
-from steps.parity.pair import Finding, Pair, some, wanted
+from steps.parity.pair import Finding, Pair, images_advice, undecided_note
 from steps.reports.card import Precision
 
-# Of the spread of the scores, with room: for deep networks, other kernels, and pixels that an engine resizes.
+# As a share of the spread of the scores, with room for deep networks, other kernels, and engines that resize.
 ROUNDING: dict[Precision, float] = {"fp32": 0.05, "fp16": 0.05, "bf16": 0.1, "int8": 0.25}
-IN_ONE_CLASS = 2.0  # times ROUNDING: the worst of a thousand classes is rounded by 1.6 times what all of them are
+IN_ONE_CLASS = 2.0  # times ROUNDING: the rounding of the worst of 1,000 classes is 1.6 times that of all classes
 
 
 def logit_difference(pair: Pair, bound: float) -> Finding:
-    """Judge how far the scores are from the reference's, in multiples of what the precision may round.
+    """Judge the difference of the logits from the reference's, in multiples of the allowed rounding.
 
-    The value is the root mean square of the difference over that of the reference's own scores, over ROUNDING.
+    The value is rms(form - reference) / rms(reference) / ROUNDING, with each image's logits centred.
     """
     mean_N, rounding, to_fail = (
         pair.logit_differences.mean_N,
@@ -36,16 +36,17 @@ def logit_difference(pair: Pair, bound: float) -> Finding:
         return Finding(value, "pass", "stays within", evidence)
     if least_mean(mean_N, to_fail) > limit:
         return Finding(value, "fail", "exceeds", evidence)
-    advice = wanted(images_for_mean(mean_N, limit, to_fail), len(mean_N))
+    advice = images_advice(images_for_mean(mean_N, limit, to_fail), len(mean_N))
     return Finding(value, "inconclusive", "exceeds, though not shown for other images,", evidence, advice)
 
 
 def class_logit_difference(pair: Pair, bound: float) -> Finding:
-    """Judge how far each class's score is from the reference's over all images, whether they are of it or not.
+    """Judge the difference of each class's logit from the reference's, over the images of all classes.
 
-    The value is that of the worst class, over IN_ONE_CLASS times ROUNDING. A class that is beyond the bound on
-    these images, and not shown to be for others, leaves it open. But where only the highest scores are kept, few
-    images may tell of a class: there it is listed, and blocks only where `classes` is strict.
+    The value is the worst class's difference over IN_ONE_CLASS * ROUNDING. A class beyond the bound on these
+    images, but not shown to be beyond on others, makes the criterion inconclusive. Where only the highest
+    scores are stored, few images may have a score of a class: such a class is listed, and blocks only where
+    `classes` is strict.
     """
     differences, rounding = pair.logit_differences, IN_ONE_CLASS * ROUNDING[pair.form.card.precision]
     share_K, limit = np.sqrt(differences.mean_K), (bound * rounding) ** 2
@@ -54,32 +55,33 @@ def class_logit_difference(pair: Pair, bound: float) -> Finding:
     beyond_K, short_K = share_K > bound * rounding, least_K > limit
     worst = int(np.argmax(np.where(short_K, share_K + share_K.max(), share_K)))
     value, undecided = float(share_K[worst]) / rounding, pair.names(beyond_K & ~short_K)
-    which = f"class '{pair.reference.card.class_names[worst]}': "
-    evidence = _evidence(pair, float(share_K[worst]), rounding, which, some(undecided))
+    worst_class = f"class '{pair.reference.card.class_names[worst]}': "
+    evidence = _evidence(pair, float(share_K[worst]), rounding, worst_class, undecided_note(undecided))
     if short_K.any():
         return Finding(value, "fail", "exceeds", evidence, undecided=undecided)
     if not undecided:
         return Finding(value, "pass", "stays within", evidence)
     if pair.classes == "list" and pair.reference.scores.classes_NM is not None:
         return Finding(value, "pass", "is not shown to exceed", evidence, undecided=undecided)
-    advice = wanted(_images_for_class(differences, worst, limit, to_fail), len(differences.mean_N))
+    advice = images_advice(_images_for_class(differences, worst, limit, to_fail), len(differences.mean_N))
     relation = "exceeds, though not shown for other images,"
     return Finding(value, "inconclusive", relation, evidence, advice, undecided)
 
 
 def _images_for_class(differences: LogitDifferences, worst: int, limit: float, to_fail: float) -> float:
-    """Return how many test images like these would show that the class is beyond the limit; infinity where
-    MOST_IMAGES would not.
+    """Return how many test images like these would show that the class is beyond the limit.
+
+    Infinity stands for more than MOST_IMAGES.
     """
     mean, deviation, images = (
         float(of_K[worst]) for of_K in (differences.mean_K, differences.deviation_K, differences.images_K)
     )
     if images < 2:
-        return 2 * len(differences.mean_N)  # one image of the class shows nothing, whatever it is
+        return 2 * len(differences.mean_N)  # an interval needs two images of the class
     needed = images_to_show(mean - limit, deviation, to_fail) * len(differences.mean_N) / images
     return needed if needed <= MOST_IMAGES else math.inf
 
 
-def _evidence(pair: Pair, share: float, rounding: float, which: str = "", more: str = "") -> str:
+def _evidence(pair: Pair, share: float, rounding: float, class_note: str = "", more: str = "") -> str:
     precision = pair.form.card.precision
-    return f" ({which}{share:.3g} of the scores' spread, of which {precision} may round {rounding:g}{more})"
+    return f" ({class_note}{share:.3g} of the scores' spread; {precision} may round {rounding:g} of it{more})"

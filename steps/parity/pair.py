@@ -1,4 +1,4 @@
-"""What a criterion compares, and what it finds.
+"""The two forms that a criterion compares, and the finding that the criterion returns.
 
 Letters: N test images.
 """
@@ -18,15 +18,15 @@ from steps.reports.verdict import Judgement
 
 Bools = npt.NDArray[np.bool_]
 Classes = Literal["list", "strict"]
-SHOWN = 5  # classes that a sentence names; the verdict lists them all
+SHOWN = 5  # classes in a sentence; the verdict lists all of them
 
 
 @dataclass(frozen=True)
 class Pair:
     """A form and its reference, on the same images.
 
-    Each bound on accuracy is shown at `confidence`. `sharing` is how many comparisons of the whole verdict share
-    the error of failing; `classes` says whether a class that is undecided is listed, or blocks.
+    A bound on accuracy must hold at `confidence`. `sharing` is the number of comparisons in the whole verdict that
+    share the error of a wrong fail. `classes` says whether an undecided class is only listed, or blocks.
     """
 
     reference: Evidence
@@ -37,45 +37,45 @@ class Pair:
 
     @cached_property
     def lost_N(self) -> Bools:
-        """Return the images that only the reference gets right."""
+        """Return the mask of the images that only the reference gets right."""
         return self.reference.right_N & ~self.form.right_N
 
     @cached_property
     def gained_N(self) -> Bools:
-        """Return the images that only the form gets right."""
+        """Return the mask of the images that only the form gets right."""
         return self.form.right_N & ~self.reference.right_N
 
     @cached_property
     def closeness(self) -> Closeness:
-        """Return how far the softmax of each image differs."""
+        """Return the difference of the softmax in each image."""
         return closeness(self.reference.scores, self.form.scores)
 
     @cached_property
     def logit_differences(self) -> LogitDifferences:
-        """Return how far the scores before the softmax differ."""
+        """Return the differences of the logits."""
         return logit_differences(self.reference.scores, self.form.scores)
 
     def names(self, which_K: Bools) -> tuple[str, ...]:
-        """Return the names of these classes."""
+        """Return the names of the classes in the mask."""
         names = self.reference.card.class_names
         return tuple(names[number] for number in np.flatnonzero(which_K))
 
     def confidence_to_fail(self, classes: int = 1) -> float:
-        """Return the confidence of one comparison, of so many classes, so that an honest release fails seldom.
+        """Return the confidence that one comparison of `classes` classes needs to fail a form.
 
-        A release fails when any comparison does, so the error is shared out among all of them (Bonferroni); it
-        passes only when all hold (intersection-union), so passing needs no correction.
+        A release fails when any comparison fails, so all comparisons share the error (Bonferroni). A release
+        passes only when all bounds hold (intersection-union test), so a pass needs no correction.
         """
         return 1 - (1 - self.confidence) / (self.sharing * classes)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a criterion found: `value` `relation` the bound, because of `evidence`; and what would help.
+    """A criterion's result. Its sentence is: `prefix` `value` `evidence` `relation` bound, then `advice`.
 
-    `known` stands before a value that is itself only a bound. `undecided` names classes. `at_least` is the lower
-    end of the value's one-sided interval, where it was judged by one, and the least that it can be, where it is
-    not shown to exceed the bound because not all scores were kept.
+    `prefix` is "at most " where the value is only an upper bound. `undecided` names classes. `at_least` is the
+    lower end of the value's one-sided interval, if an interval decides. Where not all scores were stored,
+    `at_least` is the least possible value.
     """
 
     value: float
@@ -84,29 +84,29 @@ class Finding:
     evidence: str = ""
     advice: str = ""
     undecided: tuple[str, ...] = ()
-    known: str = ""
+    prefix: str = ""
     at_least: float | None = None
 
 
 Rule = Callable[[Pair, float], Finding]
 
 
-def wanted(needed: float, images: int) -> str:
-    """Return the sentence's end that says how many test images would decide."""
+def images_advice(needed: float, images: int) -> str:
+    """Return the end of a sentence: how many test images would decide, where `images` do not."""
     if not np.isfinite(needed):
-        return "; no number of test images would tell them apart"
+        return "; no number of test images would decide"
     return f"; about {int(needed)} test images like these {images} would decide"
 
 
 def percent(share: float) -> str:
-    """Return a share as people read it."""
+    """Return a share in percent."""
     return f"{100 * share:g} %"
 
 
-def some(undecided: tuple[str, ...]) -> str:
-    """Return the sentence's part that names the first undecided classes."""
+def undecided_note(undecided: tuple[str, ...]) -> str:
+    """Return the part of a sentence that names the first undecided classes."""
     if not undecided:
         return ""
     more = f" and {len(undecided) - SHOWN} more" if len(undecided) > SHOWN else ""
     names = ", ".join(f"'{name}'" for name in undecided[:SHOWN])
-    return f"; undecided for want of test images: {names}{more}"
+    return f"; too few test images to decide: {names}{more}"

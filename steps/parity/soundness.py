@@ -1,6 +1,6 @@
-"""Outputs that no working model gives: each of these fails a form, whatever its averages say.
+"""Outputs that no working model gives: each of them fails a form, even if all averages are good.
 
-Letters: N test images, K classes, M scores that are kept of each image.
+Letters: N test images, K classes, M stored scores of each image.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,9 @@ from steps.engines.sanity import LARGEST, noise_of
 from steps.metrics.agreement import closeness
 from steps.parity.evidence import Evidence, Unusable
 
-ROUNDED = 0.25  # of the softmax: at a tie, more than any precision rounds in another batch (backends.alone)
+# At a tie of two classes, another batch changes the softmax by less than this in any precision
+# (building.consistency).
+ROUNDED = 0.25
 Fault = Callable[[Evidence], str | None]
 
 
@@ -25,9 +27,9 @@ def check_sound(form: Evidence) -> None:
 
 
 def not_finite(form: Evidence) -> str | None:
-    """Return how many images have a score that is not a number, or infinite."""
+    """Return a sentence if images have a score that is infinite or not a number."""
     scores = form.scores
-    bad_NM = ~np.isfinite(scores.logits_NM)  # such scores are kept before any other
+    bad_NM = ~np.isfinite(scores.logits_NM)  # such scores are stored first
     bad_N = bad_NM.any(axis=1) | ~np.isfinite(scores.logsumexp_N)
     if not bad_N.any():
         return None
@@ -39,7 +41,7 @@ def not_finite(form: Evidence) -> str | None:
 
 
 def saturated(form: Evidence) -> str | None:
-    """Return how many images have a score at the largest number of the form's precision."""
+    """Return a sentence if images have a score at the largest number of the form's precision."""
     precision, scores = form.card.precision, form.scores
     most_N = np.maximum(scores.logits_NM.max(axis=1), -scores.lowest_N)
     bad = int((most_N >= np.float32(LARGEST[precision])).sum())
@@ -51,7 +53,7 @@ def saturated(form: Evidence) -> str | None:
 
 
 def copies(form: Evidence) -> str | None:
-    """Return how many copies have other scores than the image that is counted in their place."""
+    """Return a sentence if copies have other scores than the image that counts for them."""
     rows = np.flatnonzero(form.first_N != np.arange(len(form.first_N)))
     if not len(rows):
         return None
@@ -68,10 +70,10 @@ def copies(form: Evidence) -> str | None:
 
 
 def constant(form: Evidence) -> str | None:
-    """Return the classes whose score is the same in all test images, though the images differ.
+    """Return a sentence if the score of a class is the same in all test images, though the images differ.
 
-    Classes without a test image are left out: nothing says that their score should move. Where not all scores were
-    kept, it is evaluate that looked.
+    Classes without a test image are ignored: their score may be constant. Where not all scores were stored,
+    evaluate counted these classes while it had all scores.
     """
     images, classes, names = len(form.labels_N), form.card.class_num, form.card.class_names
     if len(form.counted.ids) < 2:
@@ -93,7 +95,7 @@ def _still(form: Evidence) -> npt.NDArray[np.bool_]:
     return still_K
 
 
-# in this order: what is not finite cannot be measured further
+# not_finite comes first: the other checks need finite scores
 SOUND: dict[str, Fault] = {
     "not_finite": not_finite,
     "saturated": saturated,

@@ -1,20 +1,21 @@
-"""The verdict as a page and as a table that a person reads."""
+"""verdict.md: the verdict as a page and as a table for people."""
 
 from collections.abc import Mapping
 
 from steps.reports.verdict import FormVerdict, Verdict, plain
 
 NONE = "-"
-OPEN = "is not shown to exceed"  # of what passes though its bound is not shown
+NOT_SHOWN = "is not shown to exceed"  # the relation of a pass whose bound is not shown to hold
 MEANING = (
-    "PASS means: every required form is the same model as trained, and not worse than the one in production, "
-    "where there is one. It does not mean good: the floors are `gate.min_top1` and `gate.min_worst_recall`. "
-    "Accuracy is judged for images like these, by bounds; agreement and scores by their figures on these."
+    "PASS means: every required form is the same model as trained, and not worse than the champion in production, "
+    "if there is a champion. PASS does not mean good: the floors are `gate.min_top1` and `gate.min_worst_recall`. "
+    "Accuracy is judged for future images like these, by confidence bounds. Agreement and scores are judged by "
+    "their figures on these images."
 )
 
 
 def page(verdict: Verdict) -> str:
-    """Return verdict.md: the judgement, the table, and a sentence for whatever did not pass."""
+    """Return verdict.md: the judgement, the table, and a sentence for each criterion that did not pass."""
     parts = [
         f"# Verdict: {verdict.judgement.upper()}",
         f"{verdict.images} test images (test set {verdict.test_set[:12] or NONE}), each form paired with `train`; "
@@ -32,24 +33,26 @@ def page(verdict: Verdict) -> str:
     undecided = [row for row in verdict.criteria if row.undecided]
     if undecided:
         rows = [f"- {row.form}, {row.metric}: {plain(', '.join(row.undecided))}" for row in undecided]
-        parts.append("\n".join(["## Classes with too few test images to say", "", *rows]))
-    bounded = [
-        row for row in verdict.criteria if row.judgement == "pass" and not row.undecided and OPEN in row.sentence
+        parts.append("\n".join(["## Classes with too few test images to decide", "", *rows]))
+    likely = [
+        row
+        for row in verdict.criteria
+        if row.judgement == "pass" and not row.undecided and NOT_SHOWN in row.sentence
     ]
-    if bounded:
-        rows = [f"- {row.form}: {plain(row.sentence)}" for row in bounded]
-        parts.append("\n".join(["## Likely within the bound, and not shown by the scores kept", "", *rows]))
+    if likely:
+        rows = [f"- {row.form}: {plain(row.sentence)}" for row in likely]
+        parts.append("\n".join(["## Likely within the bound, but not shown by the stored scores", "", *rows]))
     return "\n\n".join(parts) + "\n"
 
 
 def copies(verdict: Verdict) -> str:
-    """Return the sentence that says how many test images were not counted."""
+    """Return the sentence about the test images that were not counted."""
     whole = verdict.images + verdict.copies
-    return f"{verdict.copies} of {whole} test images are copies of others and were not counted."
+    return f"{verdict.copies} of {whole} test images are copies of other test images and were not counted."
 
 
 def table(verdict: Verdict, latency: Mapping[str, str] | None = None) -> str:
-    """Return the forms as an aligned Markdown table; with a column of latencies where there are any."""
+    """Return the forms as an aligned Markdown table, with a column of latencies if `latency` has any."""
     head = ["form", "judgement", "top-1", "worst recall", "agreement", "size"]
     rows = [head, *([_cell(text) for text in _row(form, verdict.word(form))] for form in verdict.forms)]
     columns = [[row[column] for row in rows] for column in range(len(head))]
@@ -66,7 +69,7 @@ def _row(form: FormVerdict, word: str) -> list[str]:
 
 
 def _without_repeats(sentences: list[str]) -> list[str]:
-    """Return the sentences, "as above" for each that is the last one above it."""
+    """Return the sentences; "as above" replaces a sentence that equals the last sentence above it."""
     shown, last = [], NONE
     for sentence in sentences:
         shown.append("as above" if sentence == last != NONE else sentence)
@@ -75,7 +78,7 @@ def _without_repeats(sentences: list[str]) -> list[str]:
 
 
 def _aligned(columns: list[list[str]]) -> list[str]:
-    """Return lines of a Markdown table; the last column is left as long as it is."""
+    """Return the lines of a Markdown table; all columns but the last are padded."""
     widths = [*(max(map(len, column)) for column in columns[:-1]), 0]
     lines = [
         "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"

@@ -134,7 +134,7 @@ FAULTS: dict[str, Fault] = {
         "'onnxruntime-fp32'",
     ),
     "another precision in the card": Fault(
-        lambda forms: forms.plant(ENGINE, card={"precision": "fp32"}), ENGINE, "chain", "made for openvino-fp32"
+        lambda forms: forms.plant(ENGINE, card={"precision": "fp32"}), ENGINE, "chain", "built for openvino-fp32"
     ),
     "another backend in the card": Fault(
         lambda forms: forms.plant(ENGINE, card={"backend": "onnxruntime"}), ENGINE, "chain", "onnxruntime-int8"
@@ -162,7 +162,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "evaluate refused": Fault(
         lambda forms: forms.plant(ENGINE, refused="the class names differ"),
-        ENGINE, "evidence", "evaluate refused it",
+        ENGINE, "evidence", "evaluate refused this form",
     ),
     "not run here": Fault(
         lambda forms: FormReport(form=ENGINE, deferred="there is no GPU").write(forms.folder / f"{ENGINE}.json"),

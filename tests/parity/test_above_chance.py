@@ -69,7 +69,7 @@ def test_a_handful_of_right_answers_shows_nothing_and_fails_nobody(tmp_path: Pat
 
 def test_a_test_set_of_one_class_is_told_to_have_others(tmp_path: Path) -> None:
     finding = found(tmp_path, always(500), np.zeros(500, np.int64))
-    assert finding.judgement == "inconclusive" and "add images of the others" in finding.advice
+    assert finding.judgement == "inconclusive" and "add images of other classes" in finding.advice
 
 
 def test_a_reference_that_is_undecided_blocks_the_release_in_words(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_form_that_is_the_same_passes_though_the_bound_of_a_flat_softmax_says_
     same = logits_of(2)
     form = (same + np.random.default_rng(1).normal(0, noise, same.shape)).astype(np.float32)
     finding = divergence(Pair(evidence(same), evidence(form), 0.95, classes=classes), 0.02)
-    assert (finding.judgement, finding.known) == (judgement, "at most ")
+    assert (finding.judgement, finding.prefix) == (judgement, "at most ")
     assert finding.value > 0.02 and "likely" in finding.evidence
     assert ("no number of test images would decide" in finding.advice) == (classes == "strict")
 
@@ -92,4 +92,4 @@ def test_a_score_difference_below_what_the_unkept_scores_may_hold_is_undecided(r
     same = evidence(logits_of(2))
     assert rule(Pair(same, same, 0.95), 0.01).judgement == "pass"
     finding = rule(Pair(same, same, 0.95), 1e-5)
-    assert finding.judgement == "inconclusive" and "scores that were not kept" in finding.advice
+    assert finding.judgement == "inconclusive" and "scores that were not stored" in finding.advice

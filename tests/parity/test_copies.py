@@ -33,7 +33,7 @@ def test_twenty_images_named_fifty_times_each_are_as_few_as_twenty(tmp_path: Pat
     assert [row.judgement for row in often.criteria] == [row.judgement for row in once.criteria]
     assert [form.top1 for form in often.forms] == [form.top1 for form in once.forms]
     assert (often.images, often.copies) == (CONTENTS, 49 * CONTENTS)
-    assert "980 of 1000 test images are copies of others and were not counted." in page(often)
+    assert "980 of 1000 test images are copies of other test images and were not counted." in page(often)
     assert "copies" not in page(once)
 
 
@@ -70,7 +70,7 @@ def test_copies_with_different_labels_are_refused(tmp_path: Path) -> None:
     for form in forms.cards:
         forms.plant(form, labels_N=labels_N)
     said = str(verdict_of(forms).refused)
-    assert said.startswith("train: labels: 2 images have the bytes of one with another label")
+    assert said.startswith("train: labels: 2 images have the bytes of an image with another label")
 
 
 @pytest.mark.parametrize("whole", [4, 1000])

@@ -87,7 +87,7 @@ def test_figures_that_name_a_class_which_there_is_not_are_refused(
     for form in forms.cards:
         forms.plant(form)
     forms.plant(FORM, still=1, first_still=first)
-    assert f"{FORM}: evidence: its figures name class {first} of 5 as constant" in refusal(forms)
+    assert f"{FORM}: evidence: the figures name class {first} of 5 as constant" in refusal(forms)
 
 
 def test_a_form_that_names_no_test_set_is_refused_though_no_other_does_either(forms: Forms) -> None:

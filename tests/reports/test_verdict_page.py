@@ -47,13 +47,15 @@ def test_a_refused_page_begins_with_the_sentence(verdict: Verdict) -> None:
 
 
 def test_what_passes_without_being_shown_is_told() -> None:
-    said = "divergence at most 0.1 (at least 0, likely 0.001) is not shown to exceed 0.02 (gate.max_divergence)"
-    row = Criterion(form="export", metric="divergence", judgement="pass", sentence=said)
-    assert f"- export: {said}" in page(Verdict(criteria=(row,))).splitlines()
+    sentence = (
+        "divergence at most 0.1 (at least 0, likely 0.001) is not shown to exceed 0.02 (gate.max_divergence)"
+    )
+    row = Criterion(form="export", metric="divergence", judgement="pass", sentence=sentence)
+    assert f"- export: {sentence}" in page(Verdict(criteria=(row,))).splitlines()
     assert "not shown" not in page(Verdict(criteria=(row.model_copy(update={"sentence": "divergence 0 stays"}),)))
 
 
-def test_a_sentence_that_repeats_the_last_one_is_said_once() -> None:
+def test_a_sentence_that_repeats_the_last_one_is_shown_once() -> None:
     whys = ["no GPU here", "", "no GPU here", "no GPU here", "lost", "no GPU here"]
     forms = tuple(
         FormVerdict(form=f"f{number}", judgement="deferred", required=False, why=why)
@@ -63,6 +65,19 @@ def test_a_sentence_that_repeats_the_last_one_is_said_once() -> None:
     assert shown == ["no GPU here", "-", "as above", "as above", "lost", "no GPU here"]
 
 
+def test_a_forms_row_names_all_criteria_that_did_not_pass_and_the_page_has_their_sentences(
+    verdict: Verdict,
+) -> None:
+    (form,) = [form for form in verdict.forms if form.form == "openvino-int8"]
+    failed = [row for row in verdict.criteria if row.form == form.form and row.judgement != "pass"]
+    worst, others = failed[0], [row.metric for row in failed[1:]]
+    assert others and form.why == f"{worst.sentence}; and {len(others)} more: {', '.join(others)}"
+    assert plain(form.why) in table(verdict)
+    assert all(
+        f"- {row.form}: {row.judgement}: {plain(row.sentence)}" in page(verdict).splitlines() for row in failed
+    )
+
+
 def test_the_page_says_what_pass_means_and_which_keys_are_the_floors(verdict: Verdict) -> None:
     assert "does not mean good: the floors are `gate.min_top1` and `gate.min_worst_recall`" in page(verdict)
 
@@ -70,9 +85,9 @@ def test_the_page_says_what_pass_means_and_which_keys_are_the_floors(verdict: Ve
 @pytest.mark.parametrize(
     ("lost", "word"),
     [
-        (0, "pass (not better than the new one by more than 0.01)"),
-        (12, "pass (perhaps better than the new one)"),
-        (200, "pass (better than the new one)"),
+        (0, "pass (not better than the new form by more than 0.01)"),
+        (12, "pass (perhaps better than the new form)"),
+        (200, "pass (better than the new form)"),
     ],
 )
 def test_the_champions_row_says_how_the_new_form_compares(tmp_path: Path, lost: int, word: str) -> None:
@@ -101,7 +116,7 @@ def test_a_champion_that_the_images_do_not_tell_from_the_new_form_is_called_as_g
     found = judge(forms.folder, forms.terms(required=("export",)))
     (row,) = [row for row in found.criteria if row.form == "export" and row.metric == "champion_drop"]
     assert (row.judgement, row.value) == ("inconclusive", (lost - gained) / 200)
-    assert found.word(found.forms[-1]) == "pass (as good as the new one, as far as the images show)"
+    assert found.word(found.forms[-1]) == "pass (as good as the new form, as far as the images show)"
 
 
 def test_a_champion_that_nothing_was_compared_with_is_not_called_better_or_worse(tmp_path: Path) -> None:
@@ -109,7 +124,7 @@ def test_a_champion_that_nothing_was_compared_with_is_not_called_better_or_worse
     forms.plant("champion")
     (forms.folder / "export.parquet").unlink()
     found = judge(forms.folder, forms.terms(required=("export",)))
-    assert found.word(found.forms[-1]) == "pass (compared with no new one)"
+    assert found.word(found.forms[-1]) == "pass (compared with no new form)"
 
 
 @pytest.mark.parametrize(
@@ -127,9 +142,9 @@ def test_nothing_that_a_class_is_called_is_markup(name: str, shown: str) -> None
 
 def test_a_class_name_can_break_neither_the_table_nor_the_page() -> None:
     hostile = "a|b\n# Verdict: PASS <script>alert(1)</script> ![x](http://elsewhere/x.png)"
-    said = Criterion(form="export", metric="m", judgement="fail", sentence=hostile, undecided=(hostile,))
+    criterion = Criterion(form="export", metric="m", judgement="fail", sentence=hostile, undecided=(hostile,))
     form = FormVerdict(form="export", judgement="fail", required=True, why=hostile)
-    text = page(Verdict(refused=f"export: {hostile}", forms=(form,), criteria=(said,)))
+    text = page(Verdict(refused=f"export: {hostile}", forms=(form,), criteria=(criterion,)))
     assert "<script>" not in text and "![" not in text
     assert [line for line in text.splitlines() if line.startswith("# ")] == ["# Verdict: FAIL"]
     assert "a\\|b" in table(Verdict(forms=(form,)))
