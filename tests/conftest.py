@@ -1,5 +1,6 @@
 """What holds for all tests: which ones run, and that none phones home or touches the user's own settings."""
 
+import atexit
 import gc
 import os
 import shutil
@@ -77,9 +78,16 @@ def _garbage_is_sought_among_new_objects_alone() -> None:
     gc.freeze()
 
 
-def pytest_sessionfinish() -> None:
-    """Put the objects back, so that extension modules find nothing left at the end of the process."""
-    gc.unfreeze()
+def pytest_collection() -> None:
+    """Collect no garbage while modules are imported: hardly any is made, and each collection visits them all."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect it again, less often than after 700 new objects, as Python would."""
+    gc.enable()
+    gc.set_threshold(20_000, 20, 50)
+    atexit.register(gc.unfreeze)  # extension modules complain of objects that are left at the end
 
 
 @pytest.fixture(scope="session", autouse=True)

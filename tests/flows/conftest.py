@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
-
 from tests.flows.toy import ROOT, Line, make_line
 
 
@@ -19,6 +17,8 @@ def _ctrl_c_is_heard() -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness  # all of Prefect's server: 2 s of each worker
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
 
