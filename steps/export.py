@@ -1,4 +1,4 @@
-"""Write the fused network as an ONNX graph, after ONNX Runtime has shown that it computes the same."""
+"""Write the fused network as an ONNX graph, after a run in ONNX Runtime has shown that both compute the same."""
 
 import shutil
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ from steps.reports.artifact import write_card
 from steps.reports.card import Card
 from steps.reports.certificate import Certificate, CertificateRow, ProbeKind
 
-BATCHES = (1, 2, 7)  # one, the traced size, and one that no tracing could have fixed
+BATCHES = (1, 2, 7)  # one image, the traced batch size, and a size that tracing has not seen
 PACKAGES = ("onnx", "onnxruntime", "onnxscript", "onnxsim", "torch")
 
 
 def export(params: ExportParams, seed: int, model: Path, out: Path) -> None:
     """Write model/ (model.onnx, card.json, probes.npz) and certificate.json.
 
-    The graph takes images_NHWC_u8 of any number and returns float32 logits_NK. Refuses when it is no valid ONNX or
-    not its card's, or when its outputs in ONNX Runtime differ from the fused network's by more than `max_error`,
-    at any of several batch sizes.
+    The graph takes any number of images_NHWC_u8 and returns float32 logits_NK. Refuses if the graph is no valid
+    ONNX or does not fit its card. Refuses also if, at any of several batch sizes, the graph's outputs in ONNX
+    Runtime differ from the fused network's outputs by more than `max_error`.
     """
     network, card = load_classifier(model)
     probes = load_probes(model)

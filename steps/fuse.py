@@ -1,6 +1,6 @@
-"""Bring the trained network to the form that ships, prove that it is the same function, and only then write it.
+"""Fold the trained network to the form that ships, prove that both compute the same function, and write the form.
 
-Folded it is plain; with `fuse.branches: keep` its branches stay, for int8, and only norms go.
+The folded network is plain. With `fuse.branches: keep`, for int8, the branches stay and only norms are absorbed.
 """
 
 from collections.abc import Callable
@@ -30,12 +30,12 @@ KEYS: dict[CertifiedPrecision, str] = {
 
 
 def fuse(params: FuseParams, seed: int, model: Path, out: Path) -> None:
-    """Write model/ (plain, no batch norm that could be gone) and certificate.json.
+    """Write model/ (plain, without any batch norm that a convolution can absorb) and certificate.json.
 
-    Refuses to keep branches that are not there, and when any site's outputs, or the whole network's, differ from
-    the trained ones by more than `max_error_fp64` or `max_error_fp32` (and `max_error_fp16`, `max_error_bf16`,
-    where these are asked for), on random numbers or on the real images that the artifact carries; and when a batch
-    norm is left that a convolution could absorb.
+    Refuses in three cases. First, branches should be kept and the network has none. Second, the outputs of a site
+    or of the whole network differ from the trained ones by more than `max_error_fp64` or `max_error_fp32` (or
+    `max_error_fp16`, `max_error_bf16`, if set), on random numbers or on the artifact's probe images. Third, a
+    batch norm is left that a convolution could absorb.
     """
     trained, card = load_model(model)
     probes = load_probes(model)
@@ -43,23 +43,23 @@ def fuse(params: FuseParams, seed: int, model: Path, out: Path) -> None:
     form = FORMS[params.branches]
     fused = form.card(card)
     refuse_a_precision_of_its_own(trained, real_NCHW[:1])
-    trained.double()  # exact, as is the way back; plain is not rounded yet: the certificate shows the algebra too
+    trained.double()  # exact, also the way back; `plain` is not rounded, so the certificate tests the algebra too
     plain = form.make(trained, real_NCHW[:1])
     trained.float()
-    asked = {precision: getattr(params, key) for precision, key in KEYS.items()}
-    bounds = {precision: bound for precision, bound in asked.items() if bound is not None}
+    all_bounds = {precision: getattr(params, key) for precision, key in KEYS.items()}
+    bounds = {precision: bound for precision, bound in all_bounds.items() if bound is not None}
     rows = certify(trained, plain, real_NCHW, seed, bounds)
     certificate = Certificate(rows=rows, left_as_is=norms_left(plain, real_NCHW))
     if exceeds(rows[0]):
         raise Refused(_sentence(rows), certificate)
     forgotten = [norm for norm, reason in certificate.left_as_is.items() if reason == FOLDABLE]
     if forgotten:
-        raise Refused(_forgotten(forgotten), certificate)
+        raise Refused(_incomplete_fold(forgotten), certificate)
     save_model(out / "model", plain.float(), fused, probes)
     try:
         load_model(out / "model")
     except BadInput as fault:
-        raise Refused(f"what was fused is of no use: {fault}", certificate) from fault
+        raise Refused(f"the fused model cannot be loaded again: {fault}", certificate) from fault
     certificate.write(out / "certificate.json")
 
 
@@ -72,18 +72,20 @@ def _folded_card(card: Card) -> Card:
 
 
 def _kept_card(card: Card) -> Card:
-    """Return the card of the network with its branches, or refuse where it has none to keep."""
+    """Return the card of the network with its branches, or raise Refused if it has no branches."""
     if card.expansion is None or card.expansion.mode != "branch":
-        had = (
-            "it was trained as a plain network" if card.expansion is None else "mode online has one kernel a site"
+        reason = (
+            "the network was trained as a plain network"
+            if card.expansion is None
+            else "the network was trained in mode online, which has one kernel per site"
         )
-        raise Refused(f"fuse.branches is keep, but {had}; set fuse.branches to fold.", Certificate())
+        raise Refused(f"fuse.branches is keep, but {reason}; set fuse.branches to fold.", Certificate())
     kept = card.expansion.model_copy(update={"norms": "absorbed"})
     return card.model_copy(update={"form": "fuse", "expansion": kept, "made_from": card.artifact})
 
 
 class Form(NamedTuple):
-    """How the shipped network is made of the trained one (and an example image), and what its card says."""
+    """How to make the shipped network from the trained network and an example image, and how to make its card."""
 
     make: Callable[[nn.Module, Tensor], nn.Module]
     card: Callable[[Card], Card]
@@ -96,27 +98,29 @@ FORMS: dict[str, Form] = {
 
 
 def _sentence(rows: tuple[CertificateRow, ...]) -> str:
-    """Say which site differs, by how much, and against which bound."""
+    """Return the message for the worst row: its site, its error and the bound."""
     worst = rows[0]
     error = (
-        "by a number that is not finite, or in what it returns,"
+        "by a number that is not finite, or in the structure of its output,"
         if worst.error is None
         else f"by {worst.error:.2g}"
     )
     hint = "No network was written; certificate.json has the other sites."
     if not any(exceeds(row) for row in rows if row.precision == "fp64"):
-        hint = "In fp64 every site holds: the fold is right, and the network itself magnifies rounding."
+        hint = (
+            "In fp64 every site is within its bound: the fold is right, and the network itself magnifies rounding."
+        )
     return (
         f"at {worst.site} the network differs {error} of the largest output in {worst.precision} on "
         f"{worst.probes} probes; fuse.{KEYS[worst.precision]} allows {worst.bound:.2g}. {hint}"
     )
 
 
-def _forgotten(norms: list[str]) -> str:
-    """Say which norms are still there without need."""
+def _incomplete_fold(norms: list[str]) -> str:
+    """Return the message for norms that should have been absorbed."""
     return (
         f"the plain network still has {len(norms)} batch norms that their convolutions could absorb, the first "
-        f"{norms[0]}: the fold is not complete. No network was written; certificate.json lists them."
+        f"{norms[0]}: the fold is not complete. No network was written; certificate.json lists these norms."
     )
 
 

@@ -83,7 +83,9 @@ def test_a_wrong_norm_in_a_kept_branch_is_refused(tmp_path: Path, monkeypatch: p
         fuse(FuseParams(branches="keep"), 0, tmp_path / "trained", tmp_path / "fuse")
 
 
-@pytest.mark.parametrize(("block", "why"), [(None, "trained as a plain network"), ("online", "one kernel a site")])
+@pytest.mark.parametrize(
+    ("block", "why"), [(None, "trained as a plain network"), ("online", "one kernel per site")]
+)
 def test_branches_that_are_not_there_are_not_kept(tmp_path: Path, block: str | None, why: str) -> None:
     write_trained(tmp_path / "trained", None if block is None else "acb", mode="online")
     (tmp_path / "fuse").mkdir()

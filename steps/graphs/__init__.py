@@ -1,1 +1,1 @@
-"""ONNX graphs: written from a network, read, and changed. No engine is built or run here."""
+"""ONNX graphs: write them from a network, read them, and change them. No engine is built or run here."""

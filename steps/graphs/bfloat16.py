@@ -1,7 +1,7 @@
-"""An ONNX graph in bfloat16: float32's range with 3 significant decimals, so nothing overflows and all is rounder.
+"""Convert an ONNX graph to bfloat16, which has the range of float32 but only about 3 significant decimal digits.
 
-Made here, as the converters know float16 alone. Weights and layers become bfloat16; what the caller leaves in
-float32 stays, with casts where the two meet; so do the graph's input and output.
+The public converters support only float16. Weights and layers become bfloat16. The nodes that the caller names,
+the graph's input and its output stay in float32; casts connect the two precisions.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,27 +10,27 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-FIRST_OPSET = 22  # the first in which ONNX's convolutions and pools take bfloat16
+FIRST_OPSET = 22  # the first opset in which ONNX's convolutions and pools take bfloat16
 
 
 def to_bfloat16(model: onnx.ModelProto, left: Collection[str]) -> onnx.ModelProto:
-    """Return the graph with every node in bfloat16 but those named in `left`; all nodes have names."""
+    """Return the graph with every node in bfloat16 except the nodes named in `left`; all nodes must have names."""
     model = _at_opset(model)
     floats = _float_tensors(model)
     graph = model.graph
     weights = {weight.name: weight for weight in graph.initializer}
-    made: dict[str, str] = {}  # a float32 tensor -> its bfloat16 counterpart
-    rounded: set[str] = set()  # what nodes in bfloat16 give
+    casts: dict[str, str] = {}  # a tensor -> the same tensor in the other precision
+    rounded: set[str] = set()  # the outputs of nodes in bfloat16
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        inside = node.name not in left
-        for place, name in enumerate(node.input):
-            wanted = name in floats and (name in rounded) != inside
-            if wanted and inside:
-                node.input[place] = _rounded(name, weights, made, graph, nodes)
-            elif wanted:
-                node.input[place] = _restored(name, made, nodes)
-        if inside:
+        in_bfloat16 = node.name not in left
+        for index, name in enumerate(node.input):
+            needs_cast = name in floats and (name in rounded) != in_bfloat16
+            if needs_cast and in_bfloat16:
+                node.input[index] = _rounded(name, weights, casts, graph, nodes)
+            elif needs_cast:
+                node.input[index] = _restored(name, casts, nodes)
+        if in_bfloat16:
             rounded |= floats & set(node.output)
         nodes.append(node)
     for result in graph.output:
@@ -66,30 +66,30 @@ def _float_tensors(model: onnx.ModelProto) -> set[str]:
 def _rounded(
     name: str,
     weights: dict[str, onnx.TensorProto],
-    made: dict[str, str],
+    casts: dict[str, str],
     graph: onnx.GraphProto,
     nodes: list[onnx.NodeProto],
 ) -> str:
-    """Return the name of the tensor in bfloat16: a weight is rounded now, anything else by a cast."""
-    if name not in made:
-        made[name] = f"{name}_bf16"
+    """Return the name of the tensor in bfloat16: a weight is rounded now, any other tensor by a cast node."""
+    if name not in casts:
+        casts[name] = f"{name}_bf16"
         if name in weights:
-            graph.initializer.append(_rounded_weight(weights[name], made[name]))
+            graph.initializer.append(_rounded_weight(weights[name], casts[name]))
         else:
-            nodes.append(_cast(name, made[name], TensorProto.BFLOAT16))
-    return made[name]
+            nodes.append(_cast(name, casts[name], TensorProto.BFLOAT16))
+    return casts[name]
 
 
-def _restored(name: str, made: dict[str, str], nodes: list[onnx.NodeProto]) -> str:
+def _restored(name: str, casts: dict[str, str], nodes: list[onnx.NodeProto]) -> str:
     key = f"{name}_fp32"
-    if key not in made:
-        made[key] = key
+    if key not in casts:
+        casts[key] = key
         nodes.append(_cast(name, key, TensorProto.FLOAT))
     return key
 
 
 def _restore_output(name: str, nodes: list[onnx.NodeProto]) -> None:
-    """Cast the graph's output to float32, under the name that it has."""
+    """Cast the graph's output to float32, and keep its name."""
     inner = f"{name}_bf16"
     for node in nodes:
         _replace(node.input, [inner if other == name else other for other in node.input])

@@ -1,7 +1,8 @@
-"""Pixels around zero, for a quantizer whose steps are symmetric about it.
+"""Shift pixel levels by 128 so that they are centred at zero, for a symmetric quantizer.
 
-Where export has folded the mean into the first convolution, that takes levels from 0 to 255, and a symmetric int8
-has 127 steps for them. Less 128 they have 254; the bias makes up for it. Letters: O outputs, I inputs, K kernel.
+Where export has folded the mean into the first convolution, this convolution takes levels from 0 to 255. A
+symmetric int8 has only 127 steps for them. After subtracting 128 the levels use 254 steps. The convolution's bias
+compensates the shift. Letters: O outputs, I inputs, K kernel.
 """
 
 import numpy as np
@@ -13,7 +14,7 @@ MIDDLE = 128.0
 
 
 def recentre_pixels(graph: GraphProto) -> None:
-    """Subtract 128 from the levels that first convolutions take as they are; other graphs stay as they are."""
+    """Subtract 128 from the pixel levels if only first convolutions take them; do not change other graphs."""
     (source,) = graph.input
     casts = [node for node in readers_of(graph, source.name) if node.op_type == "Cast"]
     if len(casts) != 1:
@@ -23,7 +24,7 @@ def recentre_pixels(graph: GraphProto) -> None:
     if not convolutions:
         return
     for conv in convolutions:
-        _make_up(graph, conv)
+        _compensate(graph, conv)
     readers = readers_of(graph, levels)
     graph.initializer.append(numpy_helper.from_array(np.array(MIDDLE, np.float32), "recentre/middle"))
     centred = helper.make_node("Sub", [levels, "recentre/middle"], ["recentre/levels"], name="recentre/levels")
@@ -34,7 +35,10 @@ def recentre_pixels(graph: GraphProto) -> None:
 
 
 def _convolutions(graph: GraphProto, tensor: str) -> list[NodeProto]:
-    """Return the convolutions that take these levels, transposed or padded with pixels; none where others do."""
+    """Return the convolutions that take these levels, also transposed or padded with pixels.
+
+    Return an empty list if any other node takes the levels.
+    """
     found: list[NodeProto] = []
     for node in readers_of(graph, tensor):
         follows = node.op_type == "Transpose" or border_follows(node)
@@ -50,12 +54,12 @@ def _unpadded(graph: GraphProto, node: NodeProto) -> bool:
     return node.op_type == "Conv" and set(node.input[1:]) <= stored and not pads(node)
 
 
-def _make_up(graph: GraphProto, conv: NodeProto) -> None:
-    """Add to the bias what the convolution of 128 everywhere would have given."""
+def _compensate(graph: GraphProto, conv: NodeProto) -> None:
+    """Add to the bias the convolution's output for an image of 128 everywhere."""
     weight_OIKK = constant_of(graph, conv.input[1])
-    assert weight_OIKK is not None, "it was asked for"
+    assert weight_OIKK is not None, "_unpadded accepts only stored weights"
     bias_O = constant_of(graph, conv.input[2]) if len(conv.input) > 2 else np.zeros(len(weight_OIKK))
-    assert bias_O is not None, "it was asked for, too"
+    assert bias_O is not None, "_unpadded accepts only a stored bias"
     bias_O = bias_O + MIDDLE * weight_OIKK.sum((1, 2, 3))
     name = f"recentre/{conv.output[0]}.bias"
     graph.initializer.append(numpy_helper.from_array(bias_O.astype(np.float32), name))

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph that describes itself: uint8 images in, logits out, class names in its metadata."""
+"""Export a network as an ONNX graph: uint8 images in, logits out; metadata has class names and preprocessing."""
 
 import json
 import warnings
@@ -18,19 +18,21 @@ CLASS_NAMES, PREPROCESSING = "class_names", "preprocessing"  # keys of the metad
 
 
 class InvalidGraph(BadInput):
-    """What the exporter wrote is no ONNX; the sentence holds the checker's words."""
+    """The exported graph is no valid ONNX; the message has the checker's reason."""
 
 
 def to_onnx(network: nn.Module, card: Card, opset: int) -> onnx.ModelProto:
     """Return the graph of the network with its normalisation inside, for any number of images.
 
-    The normalisation is folded into the first convolutions as far as their padding allows.
+    The normalisation is folded into the first convolutions where their padding allows that.
     """
     module = normalised(network, card.preprocessing).eval()
     size = card.preprocessing.size
-    example_NHWC_u8 = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # two: one would be taken as fixed
+    example_NHWC_u8 = torch.zeros(
+        2, size, size, 3, dtype=torch.uint8
+    )  # two images: torch.export would fix a batch of one
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside the exporter, nothing of the network
+        warnings.simplefilter("ignore")  # deprecations inside the exporter, not about the network
         program = torch.onnx.export(
             module,
             (example_NHWC_u8,),
@@ -47,14 +49,14 @@ def to_onnx(network: nn.Module, card: Card, opset: int) -> onnx.ModelProto:
 
 
 def simplified(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Return what onnxsim makes of the graph; its own check is left to the certificate, which is stricter."""
+    """Return the graph simplified by onnxsim, without onnxsim's own check: the certificate is stricter."""
     simple, _ = onnxsim.simplify(graph)
     result: onnx.ModelProto = simple
     return result
 
 
 def described(graph: onnx.ModelProto, card: Card) -> onnx.ModelProto:
-    """Return the graph with class names and preprocessing in its metadata, and no trace of where it was made."""
+    """Return the graph with class names and preprocessing in its metadata, and without paths of source files."""
     clean = onnx.ModelProto()
     clean.CopyFrom(graph)
     _strip(clean)
@@ -69,7 +71,7 @@ def described(graph: onnx.ModelProto, card: Card) -> onnx.ModelProto:
 
 
 def checked_bytes(graph: onnx.ModelProto) -> bytes:
-    """Return the graph's bytes, the same for the same graph, or raise InvalidGraph when ONNX finds it invalid."""
+    """Return the graph's bytes, the same for the same graph, or raise InvalidGraph if ONNX finds a fault."""
     try:
         onnx.checker.check_model(graph, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as fault:
@@ -79,7 +81,7 @@ def checked_bytes(graph: onnx.ModelProto) -> bytes:
 
 
 def _strip(message: object) -> None:
-    """Remove doc strings and metadata (source paths, stack traces) from a model and all it holds."""
+    """Remove doc strings and metadata (source paths, stack traces) from a model and everything inside it."""
     for descriptor, value in list(message.ListFields()):  # type: ignore[attr-defined]
         if descriptor.name in ("metadata_props", "doc_string"):
             message.ClearField(descriptor.name)  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""What stands behind a graph's last layers with weights, up to its logits: there an int8 graph rounds nothing.
+"""The float tail: the nodes from a graph's last layers with weights to its logits, which int8 does not round.
 
-256 steps are too few for logits, and a range that was found on some images would cut off those of others. By
-the flow of the data and not by the operator, as a network may end in a convolution and a pooling, or add its
-bias apart.
+256 steps are too few for logits, and a range from the calibration images would clip the logits of other images.
+Data flow determines the tail, not the type of operator: a network may end in a convolution and a pooling, or add
+its bias in a separate node.
 """
 
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ from steps.graphs.nodes import drop_unread, readers_of
 
 @dataclass(frozen=True)
 class Tail:
-    """The names of the layers whose results no layer reads, and of the other nodes whose results none does."""
+    """The names of the last layers with weights, and of the other nodes with results that no layer reads."""
 
     last: tuple[str, ...]
     behind: tuple[str, ...]
 
 
 def tail_of(model: ModelProto) -> Tail:
-    """Return the end of a graph whose nodes have names."""
+    """Return the tail of a graph whose nodes have names."""
     layers = set(layers_of(model))
-    read: set[str] = set()  # by layers, if only by way of other nodes
+    read: set[str] = set()  # tensors that a layer reads, directly or through other nodes
     found: list[str] = []
-    for node in reversed(model.graph.node):  # each after all that read it
+    for node in reversed(model.graph.node):  # every node comes after its readers
         if not read.intersection(node.output):
             found.append(node.name)
         if node.name in layers or read.intersection(node.output):
-            read.update(filter(None, node.input))  # an input that is left out is called ""
+            read.update(filter(None, node.input))  # an omitted input has the name ""
     in_order = found[::-1]
     return Tail(
         tuple(name for name in in_order if name in layers),
@@ -39,9 +39,10 @@ def tail_of(model: ModelProto) -> Tail:
 
 
 def leave_exact(model: ModelProto, last: tuple[str, ...]) -> None:
-    """Take out what rounds the results of these layers: the quantizer can be kept from nodes, not from results.
+    """Remove the nodes that round the outputs of these layers: the quantizer can skip nodes, not their outputs.
 
-    None of them is the graph's own result, as that is logits_NK, and a convolution's has more than two dimensions.
+    No such output is the graph's output: the graph returns logits_NK, and these outputs have more than two
+    dimensions.
     """
     graph = model.graph
     rounding = [

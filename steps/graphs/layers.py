@@ -1,14 +1,14 @@
-"""The nodes of a graph that hold weights, and names that tell all nodes apart."""
+"""The nodes of a graph that have weights, and unique names for all nodes."""
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # the first of them ends the normalisation
+LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # the normalisation ends before the first of these nodes
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
-    """Give each node a name of its own: converters tell nodes apart by name."""
+    """Give a unique name to each node without a name: converters identify nodes by name."""
     for position, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{position}"
 
@@ -22,7 +22,7 @@ def layers_of(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def with_infinity(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the names of the nodes that take an infinite constant, such as a padding before a max pooling."""
+    """Return the names of the nodes that read an infinite constant, such as a padding before a max pooling."""
     infinite = {
         stored.name
         for stored in model.graph.initializer

@@ -1,4 +1,4 @@
-"""What is asked of the nodes of an ONNX graph wherever one is rewritten: who reads what, and what stands in it."""
+"""Queries about the nodes of an ONNX graph: readers of a tensor, attributes, constants and padding."""
 
 from typing import Any
 
@@ -6,23 +6,23 @@ import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, NodeProto, helper, numpy_helper
 
-FOLLOWING = (b"reflect", b"edge", b"wrap")  # modes of a padding whose border is made of pixels
-NO_PADDING = (None, b"NOTSET", b"VALID")  # of a convolution that does not pad by its input's size
+FOLLOWING = (b"reflect", b"edge", b"wrap")  # the modes of Pad that fill the border with copies of pixels
+NO_PADDING = (None, b"NOTSET", b"VALID")  # the values of auto_pad that add no padding by the input's size
 Reals = npt.NDArray[np.float64]
 
 
 def readers_of(graph: GraphProto, tensor: str) -> list[NodeProto]:
-    """Return the nodes that take the tensor, in the graph's order."""
+    """Return the nodes that read the tensor, in the graph's order."""
     return [node for node in graph.node if tensor in node.input]
 
 
 def attribute_of(node: NodeProto, name: str) -> Any:
-    """Return the attribute's value, texts as bytes, or None where the node leaves it to its default."""
-    return next((helper.get_attribute_value(each) for each in node.attribute if each.name == name), None)
+    """Return the attribute's value, strings as bytes, or None if the node does not set the attribute."""
+    return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), None)
 
 
 def constant_of(graph: GraphProto, name: str) -> Reals | None:
-    """Return the values of a stored tensor in float64, or None for one that is computed."""
+    """Return the values of a stored tensor in float64, or None for a computed tensor."""
     for tensor in graph.initializer:
         if tensor.name == name:
             values: Reals = numpy_helper.to_array(tensor).astype(np.float64)
@@ -31,17 +31,17 @@ def constant_of(graph: GraphProto, name: str) -> Reals | None:
 
 
 def pads(conv: NodeProto) -> bool:
-    """Tell whether a convolution puts zeros around its input."""
+    """Return whether a convolution pads its input with zeros."""
     return attribute_of(conv, "auto_pad") not in NO_PADDING or any(attribute_of(conv, "pads") or [])
 
 
 def border_follows(pad: NodeProto) -> bool:
-    """Tell whether what a padding puts around its input are copies of it."""
+    """Return whether a padding fills its border with copies of pixels."""
     return pad.op_type == "Pad" and attribute_of(pad, "mode") in FOLLOWING
 
 
 def drop_unread(graph: GraphProto) -> None:
-    """Remove the constants, and the shapes, of tensors that nothing names any more."""
+    """Remove the constants and the shapes of tensors that no node uses any more."""
     read = {name for node in graph.node for name in node.input} | {result.name for result in graph.output}
     written = {name for node in graph.node for name in node.output}
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:

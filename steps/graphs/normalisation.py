@@ -1,9 +1,10 @@
-"""The normalisation of the pixels, folded into the convolutions that see them first.
+"""Fold the normalisation of the pixels into the first convolutions.
 
-A convolution of (x - o) / s is one of x - o with the weights W / s, whatever its padding: a border of zeros stays
-zero. It is one of x with the bias b - sum(W o) too, but only where the border is made of pixels (no padding, or
-one that repeats them): a border of zeros would come to stand for black, and not for the mean.
-Computed in float64, found by data flow in the graph; what cannot be folded is left as it is.
+Division by s: a convolution of (x - o) / s equals a convolution of x - o with the weights W / s, for every
+padding, because a border of zeros stays zero. Subtraction of o: a convolution of x - o equals a convolution of x
+with the bias b - sum(W o), but only without padding or with a padding that repeats pixels. A border of zeros would
+mean black pixels, not pixels of mean value. Everything is computed in float64 and found by data flow. A part that
+cannot be folded stays in the graph.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ CHAIN = ("Cast", "Transpose", "Sub", "Div")  # from images_NHWC_u8 to normalised
 
 @dataclass(frozen=True)
 class _Normalisation:
-    """The nodes of CHAIN after the cast, and the numbers of (x - offset) / scale per channel."""
+    """The nodes of CHAIN after the cast, and offset and scale of (x - offset) / scale per channel."""
 
     transpose: NodeProto
     sub: NodeProto
@@ -39,7 +40,7 @@ class _Normalisation:
 
 @dataclass(frozen=True)
 class _First:
-    """A convolution that sees normalised pixels, and whether its border is made of pixels too."""
+    """A convolution that reads normalised pixels, and whether its padding, if any, repeats pixels."""
 
     conv: NodeProto
     border_follows: bool
@@ -48,7 +49,8 @@ class _First:
 def fold_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the graph without its division, and without its subtraction where the padding allows that.
 
-    The same graph where something other than a convolution sees the pixels first, such as the layer of an MLP.
+    The graph is not changed if another node than a convolution reads the pixels first, such as the layer of an
+    MLP.
     """
     folded = onnx.ModelProto()
     folded.CopyFrom(model)
@@ -66,7 +68,7 @@ def fold_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _normalisation(graph: GraphProto) -> _Normalisation | None:
-    """Return the chain that normalises, where each of its tensors has no other reader."""
+    """Return the nodes of the normalisation, or None if a tensor between them has another reader."""
     (source,) = graph.input
     casts = [node for node in graph.node if node.op_type == "Cast" and source.name in node.input]
     nodes = casts if len(casts) == 1 else []
@@ -83,7 +85,10 @@ def _normalisation(graph: GraphProto) -> _Normalisation | None:
 
 
 def _first_convolutions(graph: GraphProto, found: _Normalisation) -> list[_First]:
-    """Return the convolutions of normalised pixels, straight or behind a padding; none where others see them."""
+    """Return the convolutions that read normalised pixels, directly or after a padding.
+
+    Return an empty list if any other node reads them.
+    """
     normal = found.div.output[0]
     firsts: list[_First] = []
     for node in readers_of(graph, normal):
@@ -96,7 +101,7 @@ def _first_convolutions(graph: GraphProto, found: _Normalisation) -> list[_First
 
 
 def _folds(graph: GraphProto, conv: NodeProto, reader: NodeProto, channels: int) -> bool:
-    """Whether it is a convolution of the pixels, over their channels, whose weights are known."""
+    """Return whether a node is a convolution over the pixels' channels whose weights and bias are stored."""
     weight = constant_of(graph, conv.input[1]) if conv.op_type == "Conv" else None
     bias_known = len(conv.input) < 3 or constant_of(graph, conv.input[2]) is not None
     reads_pixels = conv is reader or conv.input[0] == reader.output[0]
@@ -105,7 +110,7 @@ def _folds(graph: GraphProto, conv: NodeProto, reader: NodeProto, channels: int)
 
 
 def _border(graph: GraphProto, pad: NodeProto) -> str:
-    """Return what a padding puts around the pixels: `zeros`, copies of pixels (`follows`), or `other`."""
+    """Return the content of a padding's border: `zeros`, copies of pixels (`follows`), or `other`."""
     if border_follows(pad):
         return "follows"
     value = constant_of(graph, pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(1)
@@ -113,7 +118,7 @@ def _border(graph: GraphProto, pad: NodeProto) -> str:
 
 
 def _fold(graph: GraphProto, conv: NodeProto, scale_C: Reals, offset_C: Reals) -> None:
-    """Let the convolution take x where it took (x - offset) / scale."""
+    """Change the convolution's weights and bias so that it takes x instead of (x - offset) / scale."""
     weight_OIKK = constant_of(graph, conv.input[1])
     assert weight_OIKK is not None
     outputs, inputs = weight_OIKK.shape[:2]
@@ -139,7 +144,7 @@ def _add(graph: GraphProto, name: str, values: Reals) -> str:
 
 
 def _remove(graph: GraphProto, nodes: Sequence[NodeProto]) -> None:
-    """Take the nodes out, and the constants and shapes that nothing names any more."""
+    """Remove the nodes, and the constants and shapes that no node uses any more."""
     for node in nodes:
         graph.node.remove(node)
     drop_unread(graph)

@@ -1,4 +1,4 @@
-"""OPERATORS: what each ONNX operator computes, in PyTorch; those that exported classifiers hold, and no others.
+"""OPERATORS: the PyTorch functions for the ONNX operators that exported classifiers use.
 
 Source: ONNX's Operators.md, opset 18 to 23.
 """
@@ -39,7 +39,7 @@ from steps.graphs.shapes import (
 
 
 def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    """Return the node's attributes, texts and tensors decoded."""
+    """Return the node's attributes, with strings decoded."""
     found = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
 
@@ -49,7 +49,7 @@ def _on_tensor(function: Callable[[Tensor], Tensor]) -> Operator:
 
 
 def _padded(x: Tensor, pads: list[int], value: float) -> tuple[Tensor, list[int]]:
-    """Return the input and the padding that its two sides share; padded here where they differ."""
+    """Return the input and a padding that is equal on both sides; if the sides differ, pad here, return zeros."""
     half = len(pads) // 2
     before, after = pads[:half], pads[half:]
     if before == after:
@@ -59,7 +59,7 @@ def _padded(x: Tensor, pads: list[int], value: float) -> tuple[Tensor, list[int]
 
 
 def _spatial(given: Attributes, x: Tensor) -> tuple[int, list[int]]:
-    """Return the number of spatial axes and the pads, all of them stated."""
+    """Return the number of spatial axes and the pads at the begin and the end of each axis."""
     if given.get("auto_pad", "NOTSET") != "NOTSET":
         raise Unsupported(f"auto_pad {given['auto_pad']}")
     axes = x.ndim - 2
@@ -95,7 +95,7 @@ def _average_pool(given: Attributes, x: Tensor) -> Tensor:
     axes, pads = _spatial(given, x)
     counts, ceil = bool(given.get("count_include_pad", 0)), bool(given.get("ceil_mode", 0))
     if pads[:axes] != pads[axes:] and (ceil or not counts):
-        raise Unsupported("AveragePool whose sides are padded differently")
+        raise Unsupported("AveragePool with different padding at the two sides")
     x, padding = _padded(x, pads, 0.0)
     return functional.avg_pool2d(x, given["kernel_shape"], given.get("strides", [1] * axes), padding, ceil, counts)
 
@@ -126,20 +126,20 @@ def _flatten(given: Attributes, x: Tensor) -> Tensor:
 
 def _pad(given: Attributes, x: Tensor, pads: Value, value: Value = None, axes: Value = None) -> Tensor:
     if axes is not None or given.get("mode", "constant") != "constant":
-        raise Unsupported(f"Pad in mode {given.get('mode', 'constant')} or over chosen axes")
+        raise Unsupported(f"Pad in mode {given.get('mode', 'constant')} or with axes")
     sides = numbers(pads)
     half = len(sides) // 2
-    pairs = [side for place in reversed(range(half)) for side in (sides[place], sides[half + place])]
+    pairs = [side for axis in reversed(range(half)) for side in (sides[axis], sides[half + axis])]
     return functional.pad(x, pairs, value=0.0 if value is None else float(value))
 
 
 def _clip(_: Attributes, x: Tensor, low: Value = None, high: Value = None) -> Tensor:
-    """Return the clipped tensor; bounds that are tensors are none that inductor can fuse (see onnx_module)."""
+    """Return the clipped tensor; torch's inductor can fuse only bounds that are numbers (see torch_module.py)."""
     if not any_tensor(low, high):
         return torch.clamp(x, low, high)
-    for bound, nearer in ((low, torch.maximum), (high, torch.minimum)):
+    for bound, limit in ((low, torch.maximum), (high, torch.minimum)):
         if bound is not None:
-            x = nearer(x, torch.as_tensor(bound, dtype=x.dtype, device=x.device))
+            x = limit(x, torch.as_tensor(bound, dtype=x.dtype, device=x.device))
     return x
 
 
@@ -175,7 +175,7 @@ OPERATORS: dict[str, Operator] = {
     "Constant": _constant,
     "Conv": _conv,
     "Div": elementwise(divide),
-    "Dropout": lambda _, x, *others: x,  # noqa: ARG005 - as it is in inference
+    "Dropout": lambda _, x, *more: x,  # noqa: ARG005 - Dropout does nothing in inference
     "Elu": lambda given, x: functional.elu(x, given.get("alpha", 1.0)),
     "Equal": elementwise(lambda a, b: a == b),
     "Erf": _on_tensor(torch.erf),

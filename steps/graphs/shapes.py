@@ -1,8 +1,7 @@
-"""What ONNX operators compute that tell of shapes: on tensors, or on Python's own numbers.
+"""The ONNX operators that compute shapes, on tensors or on Python numbers.
 
-A value is a tensor, or Python numbers where it tells of shapes: a number, or a tuple of them (torch.export gives
-symbols for the sizes that it does not know, and a tensor would lose them). Source: ONNX's Operators.md, opset 18
-to 23.
+A value is a tensor, or, for a shape, a Python number or a tuple of Python numbers. torch.export represents unknown
+sizes by symbols, and a tensor would lose the symbols. Source: ONNX's Operators.md, opset 18 to 23.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,10 +11,10 @@ import onnx
 import torch
 from torch import Tensor
 
-Number = Any  # int, float, or torch's symbol of one
+Number = Any  # int, float, or a symbol of torch
 Value = Any  # Tensor, Number, or a tuple of Numbers
 Attributes = Mapping[str, Any]
-Operator = Callable[..., Value]  # (attributes, *inputs) -> the first output, or a tuple of Tensors: all of them
+Operator = Callable[..., Value]  # (attributes, *inputs) -> the first output, or a tuple of all outputs (Tensors)
 
 DTYPES = {
     onnx.TensorProto.FLOAT: torch.float32,
@@ -30,7 +29,7 @@ DTYPES = {
 
 
 class Unsupported(ValueError):
-    """An operator, or an attribute of one, that has no counterpart here."""
+    """An operator, or an attribute of an operator, that this package does not implement."""
 
 
 def as_tensor(value: Value, like: Tensor | None = None) -> Tensor:
@@ -45,14 +44,14 @@ def as_tensor(value: Value, like: Tensor | None = None) -> Tensor:
 
 
 def numbers(value: Value) -> tuple[Number, ...]:
-    """Return a list of numbers as a tuple, or raise Unsupported where only a tensor knows them."""
+    """Return the value as a tuple of Python numbers, or raise Unsupported for a tensor."""
     if isinstance(value, Tensor):
-        raise Unsupported("a shape that is computed from the images' values")
+        raise Unsupported("a shape that depends on the images' values")
     return value if isinstance(value, tuple) else (value,)
 
 
 def elementwise(function: Callable[..., Value]) -> Operator:
-    """Return the operator that computes `function` on tensors, or number by number."""
+    """Return the operator that applies `function` to tensors, or to tuples number by number."""
 
     def apply(_: Attributes, *inputs: Value) -> Value:
         tensors = [value for value in inputs if isinstance(value, Tensor)]
@@ -65,13 +64,13 @@ def elementwise(function: Callable[..., Value]) -> Operator:
         length = max(len(numbers(value)) for value in inputs)
         spread = [value if isinstance(value, tuple) else (value,) * length for value in inputs]
         spread = [value * length if len(value) == 1 else value for value in spread]
-        return tuple(function(*each) for each in zip(*spread, strict=True))
+        return tuple(function(*items) for items in zip(*spread, strict=True))
 
     return apply
 
 
 def divide(a: Value, b: Value) -> Value:
-    """Divide as ONNX does: whole numbers give whole numbers."""
+    """Return a / b as in ONNX: integers give an integer."""
     whole = isinstance(a, (int, torch.SymInt)) and isinstance(b, (int, torch.SymInt))
     if whole:
         return a // b
@@ -96,16 +95,14 @@ def _number_as(dtype: torch.dtype, number: Number) -> Number:
 
 
 def reshape(given: Attributes, x: Value, shape: Value) -> Value:
-    wanted = list(numbers(shape))
+    sizes = list(numbers(shape))
     if not isinstance(x, Tensor):
-        if wanted in ([], [1], [-1]):
-            return x if wanted == [-1] else (numbers(x)[0] if wanted == [] else numbers(x))
+        if sizes in ([], [1], [-1]):
+            return x if sizes == [-1] else (numbers(x)[0] if sizes == [] else numbers(x))
         x = as_tensor(x)
     if not given.get("allowzero"):
-        wanted = [
-            x.shape[place] if isinstance(size, int) and size == 0 else size for place, size in enumerate(wanted)
-        ]
-    return x.reshape(wanted)
+        sizes = [x.shape[axis] if isinstance(size, int) and size == 0 else size for axis, size in enumerate(sizes)]
+    return x.reshape(sizes)
 
 
 def shape(given: Attributes, x: Tensor) -> Value:
@@ -114,15 +111,15 @@ def shape(given: Attributes, x: Tensor) -> Value:
 
 def gather(given: Attributes, x: Value, indices: Value) -> Value:
     if isinstance(x, tuple) and not isinstance(indices, Tensor):
-        return tuple(x[place] for place in indices) if isinstance(indices, tuple) else x[indices]
+        return tuple(x[index] for index in indices) if isinstance(indices, tuple) else x[indices]
     x = as_tensor(x)
     axis = given.get("axis", 0) % x.ndim
     if not isinstance(indices, (Tensor, tuple)):
         return x.select(axis, indices)
-    places = as_tensor(indices, x)
-    places = torch.where(places < 0, places + x.shape[axis], places)
-    taken = x.index_select(axis, places.flatten())
-    return taken.reshape([*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]])
+    positions = as_tensor(indices, x)
+    positions = torch.where(positions < 0, positions + x.shape[axis], positions)
+    selected = x.index_select(axis, positions.flatten())
+    return selected.reshape([*x.shape[:axis], *positions.shape, *x.shape[axis + 1 :]])
 
 
 def slice_of(
@@ -131,7 +128,7 @@ def slice_of(
     firsts, lasts = numbers(starts), numbers(ends)
     strides = numbers(steps) if steps is not None else (1,) * len(firsts)
     if any(stride < 1 for stride in strides):
-        raise Unsupported("Slice that goes backwards")
+        raise Unsupported("Slice with a negative step")
     if isinstance(x, tuple):
         return x[firsts[0] : lasts[0] : strides[0]]
     cuts = [slice(None)] * x.ndim
@@ -149,12 +146,12 @@ def squeeze(_: Attributes, x: Value, axes: Value = None) -> Value:
 
 
 def unsqueeze(_: Attributes, x: Value, axes: Value) -> Value:
-    places = numbers(axes)
-    if not isinstance(x, (Tensor, tuple)) and len(places) == 1:
+    new_axes = numbers(axes)
+    if not isinstance(x, (Tensor, tuple)) and len(new_axes) == 1:
         return (x,)
     x = as_tensor(x)
-    for place in sorted(axis % (x.ndim + len(places)) for axis in places):
-        x = x.unsqueeze(place)
+    for new_axis in sorted(axis % (x.ndim + len(new_axes)) for axis in new_axes):
+        x = x.unsqueeze(new_axis)
     return x
 
 
@@ -173,7 +170,7 @@ def split(given: Attributes, x: Tensor, sizes: Value = None) -> tuple[Tensor, ..
 
 
 def constant(array: Any) -> Value:
-    """Return an array of the graph: whole numbers of at most one axis as Python's, all else as a tensor."""
+    """Return a stored array: integers with at most one axis as Python numbers, any other array as a tensor."""
     if array.dtype.kind == "i" and array.ndim <= 1:
         return tuple(array.tolist()) if array.ndim else array.item()
     return torch.from_numpy(array.copy())

@@ -1,7 +1,7 @@
-"""An ONNX graph as a PyTorch module: what AOTInductor compiles, so that its engine is made from the export.
+"""An ONNX graph as a PyTorch module: so AOTInductor's engine is made from the export like every other engine.
 
-As every other engine is: the precision that was written into the graph, its normalisation and, where it is there,
-its resize come along, and the gate can follow the engine back to the form that it was made from.
+The module has the precision of the graph, its normalisation and its resize, if any. The gate can follow the engine
+back to the form that it was made from.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from steps.graphs.shapes import DTYPES, Attributes, Unsupported, Value, constant
 
 
 class OnnxModule(nn.Module):
-    """Takes images_NHWC_u8, returns float32 logits_NK: the graph, node by node."""
+    """The graph, run node by node; takes images_NHWC_u8 and returns float32 logits_NK."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         super().__init__()
@@ -33,28 +33,28 @@ class OnnxModule(nn.Module):
         ]
 
     def forward(self, images_NHWC_u8: Tensor) -> Value:
-        """Return what the graph's output is."""
+        """Return the graph's output."""
         return self.values(images_NHWC_u8)[self.result]
 
     def values(self, images_NHWC_u8: Tensor) -> dict[str, Value]:
-        """Return all that the graph holds and computes on these images, by name."""
+        """Return name -> value for all constants of the graph and all tensors computed from these images."""
         values: dict[str, Value] = {"": None, self.source: images_NHWC_u8, **self.numbers}
         values |= {name: getattr(self, buffer) for name, buffer in self.buffer_of.items()}
-        with torch.device(images_NHWC_u8.device):  # where what is made of numbers alone shall be
+        with torch.device(images_NHWC_u8.device):  # for tensors that operators make from numbers
             for kind, attributes, inputs, outputs in self.nodes:
-                found = OPERATORS[kind](attributes, *(values[name] for name in inputs))
-                if len(outputs) == 1 or not isinstance(found, tuple):
-                    found = (found,)
-                values.update(zip(outputs, found, strict=False))
+                results = OPERATORS[kind](attributes, *(values[name] for name in inputs))
+                if len(outputs) == 1 or not isinstance(results, tuple):
+                    results = (results,)
+                values.update(zip(outputs, results, strict=False))
         return values
 
     def _keep(self, weight: onnx.TensorProto, is_bound: bool) -> None:
-        """Keep weights as buffers; as numbers the whole ones that tell of shapes, and the bounds of a Clip.
+        """Keep weights as buffers, but integers of shapes and the bounds of a Clip as Python numbers.
 
-        Where the bounds are tensors, inductor takes a convolution with a ReLU6 behind it for one that it can fuse,
-        and then cannot compare them.
+        If the bounds are tensors, torch's inductor tries to fuse a convolution with the ReLU6 after it, and fails
+        when it compares the bounds.
         """
-        if weight.data_type == onnx.TensorProto.BFLOAT16:  # numpy has no such type of its own
+        if weight.data_type == onnx.TensorProto.BFLOAT16:  # numpy has no bfloat16
             raw = torch.frombuffer(bytearray(weight.raw_data), dtype=torch.bfloat16)
             value: Value = raw.reshape(tuple(weight.dims))
         else:
@@ -70,42 +70,42 @@ class OnnxModule(nn.Module):
 
 
 def read_module(graph: Path, backend: str) -> OnnxModule:
-    """Return the module of an ONNX file, in eval mode, or raise CannotBuild naming what has no counterpart."""
+    """Return the module of an ONNX file, in eval mode, or raise CannotBuild with the operators not implemented."""
     model = onnx.load(graph)
     unknown = sorted({f"{node.domain or 'ONNX'}'s {node.op_type}" for node in model.graph.node if _unknown(node)})
     if unknown:
         raise CannotBuild(
-            f"{backend} has no counterpart for {', '.join(unknown)}; build onnxruntime or openvino for this "
-            "network."
+            f"{backend} cannot be built: {', '.join(unknown)} is not implemented; build onnxruntime or openvino "
+            "for this network."
         )
     return OnnxModule(model.graph).eval()
 
 
 def exported_program(module: OnnxModule, example: Tensor, dynamic: tuple[str | None, ...], backend: str) -> Any:
-    """Return torch.export's program for the sizes that `dynamic` names an axis of, or raise CannotBuild."""
+    """Return torch.export's program, with the named axes of `dynamic` free, or raise CannotBuild."""
     dims = {axis: torch.export.Dim(name) for axis, name in enumerate(dynamic) if name}
     try:
         with torch.no_grad():
             return torch.export.export(module, (example,), dynamic_shapes=(dims,))
     except Unsupported as fault:
-        raise CannotBuild(f"{backend} has no counterpart for {fault}.") from fault
-    except Exception as fault:  # torch.export's errors share no base
+        raise CannotBuild(f"{backend} cannot be built: {fault} is not implemented.") from fault
+    except Exception as fault:  # torch.export's errors have no common base class
         raise CannotBuild(f"{backend} cannot trace the graph: {' '.join(str(fault).split())[:300]}") from fault
 
 
 def input_of(graph: Path) -> tuple[tuple[str | None, ...], tuple[int, ...], torch.dtype]:
-    """Return of the graph's one input: the names of its free axes, an example's shape, and its type."""
-    (given,) = onnx.load(graph, load_external_data=False).graph.input
-    kind = given.type.tensor_type
+    """Return the axis names of the graph's only input (None: a fixed axis), an example's shape, and the dtype."""
+    (graph_input,) = onnx.load(graph, load_external_data=False).graph.input
+    kind = graph_input.type.tensor_type
     free = tuple(None if axis.dim_value else axis.dim_param or "free" for axis in kind.shape.dim)
     sizes = [axis.dim_value for axis in kind.shape.dim]
-    # Two images, as one would be taken as fixed; sides that are free are told apart by their sizes.
-    example = tuple(size or (2 if place == 0 else 224 + 8 * place) for place, size in enumerate(sizes))
+    # Two images: torch.export would fix a batch of one. Free sides get different sizes, or they share a symbol.
+    example = tuple(size or (2 if axis == 0 else 224 + 8 * axis) for axis, size in enumerate(sizes))
     return free, example, DTYPES[kind.elem_type]
 
 
 def _only_bounds(graph: onnx.GraphProto) -> set[str]:
-    """Return the names of what the graph reads as a Clip's least or greatest number, and as nothing else."""
+    """Return the names of the tensors that the graph reads only as bounds of a Clip."""
     bounds = {name for node in graph.node if node.op_type == "Clip" for name in node.input[1:]}
     read = {name for node in graph.node for name in node.input[: 1 if node.op_type == "Clip" else None]}
     return bounds - read
