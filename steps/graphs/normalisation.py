@@ -136,8 +136,8 @@ def _fold(graph: GraphProto, conv: NodeProto, scale_C: Reals, offset_C: Reals) -
 
 
 def _add(graph: GraphProto, name: str, values: Reals) -> str:
-    taken = {tensor.name for tensor in graph.initializer}
-    while name in taken:  # two convolutions may share their weights
+    names = {tensor.name for tensor in graph.initializer}
+    while name in names:  # two convolutions may share their weights
         name += "_"
     graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), name))
     return name

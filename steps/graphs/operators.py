@@ -58,16 +58,16 @@ def _padded(x: Tensor, pads: list[int], value: float) -> tuple[Tensor, list[int]
     return functional.pad(x, pairs, value=value), [0] * half
 
 
-def _spatial(given: Attributes, x: Tensor) -> tuple[int, list[int]]:
+def _spatial(attributes: Attributes, x: Tensor) -> tuple[int, list[int]]:
     """Return the number of spatial axes and the pads at the begin and the end of each axis."""
-    if given.get("auto_pad", "NOTSET") != "NOTSET":
-        raise Unsupported(f"auto_pad {given['auto_pad']}")
+    if attributes.get("auto_pad", "NOTSET") != "NOTSET":
+        raise Unsupported(f"auto_pad {attributes['auto_pad']}")
     axes = x.ndim - 2
-    return axes, list(given.get("pads", [0] * 2 * axes))
+    return axes, list(attributes.get("pads", [0] * 2 * axes))
 
 
-def _conv(given: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    axes, pads = _spatial(given, x)
+def _conv(attributes: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    axes, pads = _spatial(attributes, x)
     if axes not in (1, 2):
         raise Unsupported(f"Conv over {axes} axes")
     x, padding = _padded(x, pads, 0.0)
@@ -76,57 +76,59 @@ def _conv(given: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = No
         x,
         weight,
         bias,
-        given.get("strides", [1] * axes),
+        attributes.get("strides", [1] * axes),
         padding,
-        given.get("dilations", [1] * axes),
-        given.get("group", 1),
+        attributes.get("dilations", [1] * axes),
+        attributes.get("group", 1),
     )
 
 
-def _max_pool(given: Attributes, x: Tensor) -> Tensor:
-    axes, pads = _spatial(given, x)
+def _max_pool(attributes: Attributes, x: Tensor) -> Tensor:
+    axes, pads = _spatial(attributes, x)
     x, padding = _padded(x, pads, -math.inf)
-    ceil = bool(given.get("ceil_mode", 0))
-    strides, dilations = given.get("strides", [1] * axes), given.get("dilations", [1] * axes)
-    return functional.max_pool2d(x, given["kernel_shape"], strides, padding, dilations, ceil)
+    ceil = bool(attributes.get("ceil_mode", 0))
+    strides, dilations = attributes.get("strides", [1] * axes), attributes.get("dilations", [1] * axes)
+    return functional.max_pool2d(x, attributes["kernel_shape"], strides, padding, dilations, ceil)
 
 
-def _average_pool(given: Attributes, x: Tensor) -> Tensor:
-    axes, pads = _spatial(given, x)
-    counts, ceil = bool(given.get("count_include_pad", 0)), bool(given.get("ceil_mode", 0))
+def _average_pool(attributes: Attributes, x: Tensor) -> Tensor:
+    axes, pads = _spatial(attributes, x)
+    counts, ceil = bool(attributes.get("count_include_pad", 0)), bool(attributes.get("ceil_mode", 0))
     if pads[:axes] != pads[axes:] and (ceil or not counts):
         raise Unsupported("AveragePool with different padding at the two sides")
     x, padding = _padded(x, pads, 0.0)
-    return functional.avg_pool2d(x, given["kernel_shape"], given.get("strides", [1] * axes), padding, ceil, counts)
+    return functional.avg_pool2d(
+        x, attributes["kernel_shape"], attributes.get("strides", [1] * axes), padding, ceil, counts
+    )
 
 
-def _gemm(given: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
-    a = a.T if given.get("transA") else a
-    if c is not None and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1.0:
-        return functional.linear(a, b if given.get("transB") else b.T, c)
-    product: Tensor = given.get("alpha", 1.0) * (a @ (b.T if given.get("transB") else b))
-    return product if c is None else product + given.get("beta", 1.0) * c
+def _gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+    a = a.T if attributes.get("transA") else a
+    if c is not None and attributes.get("alpha", 1.0) == attributes.get("beta", 1.0) == 1.0:
+        return functional.linear(a, b if attributes.get("transB") else b.T, c)
+    product: Tensor = attributes.get("alpha", 1.0) * (a @ (b.T if attributes.get("transB") else b))
+    return product if c is None else product + attributes.get("beta", 1.0) * c
 
 
 def _reduce(function: Callable[..., Tensor]) -> Operator:
-    def apply(given: Attributes, x: Tensor, axes: Value = None) -> Tensor:
-        if axes is None and given.get("noop_with_empty_axes"):
+    def apply(attributes: Attributes, x: Tensor, axes: Value = None) -> Tensor:
+        if axes is None and attributes.get("noop_with_empty_axes"):
             return x
         chosen = list(numbers(axes)) if axes is not None else list(range(x.ndim))
-        reduced: Tensor = function(x, chosen, keepdim=bool(given.get("keepdims", 1)))
+        reduced: Tensor = function(x, chosen, keepdim=bool(attributes.get("keepdims", 1)))
         return reduced
 
     return apply
 
 
-def _flatten(given: Attributes, x: Tensor) -> Tensor:
-    axis = given.get("axis", 1) % (x.ndim + 1)
+def _flatten(attributes: Attributes, x: Tensor) -> Tensor:
+    axis = attributes.get("axis", 1) % (x.ndim + 1)
     return x.reshape(math.prod(x.shape[:axis]), -1) if axis != 1 else x.flatten(1)
 
 
-def _pad(given: Attributes, x: Tensor, pads: Value, value: Value = None, axes: Value = None) -> Tensor:
-    if axes is not None or given.get("mode", "constant") != "constant":
-        raise Unsupported(f"Pad in mode {given.get('mode', 'constant')} or with axes")
+def _pad(attributes: Attributes, x: Tensor, pads: Value, value: Value = None, axes: Value = None) -> Tensor:
+    if axes is not None or attributes.get("mode", "constant") != "constant":
+        raise Unsupported(f"Pad in mode {attributes.get('mode', 'constant')} or with axes")
     sides = numbers(pads)
     half = len(sides) // 2
     pairs = [side for axis in reversed(range(half)) for side in (sides[axis], sides[half + axis])]
@@ -143,22 +145,22 @@ def _clip(_: Attributes, x: Tensor, low: Value = None, high: Value = None) -> Te
     return x
 
 
-def _layer_norm(given: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    axis = given.get("axis", -1) % x.ndim
-    return functional.layer_norm(x, x.shape[axis:], scale, bias, given.get("epsilon", 1e-5))
+def _layer_norm(attributes: Attributes, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+    axis = attributes.get("axis", -1) % x.ndim
+    return functional.layer_norm(x, x.shape[axis:], scale, bias, attributes.get("epsilon", 1e-5))
 
 
-def _batch_norm(given: Attributes, x: Tensor, *statistics: Tensor) -> Tensor:
+def _batch_norm(attributes: Attributes, x: Tensor, *statistics: Tensor) -> Tensor:
     scale, bias, mean, variance = statistics
-    return functional.batch_norm(x, mean, variance, scale, bias, eps=given.get("epsilon", 1e-5))
+    return functional.batch_norm(x, mean, variance, scale, bias, eps=attributes.get("epsilon", 1e-5))
 
 
-def _hard_sigmoid(given: Attributes, x: Tensor) -> Tensor:
-    return torch.clamp(given.get("alpha", 0.2) * x + given.get("beta", 0.5), 0, 1)
+def _hard_sigmoid(attributes: Attributes, x: Tensor) -> Tensor:
+    return torch.clamp(attributes.get("alpha", 0.2) * x + attributes.get("beta", 0.5), 0, 1)
 
 
-def _constant(given: Attributes) -> Value:
-    ((kind, value),) = given.items()
+def _constant(attributes: Attributes) -> Value:
+    ((kind, value),) = attributes.items()
     return constant(numpy_helper.to_array(value)) if kind == "value" else value
 
 
@@ -176,7 +178,7 @@ OPERATORS: dict[str, Operator] = {
     "Conv": _conv,
     "Div": elementwise(divide),
     "Dropout": lambda _, x, *more: x,  # noqa: ARG005 - Dropout does nothing in inference
-    "Elu": lambda given, x: functional.elu(x, given.get("alpha", 1.0)),
+    "Elu": lambda attributes, x: functional.elu(x, attributes.get("alpha", 1.0)),
     "Equal": elementwise(lambda a, b: a == b),
     "Erf": _on_tensor(torch.erf),
     "Exp": _on_tensor(torch.exp),
@@ -184,7 +186,7 @@ OPERATORS: dict[str, Operator] = {
     "Flatten": _flatten,
     "Floor": elementwise(lambda x: torch.floor(x) if isinstance(x, Tensor) else x // 1),
     "Gather": gather,
-    "Gelu": lambda given, x: functional.gelu(x, approximate=given.get("approximate", "none")),
+    "Gelu": lambda attributes, x: functional.gelu(x, approximate=attributes.get("approximate", "none")),
     "Gemm": _gemm,
     "GlobalAveragePool": lambda _, x: x.mean(tuple(range(2, x.ndim)), keepdim=True),
     "GlobalMaxPool": lambda _, x: x.amax(tuple(range(2, x.ndim)), keepdim=True),
@@ -194,7 +196,7 @@ OPERATORS: dict[str, Operator] = {
     "HardSwish": lambda _, x: functional.hardswish(x),
     "Identity": lambda _, x: x,
     "LayerNormalization": _layer_norm,
-    "LeakyRelu": lambda given, x: functional.leaky_relu(x, given.get("alpha", 0.01)),
+    "LeakyRelu": lambda attributes, x: functional.leaky_relu(x, attributes.get("alpha", 0.01)),
     "Less": elementwise(lambda a, b: a < b),
     "LessOrEqual": elementwise(lambda a, b: a <= b),
     "MatMul": lambda _, a, b: torch.matmul(a, b),
@@ -216,14 +218,14 @@ OPERATORS: dict[str, Operator] = {
     "Shape": shape,
     "Sigmoid": _on_tensor(torch.sigmoid),
     "Slice": slice_of,
-    "Softmax": lambda given, x: functional.softmax(x, given.get("axis", -1)),
+    "Softmax": lambda attributes, x: functional.softmax(x, attributes.get("axis", -1)),
     "Softplus": lambda _, x: functional.softplus(x),
     "Split": split,
     "Sqrt": _on_tensor(torch.sqrt),
     "Squeeze": squeeze,
     "Sub": elementwise(lambda a, b: a - b),
     "Tanh": _on_tensor(torch.tanh),
-    "Transpose": lambda given, x: x.permute(given.get("perm", tuple(reversed(range(x.ndim))))),
+    "Transpose": lambda attributes, x: x.permute(attributes.get("perm", tuple(reversed(range(x.ndim))))),
     "Unsqueeze": unsqueeze,
     "Where": elementwise(lambda which, a, b: torch.where(which, a, b)),
 }

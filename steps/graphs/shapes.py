@@ -79,10 +79,10 @@ def divide(a: Value, b: Value) -> Value:
     return a / b
 
 
-def cast_to(given: Attributes, x: Value) -> Value:
-    dtype = DTYPES.get(given["to"])
+def cast_to(attributes: Attributes, x: Value) -> Value:
+    dtype = DTYPES.get(attributes["to"])
     if dtype is None:
-        raise Unsupported(f"Cast to {onnx.TensorProto.DataType.Name(given['to'])}")
+        raise Unsupported(f"Cast to {onnx.TensorProto.DataType.Name(attributes['to'])}")
     if isinstance(x, Tensor):
         return x.to(dtype)
     return tuple(_number_as(dtype, item) for item in x) if isinstance(x, tuple) else _number_as(dtype, x)
@@ -94,26 +94,26 @@ def _number_as(dtype: torch.dtype, number: Number) -> Number:
     return torch.sym_float(number) if dtype.is_floating_point else torch.sym_int(number)
 
 
-def reshape(given: Attributes, x: Value, shape: Value) -> Value:
+def reshape(attributes: Attributes, x: Value, shape: Value) -> Value:
     sizes = list(numbers(shape))
     if not isinstance(x, Tensor):
         if sizes in ([], [1], [-1]):
             return x if sizes == [-1] else (numbers(x)[0] if sizes == [] else numbers(x))
         x = as_tensor(x)
-    if not given.get("allowzero"):
+    if not attributes.get("allowzero"):
         sizes = [x.shape[axis] if isinstance(size, int) and size == 0 else size for axis, size in enumerate(sizes)]
     return x.reshape(sizes)
 
 
-def shape(given: Attributes, x: Tensor) -> Value:
-    return tuple(x.shape)[given.get("start", 0) : given.get("end")]
+def shape(attributes: Attributes, x: Tensor) -> Value:
+    return tuple(x.shape)[attributes.get("start", 0) : attributes.get("end")]
 
 
-def gather(given: Attributes, x: Value, indices: Value) -> Value:
+def gather(attributes: Attributes, x: Value, indices: Value) -> Value:
     if isinstance(x, tuple) and not isinstance(indices, Tensor):
         return tuple(x[index] for index in indices) if isinstance(indices, tuple) else x[indices]
     x = as_tensor(x)
-    axis = given.get("axis", 0) % x.ndim
+    axis = attributes.get("axis", 0) % x.ndim
     if not isinstance(indices, (Tensor, tuple)):
         return x.select(axis, indices)
     positions = as_tensor(indices, x)
@@ -155,18 +155,18 @@ def unsqueeze(_: Attributes, x: Value, axes: Value) -> Value:
     return x
 
 
-def concat(given: Attributes, *parts: Value) -> Value:
+def concat(attributes: Attributes, *parts: Value) -> Value:
     if not any(isinstance(part, Tensor) for part in parts):
         return tuple(number for part in parts for number in numbers(part))
     like = next(part for part in parts if isinstance(part, Tensor))
-    return torch.cat([as_tensor(part, like) for part in parts], given["axis"])
+    return torch.cat([as_tensor(part, like) for part in parts], attributes["axis"])
 
 
-def split(given: Attributes, x: Tensor, sizes: Value = None) -> tuple[Tensor, ...]:
-    axis = given.get("axis", 0)
+def split(attributes: Attributes, x: Tensor, sizes: Value = None) -> tuple[Tensor, ...]:
+    axis = attributes.get("axis", 0)
     if sizes is not None:
         return torch.split(x, list(numbers(sizes)), axis)
-    return torch.tensor_split(x, given["num_outputs"], axis)
+    return torch.tensor_split(x, attributes["num_outputs"], axis)
 
 
 def constant(array: Any) -> Value:

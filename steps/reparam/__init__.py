@@ -1,1 +1,1 @@
-"""Structural re-parameterization: expand, fold and certify. Takes modules and tensors, and knows no file."""
+"""Structural re-parameterization: expand, fold and certify networks. No file is read or written here."""

@@ -64,7 +64,7 @@ class MultiBranchConv(nn.Module):
         self.branches = nn.ModuleDict(MODES[mode].make(self.geometry, new_norm, _numbered(names)))
         self.after: nn.Module = MODES[mode].after(names, partial(new_norm, conv.out_channels))
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - named as in the convolution that it stands in for
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.Conv2d
         """Return the output of the convolution and its batch norm.
 
         Where the padding depends on the input's size, refuse an input that needs other padding than the example.
@@ -76,9 +76,9 @@ class MultiBranchConv(nn.Module):
                 f"{rows}x{columns}; expand with an example of the size that the network will get."
             )
         padded_NCHW = pad_once(input, self.geometry)
-        first, *others = self.branches.values()
+        first, *more = self.branches.values()
         output_NCHW: Tensor = first(padded_NCHW)
-        for branch in others:
+        for branch in more:
             output_NCHW = output_NCHW + branch(padded_NCHW)
         normed_NCHW: Tensor = self.after(output_NCHW)
         return normed_NCHW

@@ -51,7 +51,7 @@ class NormTail(nn.Module):
             if isinstance(getattr(norm, name, None), nn.Module):
                 self.add_module(name, getattr(norm, name))
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - named as in the norm that it stands in for
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in nn.BatchNorm2d
         """Return the input after the norm's dropout and activation."""
         output_NCHW = input
         for module in self.children():

@@ -95,8 +95,7 @@ PARTS: dict[str, PartType] = {
     "identity": PartType(_no_weight, _dirac, _centre, IDENTITY_SCALE),
     "point_full": PartType(_point_and_weight, _pair, _whole, 1.0),
     "point_average": PartType(_weight(lambda _: POINT), _average, _whole, 1.0),
-    "bare_point": PartType(
-        _weight(lambda _: POINT), _own, _centre, 1.0
-    ),  # in online mode no branch has its own norm
+    # In online mode no branch has its own norm, so these equal "point" and "identity".
+    "bare_point": PartType(_weight(lambda _: POINT), _own, _centre, 1.0),
     "bare_identity": PartType(_no_weight, _dirac, _centre, IDENTITY_SCALE),
 }

@@ -60,8 +60,8 @@ def _vd_name(key: str, first_blocks: list[int]) -> str:
 
 
 def _torch_name(key: str, _: list[int]) -> str:
-    for theirs, ours in (("._mean", ".running_mean"), ("._variance", ".running_var")):
-        key = f"{key.removesuffix(theirs)}{ours}" if key.endswith(theirs) else key
+    for paddle_end, torch_end in (("._mean", ".running_mean"), ("._variance", ".running_var")):
+        key = f"{key.removesuffix(paddle_end)}{torch_end}" if key.endswith(paddle_end) else key
     return key
 
 
