@@ -1,4 +1,4 @@
-"""Norms that no forward pass reached, but that the network may use instead of a norm that a pass did reach.
+"""Find norms that no forward pass reached and that the network may use instead of a reached norm.
 
 Some networks have several norms for one convolution, such as domain-specific batch norms or AdvProp's auxiliary
 norm. An attribute or an argument selects the norm. A pass shows the selected norm only. If that norm is folded
@@ -16,8 +16,9 @@ from torch.nn.modules.conv import _ConvNd
 def find_alternative_norms(model: nn.Module, norm_of: Mapping[str, str], reached: Iterable[str]) -> dict[str, str]:
     """Return convolution -> alternative norm, for each convolution whose norm has an alternative.
 
-    An alternative has the same number of channels, no pass reached it, and it lies in the same module: the
-    smallest enclosing module with a convolution is the same for both norms, or encloses the convolution directly.
+    An alternative has the same number of channels as the norm, and no pass reached the alternative. The smallest
+    module that encloses the alternative and has a convolution is the same as for the norm, or is the direct parent
+    of the convolution.
     """
     known = set(reached)
     widths = {name: width for name, module in model.named_modules() if (width := _width(module)) is not None}

@@ -184,9 +184,9 @@ def expand(
     full strength, as in the papers. New weights are drawn from torch's global generator. Where the padding of a
     convolution depends on the size of its input, the branches pad as the convolution pads the example, and refuse
     an input that needs other padding. A frozen site is skipped, and so is a site whose expansion would change the
-    function. One pass in eval mode and one in training mode (three where the network draws random numbers) decide
-    that. These passes may miss behaviour that depends on the values or the size of the images. If the network
-    fails in training mode, `untried` in the plan has the fault.
+    function. One pass in eval mode and one pass in training mode decide whether the function changes; a network
+    that draws random numbers gets three training passes. These passes may miss behaviour that depends on the
+    values or the size of the images. If the network fails in training mode, `untried` in the plan has the fault.
 
     Limits of `init="exact"`: in mode "branch", "qarepvgg" has a norm in its first branch and a norm after the sum.
     In training, a channel whose batch variance is at most the eps of these norms then gives another result.

@@ -74,8 +74,8 @@ def same_margins(conv: nn.Conv2d, pairs: Sequence[tuple[Tensor, Tensor]]) -> Mar
     """Return the zeros that a convolution with a custom padding adds to the first input, or None if no rule fits.
 
     `pairs` are inputs of several sizes, each with the convolution's output. Two rules are tried. TensorFlow's SAME
-    (timm's Conv2dSame) computes the zeros from each input's size, as in `zeros_for`. A fixed padding adds the SAME
-    zeros of the first input to inputs of every size (efficientnet_lite_pytorch).
+    (timm's Conv2dSame) computes the zeros from each input's size, as in `zeros_for`. A fixed padding adds to every
+    input the zeros that SAME computes for the first input (efficientnet_lite_pytorch).
     """
     by_size = [zeros_for(geometry_of(conv), input_NCHW) for input_NCHW, _ in pairs]
     rules = by_size, by_size[:1] * len(pairs)

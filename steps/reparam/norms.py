@@ -149,7 +149,7 @@ def zero_gamma(branch: nn.Module) -> None:
 def set_to_identity(norm: Norm, like: Norm) -> None:
     """Set a new norm to the identity for inputs with the statistics of `like`, in training and in eval mode.
 
-    gamma is sigma and beta is the mean. Batch statistics that differ are corrected by the norm that follows.
+    gamma is sigma and beta is the mean. The norm that follows corrects batch statistics that differ.
     """
     assert norm.running_mean is not None and norm.running_var is not None
     assert like.running_mean is not None and like.running_var is not None

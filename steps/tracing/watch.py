@@ -47,7 +47,7 @@ class Watched:
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Record each reader of a convolution's output but its norm, and each outside reader of a layer's tensors."""
+    """Record the readers of a convolution's output, except its norm, and outside readers of a layer's tensors."""
 
     def __init__(self, seen: Seen) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
