@@ -1,4 +1,4 @@
-"""Run one form of the model on the test images and write down every score; `gate` does the judging.
+"""Run one form of the model on the test images and write the scores; `gate` judges them.
 
 Letters: N images, K classes.
 """
@@ -41,32 +41,34 @@ LATENCIES = Path(".foldline/latency")
 def evaluate(form: str, model: Path, images: Path, split: Path, out: Path) -> None:
     """Write FORM.parquet (ordered by id; see steps.metrics.scores), FORM.json and FORM.metrics.json.
 
-    A form that this machine cannot run, and a champion that cannot be compared, are deferred: FORM.json says
-    why, and FORM.parquet has no rows. Refuses a model whose class names are not those of the images, or of its
-    own card.
+    A form that this machine cannot run is deferred, and so is a champion that cannot be compared: FORM.json then
+    has the reason, and FORM.parquet has no rows. Refuses a model whose class names differ from those of the images
+    or of its card.
     """
     test = read_manifest(split / "manifest.parquet", split="test")
     if test.is_empty():
         raise BadInput(f"{split / 'manifest.parquet'} has no test images; raise split.test.")
     artifact = model / "release" / "model" if form == CHAMPION else model
     report = FormReport(form=form, test_set=_digest(test))
-    none_yet = form == CHAMPION and not Champion.read(model / "champion.json").accepted
-    identity = {} if none_yet else _identity(artifact)  # a release that is no longer accepted may still lie there
+    no_champion = form == CHAMPION and not Champion.read(model / "champion.json").accepted
+    identity = (
+        {} if no_champion else _identity(artifact)
+    )  # the folder may still have a release that is no longer accepted
     try:
         run, card = _open(form, model, artifact, images)
     except Deferred as reason:
         _write(report.model_copy(update={"deferred": str(reason), **identity}), test.clear(), None, out)
         return
-    kept, first_NHWC_u8 = _scores(run, card, form, test, image_root(images))
-    figures = {**identity, **_figures(kept, test, card)}
-    _write(report.model_copy(update=figures), test, kept.scores, out)
+    keeper, first_NHWC_u8 = _scores(run, card, form, test, image_root(images))
+    figures = {**identity, **_figures(keeper, test, card)}
+    _write(report.model_copy(update=figures), test, keeper.scores, out)
     if card.takes == "any":  # all forms are timed on images of one size
         first_NHWC_u8 = load_all(test.head(TIMED_ON), image_root(images), card.preprocessing)
     _note_latency(form, artifact, first_NHWC_u8[:TIMED_ON])
 
 
 def _identity(artifact: Path) -> dict[str, object]:
-    """Return what is known of a form without running it; nothing where there is no champion yet."""
+    """Return the card and the size of a form, known without running it; {} where there is no card."""
     if not (artifact / CARD).is_file():
         return {}
     card = Card.read(artifact / CARD)
@@ -92,7 +94,7 @@ def _open(form: str, model: Path, artifact: Path, images: Path) -> tuple[Runner,
 
 
 def _difference(card: Card, images: Path) -> str | None:
-    """Return how the model's classes differ from those of the images, or None."""
+    """Return the first difference between the classes of the model and of the images, or None."""
     classes = Classes.read(images / "classes.json")
     of_images = classes.listed(max(card.class_num, classes.resolve("auto")))
     if len(of_images) != card.class_num:
@@ -104,8 +106,8 @@ def _difference(card: Card, images: Path) -> str | None:
 
 
 def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) -> tuple[Keeper, Images]:
-    """Return what is kept of the test images' scores, and the first batch, all taken in the manifest's order."""
-    kept, images = Keeper(card.class_num), 0
+    """Return the stored scores of the test images in the manifest's order, and the first batch of images."""
+    keeper, images = Keeper(card.class_num), 0
     first_NHWC_u8: Images | None = None
     for images_NHWC_u8 in FEEDS[card.takes](test, root, card):
         first_NHWC_u8 = images_NHWC_u8 if first_NHWC_u8 is None else first_NHWC_u8
@@ -115,10 +117,10 @@ def _scores(run: Runner, card: Card, form: str, test: pl.DataFrame, root: Path) 
             raise BadInput(
                 f"{form} gave {logits_NK.shape} scores for {number} images of {card.class_num} classes."
             )
-        kept.add(logits_NK)
+        keeper.add(logits_NK)
         images += len(images_NHWC_u8)
-    assert first_NHWC_u8 is not None and images == test.height, "every test image is shown once"
-    return kept, first_NHWC_u8
+    assert first_NHWC_u8 is not None and images == test.height, "the feeds give every test image once"
+    return keeper, first_NHWC_u8
 
 
 def _sized(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
@@ -128,8 +130,8 @@ def _sized(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
 
 
 def _as_they_are(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]:
-    """Yield the images as they were decoded, or raise Refused where the engine is not built for one so large."""
-    assert card.max_side is not None, "an engine that takes any size says up to which"
+    """Yield the decoded images, or raise Refused where an image is larger than the engine's max_side."""
+    assert card.max_side is not None, "the card refuses `any` without max_side"
     try:
         check_sides(test, card.form, card.max_side)
     except TooLarge as fault:
@@ -141,12 +143,12 @@ def _as_they_are(test: pl.DataFrame, root: Path, card: Card) -> Iterator[Images]
 FEEDS = {"sized": _sized, "any": _as_they_are}
 
 
-def _figures(kept: Keeper, test: pl.DataFrame, card: Card) -> dict[str, object]:
-    labels_N, scores = test["label"].to_numpy(), kept.scores
+def _figures(keeper: Keeper, test: pl.DataFrame, card: Card) -> dict[str, object]:
+    labels_N, scores = test["label"].to_numpy(), keeper.scores
     predicted_N = scores.predicted_N
     recall_K = recall_per_class(predicted_N, labels_N, card.class_num)
     _, worst = worst_recall(recall_K)
-    still = np.flatnonzero(kept.still(noise_of(scores.logits_NM)) & ~np.isnan(recall_K))
+    still = np.flatnonzero(keeper.still(noise_of(scores.logits_NM)) & ~np.isnan(recall_K))
     return {
         "images": test.height,
         **summary(predicted_N, labels_N, card.class_num),
@@ -172,9 +174,9 @@ def _digest(test: pl.DataFrame) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _note_latency(form: str, artifact: Path, some_NHWC_u8: Images) -> None:
-    """Measure on a few images and leave the times where no stage looks, if that can be."""
-    latency, file = measure_latency(artifact, form, some_NHWC_u8), LATENCIES / f"{form}.json"
+def _note_latency(form: str, artifact: Path, images_NHWC_u8: Images) -> None:
+    """Measure the latency on a few images and write it to LATENCIES, which no stage reads; report a failure."""
+    latency, file = measure_latency(artifact, form, images_NHWC_u8), LATENCIES / f"{form}.json"
     try:
         latency.write(file)
     except OSError as fault:

@@ -1,4 +1,4 @@
-"""Judge every form of the model against the trained one, on the same test images; ship nothing that differs."""
+"""Judge every form of the model against the trained form, on the same test images; refuse what differs."""
 
 import contextlib
 from pathlib import Path
@@ -20,9 +20,9 @@ LATENCIES = Path(".foldline/latency")
 def gate(params: GateParams, engines: tuple[str, ...], evaluate: Path, out: Path) -> None:
     """Write verdict.json and verdict.md, from the FORM.json and FORM.parquet of each form in `evaluate`.
 
-    Refuses when a form in `gate.required` fails, cannot be told (inconclusive) or was not run (deferred), or is
-    missing; the sentence names form, metric, value, bound and key. Other engines are candidates: they ship if
-    they pass.
+    Refuses when a form in `gate.required` fails, is inconclusive (too few test images), was not run (deferred), or
+    is missing. The sentence names form, metric, value, bound and key. Other engines are candidates: a candidate
+    ships if it passes.
     """
     limits = {key: getattr(params, key) for key in PAIRED | FLOORS | AGAINST_CHAMPION}
     terms = Terms(engines, params.required, limits, params.confidence, params.champion, params.classes)
@@ -37,18 +37,18 @@ def gate(params: GateParams, engines: tuple[str, ...], evaluate: Path, out: Path
 
 
 def _with_command(verdict: Verdict) -> Verdict:
-    """Let a refusal for what a form computes name the command that looks into the form."""
+    """Add the command tools.localise to a refusal, if the outputs of the refused form differ."""
     form = to_localise(verdict)
     if form is None or verdict.refused is None:
         return verdict
-    said = f"{verdict.refused.rstrip('.')}. Where it begins: python -m tools.localise {form}"
-    return verdict.model_copy(update={"refused": said})
+    refused = f"{verdict.refused.rstrip('.')}. Where it begins: python -m tools.localise {form}"
+    return verdict.model_copy(update={"refused": refused})
 
 
 def _latencies(engines: tuple[str, ...]) -> dict[str, str]:
-    """Return what evaluate last measured on this machine: the median of a call at batch 1, on one thread.
+    """Return the latencies that evaluate measured last on this machine: the median for one image on one thread.
 
-    They are shown, not judged: a missing or unreadable measurement must not change the verdict.
+    The gate shows latencies and does not judge them: a missing or unreadable file never changes the verdict.
     """
     shown = {}
     for form in (*LINE, *engines):

@@ -1,4 +1,4 @@
-"""Put what the verdict lets through into one folder that needs nothing of this repository."""
+"""Write the forms that passed into one folder, which can be used without this repository."""
 
 import shutil
 from collections.abc import Iterable
@@ -21,15 +21,15 @@ CONSUMING = (
     "predict.py",
     *(f"cpp/{name}" for name in ("CMakeLists.txt", "classify.cpp", "image.hpp", "release.hpp")),
 )
-SHIPPED = LINE[-1]  # the form whose model every release holds
-EMBEDDED = "onnxruntime"  # the backend that predict.py and Triton run that model with
+SHIPPED = LINE[-1]  # every release holds the model of this form
+EMBEDDED = "onnxruntime"  # predict.py and Triton run this model with this backend
 
 
 def release(params: ReleaseParams, gate: Path, model: Path, build: Path, ledger: Path, out: Path) -> None:
     """Write the release: model/, engines/, labels.txt, ledger.parquet, verdict, consumers, LICENSE, checksums.
 
-    Refuses without a passing verdict, and when a model on disk is not the one that was judged. Of the engines
-    those ship that passed; release.json says why the others did not.
+    Refuses without a passing verdict, and when a model on disk is not the judged model. All engines that passed
+    ship; release.json has the reasons for the others.
     """
     verdict = _passing_verdict(gate)
     forms = {form.form: form for form in verdict.forms}
@@ -67,12 +67,12 @@ def _passing_verdict(gate: Path) -> Verdict:
 
 
 def _ship(artifact: Path, judged: FormVerdict, target: Path) -> Card:
-    """Copy the files that the card names, and the card, if they are what was judged; return the card."""
+    """Copy the card and the files that it names, if they are the judged model; return the card."""
     _check_judged(artifact, judged)
     target.mkdir(parents=True)
     for name in (*Card.read(artifact / CARD).files, CARD):
         shutil.copyfile(artifact / name, target / name)
-    return _check_judged(target, judged)  # the copy too: what is sealed is what was judged
+    return _check_judged(target, judged)  # the copy is checked too: the release must hold the judged files
 
 
 def _check_judged(artifact: Path, judged: FormVerdict) -> Card:

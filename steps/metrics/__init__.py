@@ -1,1 +1,1 @@
-"""Numbers from scores and labels, and the scores themselves. Numpy and tables only: no form is run here."""
+"""Figures from scores and labels, and the files of scores. Only numpy and tables enter: no form is run here."""

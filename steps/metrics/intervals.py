@@ -1,8 +1,8 @@
-"""How much a paired comparison on a test set shows about the true difference.
+"""Confidence intervals of drops, shares and means, and how many test images would decide.
 
-Two classifiers see the same images. `lost` counts the images that only the reference gets right, `gained` those
-that only the tested form gets right; the drop is the difference of their accuracies, (lost - gained) / images.
-All arguments may be arrays of one shape: one entry a class, each with a confidence of its own.
+Two classifiers see the same images. `lost` counts the images that only the reference gets right. `gained` counts
+the images that only the tested form gets right. The drop of accuracy is (lost - gained) / images.
+All arguments may be arrays of one shape, with one entry for each class.
 """
 
 import math
@@ -20,9 +20,9 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 HALVINGS = 60  # of an interval no longer than 2: below the resolution of a float64
 MOST_IMAGES = 1e9
-EXACT_UP_TO = 5000  # images; beyond, the score interval's level is off by less than a hundredth of itself
-MORE = 1.01
-TINY = 1e-15  # stands for a count of 0 where no count may be 0
+EXACT_UP_TO = 5000  # images; above, the error rate of the score interval is wrong by less than 1 % of itself
+MORE = 1.01  # the factor between two trials of a number of images
+TINY = 1e-15  # replaces a count of 0 where 0 is not allowed
 
 
 def largest_drop(
@@ -138,7 +138,7 @@ def least_means(mean_K: Floats, deviation_K: Floats, images_K: Ints, confidence:
 
 
 def _least(mean: npt.ArrayLike, deviation: npt.ArrayLike, images: int, confidence: float) -> Floats:
-    """Return the lower end of the interval of means of so many values, by Student's t."""
+    """Return the lower end of the interval of means of `images` values, by Student's t."""
     least: Floats = np.asarray(mean) - stdtrit(images - 1, confidence) * np.asarray(deviation) / math.sqrt(images)
     return least
 
@@ -146,10 +146,10 @@ def _least(mean: npt.ArrayLike, deviation: npt.ArrayLike, images: int, confidenc
 def images_for_drop(
     lost: npt.ArrayLike, gained: npt.ArrayLike, images: npt.ArrayLike, limit: float, confidence: npt.ArrayLike
 ) -> Floats:
-    """Return how many test images, disagreeing at the observed rates, would show on which side of `limit` the
-    drop lies; infinity when it lies so near that no test set of a reasonable size would.
+    """Return how many test images, at the observed rates of lost and gained images, would decide about `limit`.
 
-    The score interval gives the number nearly; the exact test adds the few images that it still lacks.
+    Infinity stands for more than MOST_IMAGES. The score interval gives a first number, and the exact test then
+    raises this number.
     """
     b, c, n, level = np.broadcast_arrays(
         *(np.asarray(value, np.float64) for value in (lost, gained, images, confidence))
@@ -159,16 +159,16 @@ def images_for_drop(
         counts = b / n * count, c / n * count, count
         within = largest_score_drop(*counts, level) <= limit
         beyond = -largest_score_drop(counts[1], counts[0], count, level) > limit
-        decided_here: Bools = within | beyond
-        return decided_here
+        either: Bools = within | beyond
+        return either
 
-    nearly = _fewest(decided, n)
-    tables = zip(*(values.ravel().tolist() for values in (b / n, c / n, nearly, level)), strict=True)
-    return np.array([_enough(table, limit) for table in tables]).reshape(nearly.shape)
+    first = _fewest(decided, n)
+    tables = zip(*(values.ravel().tolist() for values in (b / n, c / n, first, level)), strict=True)
+    return np.array([_enough(table, limit) for table in tables]).reshape(first.shape)
 
 
 def _enough(table: tuple[float, float, float, float], limit: float) -> float:
-    """Return the number of images at which the exact test decides, from the number of the score interval on."""
+    """Return the number of images at which the exact test decides, starting at the score interval's number."""
     of_lost, of_gained, count, level = table
     if not of_lost and not of_gained and 0 < limit < 1:
         return math.ceil(math.log(1 - level) / math.log1p(-limit))
@@ -181,15 +181,16 @@ def _enough(table: tuple[float, float, float, float], limit: float) -> float:
 
 
 def images_for_mean(values_N: Floats, limit: float, confidence: float) -> float:
-    """Return how many test images, spread alike, would show that their mean is beyond `limit`."""
+    """Return how many test images, with the same spread, would show that their mean is beyond `limit`."""
     if len(values_N) < 2:
         return math.inf
     return images_to_show(float(values_N.mean()) - limit, float(values_N.std(ddof=1)), confidence)
 
 
 def images_to_show(beyond: float, deviation: float, confidence: float) -> float:
-    """Return how many values of this deviation would show that their mean, which is `beyond` a limit, is so;
-    infinity where MOST_IMAGES would not.
+    """Return how many values with this deviation would show that their mean is above a limit.
+
+    `beyond` is the mean minus the limit. Infinity stands for more than MOST_IMAGES.
     """
     if beyond <= 0 or NormalDist().inv_cdf(confidence) * deviation > beyond * math.sqrt(MOST_IMAGES):
         return math.inf
@@ -203,9 +204,7 @@ def images_to_show(beyond: float, deviation: float, confidence: float) -> float:
 def images_to_judge(
     successes: npt.ArrayLike, images: npt.ArrayLike, floor: float, confidence: npt.ArrayLike
 ) -> Floats:
-    """Return how many test images, alike in their share, would show on which side of `floor` it lies: above by
-    Clopper and Pearson's interval, below by `falls_short`.
-    """
+    """Return how many test images, with the same share, would show that the share is above or below `floor`."""
     s, n = np.broadcast_arrays(*(np.asarray(count, np.float64) for count in (successes, images)))
 
     def decided(count: Floats) -> Bools:
@@ -216,7 +215,7 @@ def images_to_judge(
 
 
 def _fewest(decided: Callable[[Floats], Bools], images: Floats) -> Floats:
-    """Return the fewest images above `images` at which it is decided; infinity where MOST_IMAGES do not do."""
+    """Return the fewest images above `images` that decide; infinity where MOST_IMAGES do not decide."""
     fewest, most = images.copy(), np.full(images.shape, MOST_IMAGES)
     possible = decided(most)
     while (fewest + 1 < most).any():
@@ -227,7 +226,7 @@ def _fewest(decided: Callable[[Floats], Bools], images: Floats) -> Floats:
 
 
 def _quantile(confidence: npt.ArrayLike) -> Floats:
-    """Return the standard normal quantile of each level; there are few different ones."""
+    """Return the standard normal quantile of each level; each different level is computed once."""
     levels, which = np.unique(confidence, return_inverse=True)
     quantiles: Floats = np.array([NormalDist().inv_cdf(level) for level in levels.tolist()])[which]
     return quantiles.reshape(np.shape(confidence))

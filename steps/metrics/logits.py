@@ -1,7 +1,7 @@
-"""How far the scores of two forms differ before the softmax, which hides differences of a very sure network.
+"""How far the logits of two forms differ. The softmax hides such differences of a very confident network.
 
-Letters: N images, K classes, M scores that are kept of each image. An image's scores are taken from their mean, as
-a softmax sees no shift.
+Letters: N images, K classes, M stored scores of each image. The mean of an image's logits is subtracted first,
+because the softmax does not depend on the mean.
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ import numpy as np
 from steps.metrics.agreement import places
 from steps.metrics.scores import Floats, Ints, Logits, Scores
 
-TINY = 1e-30  # of a spread: less is none
+TINY = 1e-30  # a smaller spread counts as no spread
 
 
 @dataclass(frozen=True)
 class LogitDifferences:
-    """Squares of the scores' difference, over the mean square of the reference's scores of the image.
+    """Squared differences of the logits, divided by the mean square of the reference's logits of the image.
 
-    Where an image's scores are less spread than those of the middle image, they are held to that one's spread: it
-    is their share of an ordinary answer that counts. `mean_N` is over the classes of an image; `mean_K`, and the
-    deviation of what it is the mean of, over the `images_K` images in which the reference kept the class.
+    The divisor is at least the median over all images, so that an image with a small spread does not exaggerate a
+    difference. `mean_N` is the mean over the classes of an image. `mean_K` and `deviation_K` are the mean and the
+    standard deviation over the `images_K` images in which the reference stored the class.
     """
 
     mean_N: Floats
@@ -32,24 +32,27 @@ class LogitDifferences:
 def logit_differences(reference: Scores, form: Scores) -> LogitDifferences:
     """Return how far the form's scores are from the reference's; both must be finite, of the same images.
 
-    Only classes that the reference kept are seen; one of them that the form did not keep is taken to have the last
-    score that it kept.
+    Only classes that the reference stored are compared. A class that the form did not store gets the form's lowest
+    stored score.
     """
     spread_N = np.concatenate([np.square(_centred(part.logits_NM)).mean(axis=1) for part in reference.parts()])
-    yard_N = np.maximum(np.maximum(spread_N, np.median(spread_N)), TINY)
+    scale_N = np.maximum(np.maximum(spread_N, np.median(spread_N)), TINY)
     means, images_K, sums_K, squares_K = [], *np.zeros((3, reference.class_num))
     begin = 0
-    for wanted, found in zip(reference.parts(), form.parts(), strict=True):
-        end = begin + len(wanted.logits_NM)
-        apart_NM = np.square(_centred(_met(wanted, found)) - _centred(wanted.logits_NM)) / yard_N[begin:end, None]
-        means.append(apart_NM.mean(axis=1))
-        images_K += _by_class(wanted, np.ones_like(apart_NM))
-        sums_K += _by_class(wanted, apart_NM)
-        squares_K += _by_class(wanted, np.square(apart_NM))
+    for expected, found in zip(reference.parts(), form.parts(), strict=True):
+        end = begin + len(expected.logits_NM)
+        difference_NM = (
+            np.square(_centred(_matched(expected, found)) - _centred(expected.logits_NM))
+            / scale_N[begin:end, None]
+        )
+        means.append(difference_NM.mean(axis=1))
+        images_K += _by_class(expected, np.ones_like(difference_NM))
+        sums_K += _by_class(expected, difference_NM)
+        squares_K += _by_class(expected, np.square(difference_NM))
         begin = end
     mean_K = sums_K / np.maximum(images_K, 1)
-    beyond_K = np.maximum(squares_K - sums_K * mean_K, 0)  # rounding may leave a hair below zero
-    deviation_K = np.sqrt(beyond_K / np.maximum(images_K - 1, 1))
+    residual_K = np.maximum(squares_K - sums_K * mean_K, 0)  # rounding can make the sum slightly negative
+    deviation_K = np.sqrt(residual_K / np.maximum(images_K - 1, 1))
     return LogitDifferences(np.concatenate(means), mean_K, deviation_K, images_K.astype(np.int64))
 
 
@@ -58,8 +61,8 @@ def _centred(logits_NM: Logits) -> Floats:
     return centred_NM
 
 
-def _met(reference: Scores, form: Scores) -> Logits:
-    """Return the form's scores of the classes that the reference kept, in its order."""
+def _matched(reference: Scores, form: Scores) -> Logits:
+    """Return the form's scores of the classes that the reference stored, in the reference's order."""
     if reference.classes_NM is None:
         return form.logits_NM
     at_NM, both_NM = places(reference, form)
@@ -67,7 +70,7 @@ def _met(reference: Scores, form: Scores) -> Logits:
 
 
 def _by_class(scores: Scores, values_NM: Floats) -> Floats:
-    """Return the sum of each class's values, which stand in the places of its scores."""
+    """Return the sum of each class's values; `values_NM` has the order of the scores."""
     sums_K: Floats
     if scores.classes_NM is None:
         sums_K = values_NM.sum(axis=0)

@@ -1,14 +1,15 @@
-"""The exact test of a paired drop in accuracy: how large the true drop may be, with a level that holds for any n.
+"""The exact test of a paired drop in accuracy. The test keeps its error rate for any number of images n.
 
-Two classifiers see the same n images. `lost` images only the reference gets right, `gained` ones only the tested
-form; the drop is the difference of the shares lost - gained. The asymptotic score interval of Tango (1998) passes
-a form at the bound too often: in 6.8 % of test sets instead of 5 % with 268 images and a bound of one point.
+Two classifiers see the same n images. `lost` counts the images that only the reference gets right. `gained` counts
+the images that only the tested form gets right. The drop is (lost - gained) / n. The asymptotic score interval of
+Tango (1998) passes a form at the bound too often: in 6.8 % of test sets instead of 5 %, with 268 images and a
+bound of one point.
 
 The test orders tables by Tango's score and takes the p-value as the supremum over the nuisance parameter, the
 share of gained images (Barnard 1947; Suissa and Shuster 1991; Sidik 2003 for paired non-inferiority). So a form at
-the bound passes with a chance of at most 1 - confidence, whatever the true shares are. Tables without a lost image
-come first wherever their own chance, (1 - drop)^n, allows that: the binomial then decides a form that loses
-nothing. Letters: Q values of the nuisance parameter, C counts of gained images.
+the bound passes with a chance of at most 1 - confidence, whatever the true shares are. Tables without a lost
+image come first if their chance, (1 - drop)^n, allows this order: for a form that loses nothing, the binomial then
+decides. Letters: Q values of the nuisance parameter, C counts of gained images.
 """
 
 import math
@@ -20,16 +21,16 @@ import numpy.typing as npt
 from scipy.special import bdtr, gammaln
 
 Floats = npt.NDArray[np.float64]
-SAME = 1e-9  # scores that differ by less are equal: they come from equal tables by another rounding
+SAME = 1e-9  # a smaller difference of two scores is rounding
 STEP = 0.25  # of the grid over the root of the expected gained count, whose standard deviation is about 0.5
 MOST_STEPS = 400
 ROUNDS, FINE_STEPS = 3, 9  # around each peak of the grid, each round four times finer
-CLEARLY = 0.8  # of alpha: a peak of the grid below it is the top of none above alpha
-TAIL = 8.0  # standard deviations of the gained count that are summed over; beyond lies less than 1e-14
+CLEARLY = 0.8  # of alpha: a peak of the grid below this value never rises above alpha between the grid points
+TAIL = 8.0  # standard deviations of the gained count in the sum; the rest has a chance below 1e-14
 
 
 def score(lost: Floats, gained: Floats, images: float, drop: float) -> Floats:
-    """Return Tango's score of `drop` (1998, eq. 24): large where the table speaks against so large a drop."""
+    """Return Tango's score of `drop` (1998, eq. 24): a large score speaks against a true drop of this size."""
     beyond = images * drop - (lost - gained)
     deviation = score_deviation(lost, gained, images, drop)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -95,8 +96,8 @@ def _chance_of_none_lost(images: int, drop: float) -> float:
 def largest_exact_drop(lost: int, gained: int, images: int, confidence: float, start: float) -> float:
     """Return the largest true drop that the test does not reject, to one part in 10,000 of the interval.
 
-    `start` is the end of the score interval, which is close. With no disagreement the answer is known:
-    (1 - drop)^images = 1 - confidence.
+    `start` is the end of the score interval, which is close to the result. With no disagreement the result
+    solves (1 - drop)^images = 1 - confidence.
     """
     alpha = 1 - confidence
     if lost == images:
@@ -108,7 +109,7 @@ def largest_exact_drop(lost: int, gained: int, images: int, confidence: float, s
     low, high = max(observed, start - width / 16), min(1.0, start + width / 4)
     while high < 1 and _highest_on_grid(lost, gained, images, high, alpha) > alpha:
         low, high = high, min(1.0, high + width)
-    while high - low > 1e-4 * width:  # on the grid alone, which is nearly right
+    while high - low > 1e-4 * width:  # on the grid alone; the loop below corrects the rest
         middle = (low + high) / 2
         below = _highest_on_grid(lost, gained, images, middle, alpha) <= alpha
         low, high = (low, middle) if below else (middle, high)
@@ -126,7 +127,7 @@ def _highest_on_grid(lost: int, gained: int, images: int, drop: float, alpha: fl
 
 
 def _nuisance(images: int, drop: float) -> Floats:
-    """Return a grid over the share of gained images, even in its root, on which the chance is smooth."""
+    """Return a grid over the share of gained images with equal steps of its root, where the chance is smooth."""
     low, high = math.sqrt(max(0.0, -drop) * images), math.sqrt((1 - drop) / 2 * images)
     steps = min(MOST_STEPS, int((high - low) / STEP) + 2)
     grid_Q: Floats = np.linspace(low, high, steps) ** 2 / images
@@ -162,7 +163,7 @@ def _chance_at(images: int, drop: float, share: float, gained_C: Floats, lost_C:
 
 
 def _most_lost(images: int, drop: float, least: float, gained_C: Floats) -> Floats:
-    """Return the most lost images whose score is at least `least`, for each count of gained ones; -1 for none."""
+    """Return, for each count of gained images, the most lost images with a score of at least `least`, or -1."""
     low_C, high_C = np.full(gained_C.shape, -1.0), images - gained_C + 1
     while (high_C - low_C > 1).any():
         middle_C = np.floor((low_C + high_C) / 2)

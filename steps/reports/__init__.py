@@ -1,1 +1,1 @@
-"""Each JSON file between steps as a typed class, and the plain texts that are made of them."""
+"""Each JSON file between steps as a typed class, and the plain text files that the steps write from them."""

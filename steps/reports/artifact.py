@@ -1,4 +1,4 @@
-"""A model artifact's files and the checksums by which its card knows them."""
+"""The files of a model artifact, and the checksums of these files in its card."""
 
 import hashlib
 import json
@@ -10,12 +10,12 @@ from steps.reports.card import Card
 
 CARD = "card.json"
 PROBES = "probes.npz"
-FACTS = "engine.json"  # of an engine: what it needs
+FACTS = "engine.json"  # inputs, outputs and requirements of an engine
 NO_MODEL_FILES = {CARD, "report.json"}  # build writes its report beside the engine
 
 
 def file_checksums(folder: Path) -> dict[str, str]:
-    """Return file name -> sha256 of every file of the artifact but its card."""
+    """Return file name -> sha256 of every model file in the folder."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name not in NO_MODEL_FILES)
     return {name: sha256(folder / name) for name in names}
 
@@ -26,7 +26,7 @@ def artifact_checksum(files: dict[str, str]) -> str:
 
 
 def write_card(folder: Path, card: Card) -> Card:
-    """Write the card of the files that lie in the folder, their checksums in it, and return it."""
+    """Write the card with the checksums of the folder's files, and return the card."""
     files = file_checksums(folder)
     complete = card.model_copy(update={"files": files, "artifact": artifact_checksum(files)})
     complete.write(folder / CARD)
@@ -34,7 +34,7 @@ def write_card(folder: Path, card: Card) -> Card:
 
 
 def read_verified_card(folder: Path) -> Card:
-    """Return the artifact's card, or raise BadInput where a file is missing or is another than the card's."""
+    """Return the artifact's card; raise BadInput where a listed file is missing or has another checksum."""
     card = Card.read(folder / CARD)
     for name, checksum in card.files.items():
         file = folder / name
@@ -43,9 +43,9 @@ def read_verified_card(folder: Path) -> Card:
         found = sha256(file)
         if found != checksum:
             raise BadInput(
-                f"{file} has the checksum {found[:12]}..., but its {CARD} says {checksum[:12]}...: "
-                f"it was changed, cut short, or is of another run; write {folder} again."
+                f"{file} has the checksum {found[:12]}..., but its {CARD} says {checksum[:12]}...: the file was "
+                f"changed or cut short, or comes from another run; write {folder} again."
             )
     if artifact_checksum(card.files) != card.artifact:
-        raise BadInput(f"{folder / CARD}: its `artifact` is not the checksum of its files; write {folder} again.")
+        raise BadInput(f"{folder / CARD}: `artifact` is not the checksum of its files; write {folder} again.")
     return card

@@ -1,4 +1,4 @@
-"""What every JSON file between steps shares: typed, written whole or not at all, and able to say no."""
+"""The base of every JSON file between steps: typed, written whole or not at all, with a place for a refusal."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ class JsonFile(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as missing:
             raise BadInput(f"{path} is not there; run the stage that writes it first.") from missing
-        except OSError as fault:  # a folder in its place, or one that this user may not read
+        except OSError as fault:  # a folder has this name, or the user may not read the file
             raise BadInput(f"{path} cannot be read: {fault.strerror}.") from fault
         except ValidationError as fault:
             first = fault.errors()[0]
@@ -30,27 +30,27 @@ class JsonFile(BaseModel):
             raise BadInput(f"{path} is no {cls.__name__}: {where}: {first['msg']}.") from fault
 
     def write(self, path: Path) -> None:
-        """Write the file whole, with sorted keys and no NaN, so that equal reports are equal bytes."""
+        """Write the file whole, with sorted keys and no NaN: equal reports give equal bytes."""
         text = json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, allow_nan=False)
         write_whole(path, (text + "\n").encode())
 
 
 class Report(JsonFile):
-    """A step's report. `refused` is the sentence with which the step said no, else null."""
+    """A step's report. `refused` is the sentence of the step's refusal, else null."""
 
     refused: str | None = None
 
     def write_refused(self, sentence: str, path: Path) -> None:
-        """Write the report with the sentence in it."""
+        """Write the report with this sentence in `refused`."""
         self.model_copy(update={"refused": sentence}).write(path)
 
 
 class Refusal(Report):
-    """The report of a step that refused before it had any figures."""
+    """The report of a step that refused before it had figures; other keys are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 def read_refusal(path: Path) -> str | None:
-    """Return the sentence with which the step that wrote this report refused, or None."""
+    """Return the refusal in a step's report, or None where there is no refusal or no report."""
     return Refusal.read(path).refused if path.is_file() else None

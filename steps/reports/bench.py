@@ -1,11 +1,11 @@
-""".foldline/bench/bench.json: what forms cost on one machine; measured, so no stage writes or reads it."""
+""".foldline/bench/bench.json: the measured cost of the forms on one machine. No stage writes or reads the file."""
 
 from steps.reports.base import JsonFile
 from steps.reports.card import Precision, Takes
 
 
 class BenchRow(JsonFile):
-    """One form under one setting. Milliseconds are of a call with `batch` images, or of an image's share of it."""
+    """One form under one setting. Milliseconds are for a call with `batch` images, if not named otherwise."""
 
     form: str
     threads: int
@@ -14,7 +14,7 @@ class BenchRow(JsonFile):
     p50: float
     p90: float
     p99: float
-    cpu_per_image: float  # CPU time of the whole process, all its threads together
+    cpu_per_image: float  # CPU time of all threads of the process, in milliseconds
 
     @property
     def images_per_second(self) -> float:
@@ -23,7 +23,7 @@ class BenchRow(JsonFile):
 
 
 class BenchForm(JsonFile):
-    """A form, and why it was not run where it was not. Peak memory is of a process that runs this form alone."""
+    """A form; `not_run` is the reason why it was not run. Peak memory is of a process that runs only this form."""
 
     form: str
     backend: str
@@ -32,13 +32,13 @@ class BenchForm(JsonFile):
     takes: Takes = "sized"
     size_bytes: int
     peak_bytes: int | None = None
-    top1: float | None = None  # of the evaluation of these very files, as a fraction
+    top1: float | None = None  # a fraction, from the evaluation of these files
     not_run: str | None = None
-    on_front: bool | None = None  # over the best latency of one image and top-1; null: one of them is not known
+    on_front: bool | None = None  # Pareto front of best latency of one image and top-1; null: one is unknown
 
 
 class BenchReport(JsonFile):
-    """All forms and rows, with what they were measured on."""
+    """All forms and rows, and the machine that they were measured on."""
 
     cpu: str
     cpus: int
@@ -47,12 +47,12 @@ class BenchReport(JsonFile):
     rows: tuple[BenchRow, ...]
 
     def best_latency(self, form: str) -> BenchRow | None:
-        """Return the row with the least median for one image, or None where the form was not run on one."""
+        """Return the row with the least median for one image, or None where the form has no such row."""
         single = [row for row in self.rows if row.form == form and row.batch == 1]
         return min(single, key=lambda row: row.p50, default=None)
 
     def marked(self) -> "BenchReport":
-        """Return the report with the Pareto front marked: no other form is as fast and as accurate, or more so."""
+        """Return the report with the Pareto front marked: forms that no other form beats in latency and top-1."""
         known = {
             form.form: (row.p50, -form.top1)
             for form in self.forms
@@ -66,7 +66,7 @@ class BenchReport(JsonFile):
 
 
 def _undominated(name: str, costs: dict[str, tuple[float, float]]) -> bool:
-    own = costs[name]
+    cost = costs[name]
     return not any(
-        all(a <= b for a, b in zip(other, own, strict=True)) and other != own for other in costs.values()
+        all(a <= b for a, b in zip(other, cost, strict=True)) and other != cost for other in costs.values()
     )

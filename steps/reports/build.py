@@ -1,11 +1,11 @@
-"""data/build/<engine>/: report.json, what the builder made and said, and engine.json, what the engine needs."""
+"""data/build/<engine>/: report.json, the result of the build, and engine.json, the requirements of the engine."""
 
 from steps.reports.base import JsonFile, Report
 from steps.reports.card import Device, Precision
 
 
 class Int8Report(JsonFile):
-    """`agreement`: the share of `images` held out from calibration to which int8 gives float32's class."""
+    """`agreement`: the share of `images`, none used for calibration, on which int8 gives the class of float32."""
 
     agreement: float
     images: int
@@ -19,12 +19,14 @@ class BuildReport(Report):
     engine: str = ""
     size_bytes: int = 0
     builder_log: tuple[str, ...] = ()
-    int8: Int8Report | None = None  # of the graph that the engine was made from
-    not_run: str | None = None  # why its outputs were not looked at: this machine can build it, but not run it
+    int8: Int8Report | None = None  # of the graph that the engine was built from
+    not_run: str | None = (
+        None  # why the outputs were not checked: this machine can build the engine, but not run it
+    )
 
 
 class TensorFacts(JsonFile):
-    """An input or output: a text in the shape is an axis of any size, such as the number of images."""
+    """An input or output. A text in `shape` is an axis of any size, such as the number of images."""
 
     name: str
     dtype: str
@@ -32,7 +34,7 @@ class TensorFacts(JsonFile):
 
 
 class EngineFacts(JsonFile):
-    """engine.json: what an engine takes, gives and needs, readable where it cannot be opened: without its GPU."""
+    """engine.json: inputs, outputs and requirements of an engine, readable without the engine's GPU."""
 
     backend: str
     precision: Precision
@@ -40,7 +42,5 @@ class EngineFacts(JsonFile):
     outputs: tuple[TensorFacts, ...]
     device: Device
     versions: dict[str, str]
-    graph: str  # sha256 of the ONNX graph that it was built from, the precision written into it
-    device_memory_bytes: int | None = (
-        None  # scratch memory besides the weights; null: not known without the device
-    )
+    graph: str  # sha256 of the ONNX graph that the engine was built from, in the engine's precision
+    device_memory_bytes: int | None = None  # scratch memory without the weights; null: unknown without the device

@@ -1,4 +1,4 @@
-"""card.json: what a model artifact says of itself, so that its consumer needs no other file."""
+"""card.json: the description of a model artifact. A consumer needs no other file to use the model."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,15 +8,15 @@ from steps.reports.base import JsonFile
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Interpolation = Literal["bilinear", "bicubic"]
-Takes = Literal["sized", "any"]  # images at the network's size; or of any size, which the engine resizes and crops
+Takes = Literal["sized", "any"]  # sized: images at the network's size; any: the engine itself resizes and crops
 
 
 class Preprocessing(JsonFile):
     """From a decoded RGB image to the network's input; the normalisation is inside every model form.
 
-    The short side is resized to `resize` pixels (PIL, antialiased, along the width and then along the height), the
-    centre cropped to `size` x `size`, and the network itself computes (x - 255 mean) / (255 std) per channel, in
-    RGB order. Lengths are rounded half to even, the crop begins at the whole pixel before its place.
+    First, the short side is resized to `resize` pixels (PIL, antialiased, along the width and then along the
+    height). Then the centre is cropped to `size` x `size`. The network itself computes (x - 255 mean) / (255 std)
+    per channel, in RGB order. Lengths are rounded half to even; the position of the crop is rounded down.
     """
 
     size: int
@@ -27,29 +27,29 @@ class Preprocessing(JsonFile):
 
 
 class Expansion(JsonFile):
-    """The multi-branch blocks that a network holds, enough to rebuild its modules."""
+    """The multi-branch blocks of a network, with all that is needed to rebuild the modules."""
 
     block: str
     where: str
     mode: str
-    norms: Literal["own", "absorbed"] = "own"  # absorbed: gone into the convolutions before them, where they could
+    norms: Literal["own", "absorbed"] = "own"  # absorbed: folded into the convolutions before them, where possible
 
 
 class Device(JsonFile):
-    """What an engine needs of the machine that runs it."""
+    """The requirements of an engine on the machine that runs it."""
 
     kind: Literal["cpu", "cuda"]
     compute_capabilities: tuple[str, ...] = ()
-    instructions: tuple[str, ...] = ()  # of the CPU that compiled code was made for, such as AVX512
+    instructions: tuple[str, ...] = ()  # CPU instructions that compiled code uses, such as AVX512
     runtime: str = ""
-    batch: tuple[int, int, int] | None = None  # least, best and most images at once; null: any number
-    threads: Annotated[int, Field(ge=1)] | None = (
-        None  # of the CPU, that it is to run on; null: as many as the runtime likes
+    batch: tuple[int, int, int] | None = (
+        None  # least, best and largest number of images in a call; null: any number
     )
+    threads: Annotated[int, Field(ge=1)] | None = None  # CPU threads of the engine; null: the runtime decides
 
 
 class Card(JsonFile):
-    """The identity of a model form. `made_from` is the `artifact` checksum of the form it was made from."""
+    """The identity of a model form. `made_from` is the `artifact` checksum of the form that it was made from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -59,9 +59,9 @@ class Card(JsonFile):
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     takes: Takes = "sized"
-    max_side: int | None = None  # of an engine that takes any size: pixels of the longest side that it serves
+    max_side: int | None = None  # for takes = any: the longest side of an image, in pixels
     precision: Precision = "fp32"
-    bottleneck: int | None = None  # features between the network's own and the last layer
+    bottleneck: int | None = None  # features of the layer between the network and the last layer
     expansion: Expansion | None = None
     fused: bool = False
     backend: str = "pytorch"
@@ -72,9 +72,9 @@ class Card(JsonFile):
     device: Device = Device(kind="cpu")
 
     @model_validator(mode="after")
-    def _hang_together(self) -> Self:
+    def _consistent(self) -> Self:
         if len(self.class_names) != self.class_num:
-            raise ValueError(f"class_num is {self.class_num}, and there are {len(self.class_names)} class_names")
+            raise ValueError(f"class_num is {self.class_num}, but there are {len(self.class_names)} class_names")
         if self.takes == "any" and (self.max_side is None or self.max_side < 1):
-            raise ValueError("an engine that takes any size must say in max_side up to which")
+            raise ValueError("an engine that takes images of any size must name the longest side in max_side")
         return self

@@ -9,7 +9,7 @@ ProbeKind = Literal["random", "real"]
 
 
 class CertificateRow(JsonFile):
-    """One comparison: `error` is the largest absolute difference over the largest absolute output."""
+    """One comparison: `error` is the largest absolute difference divided by the largest absolute output."""
 
     site: str  # a module path, or "whole network"
     precision: CertifiedPrecision

@@ -1,9 +1,9 @@
-"""champion.json: whether a release was accepted, and so is the one to beat and the memory of the split."""
+"""champion.json: whether there is an accepted release. The gate compares with it, and split reads its ledger."""
 
 from steps.reports.base import JsonFile
 
 
 class Champion(JsonFile):
-    """data/champion/champion.json: the release now in production lies beside it in release/, if `accepted`."""
+    """data/champion/champion.json. If `accepted`, the folder release/ beside this file is in production."""
 
     accepted: bool

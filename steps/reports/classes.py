@@ -6,7 +6,7 @@ from steps.reports.base import JsonFile
 
 
 class Classes(JsonFile):
-    """`names[id]` is the name of class `id`; ids without an image have one too."""
+    """`names[id]` is the name of class `id`; an id without an image can have a name too."""
 
     names: dict[int, str]
 
@@ -15,11 +15,11 @@ class Classes(JsonFile):
         return max(self.names) + 1 if class_num == "auto" else class_num
 
     def listed(self, class_num: int) -> tuple[str, ...]:
-        """Return the names of ids 0 .. class_num - 1, no two alike.
+        """Return the names of the ids 0 .. class_num - 1, all different.
 
-        An id that no label uses is called unused_<id>, with a _ behind it where a class is called so already.
+        An id without a name is called unused_<id>, with a _ appended if a class already has this name.
         """
-        taken = set(self.names.values())  # once: there may be 100,000 ids, and as many without a label
+        taken = set(self.names.values())  # built once: there may be 100,000 ids without a name
         return tuple(self.names.get(number) or _free_name(number, taken) for number in range(class_num))
 
 

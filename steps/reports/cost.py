@@ -1,4 +1,4 @@
-"""What a network costs: the figures of its forms, what was measured of them, and how networks compare."""
+"""The cost of a network: figures of its forms, measured latencies, and the comparison of networks."""
 
 from typing import Literal
 
@@ -12,46 +12,46 @@ AccuracySource = Literal["measured", "published"]
 
 
 class FormCost(JsonFile):
-    """One form's figures, for one image in eval mode; FLOPs as steps/models/flops.py counts them."""
+    """The figures of one form, for one image in eval mode. steps/models/flops.py counts the FLOPs."""
 
     parameters: int
-    head: str  # the layer that makes the logits; "" where none was found
+    head: str  # the layer that gives the logits; "" where none was found
     head_parameters: int
     flops: int
     flops_by_kind: dict[str, int]
     multiply_adds: int  # of convolutions, linear layers and attention: "FLOPs" in many papers
-    uncounted: tuple[str, ...]  # operators that no formula knows
+    uncounted: tuple[str, ...]  # operators without a formula
     memory_access_bytes: int  # inputs + outputs + weights of each operation
-    peak_live_bytes: int  # activations that something still has to read
-    peak_held_bytes: int  # activations that eager PyTorch had not yet freed
+    peak_live_bytes: int  # activations that a later operation still reads
+    peak_held_bytes: int  # activations that eager PyTorch has not freed yet
     weight_file_bytes: int
 
     @property
     def head_share(self) -> float:
-        """The last layer's share of the parameters."""
+        """Return the last layer's share of the parameters."""
         return self.head_parameters / self.parameters if self.parameters else 0.0
 
 
 class MeasuredLatency(JsonFile):
-    """Milliseconds that one image takes, from calls that took turns with those of all other forms."""
+    """Milliseconds for one image; the calls of all forms were measured in turns."""
 
     form: Form
     runtime: Runtime
     median: float
     p10: float
     p90: float
-    cpu_median: float  # CPU time of all threads; less than the clock's where others had the machine
+    cpu_median: float  # CPU time of all threads; below `median` where other processes used the CPU
 
 
 class Accuracy(JsonFile):
-    """Top-1 in percent, and whose word it is: measured on the data at hand, or published by others."""
+    """Top-1 in percent, and its source: measured on the data at hand, or published by others."""
 
-    top1: float = Field(gt=1, le=100)  # at most 1 would be a fraction
+    top1: float = Field(gt=1, le=100)  # a value of at most 1 would be a fraction
     source: AccuracySource
 
 
 class CostCard(JsonFile):
-    """One network: as it trains (multi-branch where `block` is named), and plain, all norms folded that can be."""
+    """One network as it trains (multi-branch if `block` is named), and plain (norms folded where possible)."""
 
     arch: str
     block: str | None
@@ -59,7 +59,7 @@ class CostCard(JsonFile):
     plain: FormCost
     latencies: tuple[MeasuredLatency, ...] = ()
     accuracy: Accuracy | None = None
-    on_front: bool | None = None  # null: without an accuracy nothing can be said
+    on_front: bool | None = None  # null: the accuracy or the latency is unknown
 
     def median(self, form: Form, runtime: Runtime) -> float | None:
         """Return the median latency of a form in a runtime, if it was measured."""
@@ -68,7 +68,7 @@ class CostCard(JsonFile):
 
 
 class CostReport(JsonFile):
-    """Networks side by side. The front is over the plain form's latency in `front_runtime` and over top-1."""
+    """A comparison of networks. The Pareto front is over the plain form's latency in `front_runtime` and top-1."""
 
     size: int
     class_num: int
@@ -80,9 +80,9 @@ class CostReport(JsonFile):
 
 
 def mark_front(cards: tuple[CostCard, ...], runtime: Runtime) -> tuple[CostCard, ...]:
-    """Return the cards, each said to be on the Pareto front or not; those without an accuracy or time stay unsaid.
+    """Return the cards with `on_front` set, or null where the accuracy or the latency is unknown.
 
-    A network is on the front where no other is at least as fast and as accurate, and better in one of the two.
+    A network is on the front if no other network is at least as fast and as accurate, and better in one of both.
     """
     known = {
         card.arch: (milliseconds, card.accuracy.top1)

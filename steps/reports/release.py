@@ -9,11 +9,13 @@ from steps.reports.card import Card
 
 INDEX = "release.json"
 SUMS = "SHA256SUMS"
-ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})  # one a line, tabs between columns
+ESCAPES = str.maketrans(
+    {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+)  # a name must not break a line or a column
 
 
 class ReleaseCard(Report):
-    """What the release holds: `files` maps each path in it, but this index and SHA256SUMS, to its sha256."""
+    """The contents of a release: `files` has the sha256 of each path, except release.json and SHA256SUMS."""
 
     name: str = ""
     engines: tuple[str, ...] = ()
@@ -22,9 +24,10 @@ class ReleaseCard(Report):
 
 
 def plain_files(card: Card) -> dict[str, bytes]:
-    """Return file name -> content of what the model's card says to a consumer without a JSON reader.
+    """Return file name -> content of labels.txt and preprocessing.txt, for consumers without a JSON reader.
 
-    One class name a line, in the order of class ids, written as the consumers write it; a key and a value a line.
+    labels.txt has one class name a line, in the order of class ids, with ESCAPES. preprocessing.txt has a key and
+    a value a line.
     """
     how = card.preprocessing
     labels = "".join(name.translate(ESCAPES) + "\n" for name in card.class_names)
@@ -33,7 +36,7 @@ def plain_files(card: Card) -> dict[str, bytes]:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Return path -> sha256 of every file below `folder` but SHA256SUMS, with forward slashes, sorted."""
+    """Return path -> sha256 of every file below `folder` except SHA256SUMS, sorted, with forward slashes."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
     return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
@@ -45,7 +48,7 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sums(folder: Path) -> dict[str, str]:
-    """Return path -> sha256; raise BadInput unless the folder holds just what its SHA256SUMS names, unchanged."""
+    """Return path -> sha256; raise BadInput unless the folder has exactly the files that its SHA256SUMS lists."""
     try:
         sealed, found = _sealed(folder), checksums(folder)
     except OSError as fault:
@@ -57,7 +60,7 @@ def check_sums(folder: Path) -> dict[str, str]:
 
 
 def _sealed(folder: Path) -> dict[str, str]:
-    """Return path -> sha256 as SHA256SUMS has them; raises BadInput where it is none."""
+    """Return path -> sha256 from SHA256SUMS, or raise BadInput."""
     if not (folder / SUMS).is_file():
         raise BadInput(f"{folder} is no release: it has no {SUMS}.")
     lines = (folder / SUMS).read_text(errors="replace").splitlines()
@@ -71,5 +74,5 @@ def _difference(path: str, sealed: dict[str, str], found: dict[str, str]) -> str
     if path not in found:
         return f"is missing, but {SUMS} names it"
     if path not in sealed:
-        return f"is not in {SUMS}: it was put there afterwards"
-    return f"is not the file that {SUMS} names: it was changed or cut short"
+        return f"is not in {SUMS}: the file was added later"
+    return f"is not the file that {SUMS} names: the file was changed or cut short"

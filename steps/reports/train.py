@@ -1,10 +1,10 @@
-"""data/train/report.json: what was trained and how well it does on val."""
+"""data/train/report.json: the trained network, and its figures on val."""
 
 from steps.reports.base import JsonFile, Report
 
 
 class SiteDecision(JsonFile):
-    """What expand did with one convolution, or why it left it alone."""
+    """The block that replaced one convolution, or the reason why the convolution was skipped."""
 
     site: str
     block: str | None = None
@@ -12,20 +12,20 @@ class SiteDecision(JsonFile):
 
 
 class WeightsCoverage(JsonFile):
-    """Which of the network's tensors a weights file filled, and which share of its own was of use."""
+    """Which tensors of the network a weights file filled (`coverage`), and the used share of the file (`used`)."""
 
     loaded: int
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
-    other_shape: tuple[str, ...] = ()  # or whole numbers where the network has real ones
-    interpolated: tuple[str, ...] = ()  # loaded after a change of shape: position embeddings
+    other_shape: tuple[str, ...] = ()  # or integers where the network has floats
+    interpolated: tuple[str, ...] = ()  # position embeddings, loaded after interpolation to another shape
     coverage: float
     used: float = 1.0
-    head_replaced: bool = False  # the last layer kept its fresh weights
+    head_replaced: bool = False  # the last layer keeps its random weights
 
 
 class TrainMetrics(JsonFile):
-    """metrics.json: the few figures that `dvc metrics show` lists, of the best epoch on val."""
+    """metrics.json: the figures of the best epoch on val that `dvc metrics show` lists."""
 
     best_epoch: int | None
     val_top1: float | None
@@ -42,13 +42,13 @@ class TrainReport(Report):
     val_top1: float | None = None
     val_macro_recall: float | None = None
     val_worst_recall: float | None = None
-    recall_per_class: dict[str, float | None] = {}  # null: no image of it in val
-    sampling_per_class: dict[str, float] = {}  # how likely a place in a batch is to hold the class
-    unused_ids: tuple[int, ...] = ()  # class ids that no image is trained on
+    recall_per_class: dict[str, float | None] = {}  # null: the class has no image in val
+    sampling_per_class: dict[str, float] = {}  # the chance that one image of a batch has this class
+    unused_ids: tuple[int, ...] = ()  # class ids without a training image
     parameters_multi_branch: int = 0
     head_parameters: int = 0
     head_parameters_without_bottleneck: int = 0
     sites: tuple[SiteDecision, ...] = ()
     weights: WeightsCoverage | None = None
-    preprocessing_from: str | None = None  # the file, or the library's weights, whose preprocessing was adopted
-    warnings: tuple[str, ...] = ()  # what was said before training, and is worth a second look
+    preprocessing_from: str | None = None  # the file, or the library's weights, that gave the preprocessing
+    warnings: tuple[str, ...] = ()  # warnings from before training

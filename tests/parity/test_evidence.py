@@ -124,4 +124,4 @@ def test_a_lowest_score_that_the_sum_has_no_room_for_is_refused(
         forms.plant(form, logits_NK=forms.logits_NK)
     assert judge(forms.folder, forms.terms()).judgement in ("pass", "inconclusive")
     forms.resealed(FORM, lambda table: table.with_columns(lowest=pl.col("scores").list.last()))
-    assert "sums that are not those of its scores" in refusal(forms)
+    assert "has values of logsumexp that its scores contradict" in refusal(forms)

@@ -14,9 +14,9 @@ from tests.parity.forms import card_of
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        ({"class_num": 6}, "class_num is 6, and there are 5 class_names"),
-        ({"takes": "any"}, "must say in max_side up to which"),
-        ({"takes": "any", "max_side": 0}, "must say in max_side up to which"),
+        ({"class_num": 6}, "class_num is 6, but there are 5 class_names"),
+        ({"takes": "any"}, "must name the longest side in max_side"),
+        ({"takes": "any", "max_side": 0}, "must name the longest side in max_side"),
         ({"device": {"kind": "cpu", "threads": 0}}, "device.threads: Input should be greater than or equal to 1"),
         ({"device": {"kind": "cpu", "threads": -5}}, "device.threads"),
     ],

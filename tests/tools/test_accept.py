@@ -127,7 +127,7 @@ def _gone(release: Path) -> None:
 
 
 FAULTS = {
-    "is not the file": _changed, "put there afterwards": _added, "is missing": _removed,
+    "is not the file": _changed, "added later": _added, "is missing": _removed,
     "no passing verdict": _failed, "holds a refusal": _refused, "is no release": _gone,
     r"card\.json is not what release\.json says: the release was changed and sealed anew": _sealed_anew,
     r"card\.json is not the card that passed as export in verdict\.json": _listed_anew,
