@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from steps.cli import run_step
-from steps.errors import BadInput, Refused
+from steps.errors import Refused
 from steps.models.files import load_model, load_probes, save_model
 from steps.models.normalised import normalised
+from steps.models.readback import lost_state
 from steps.params.fuse import FuseParams
 from steps.reparam.certify import certify, exceeds
 from steps.reparam.fold import FOLDABLE, absorb_branch_norms, absorb_norms, fold, norms_left
@@ -56,10 +57,10 @@ def fuse(params: FuseParams, seed: int, model: Path, out: Path) -> None:
     if forgotten:
         raise Refused(_incomplete_fold(forgotten), certificate)
     save_model(out / "model", plain.float(), fused, probes)
-    try:
-        load_model(out / "model")
-    except BadInput as fault:
-        raise Refused(f"the fused model cannot be loaded again: {fault}", certificate) from fault
+    in_memory = normalised(plain, card.preprocessing).eval()
+    sentence = lost_state(out / "model", in_memory, [probes.images_NHWC_u8])
+    if sentence is not None:
+        raise Refused(sentence, certificate)
     certificate.write(out / "certificate.json")
 
 

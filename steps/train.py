@@ -3,7 +3,9 @@
 A training that was interrupted goes on from its last checkpoint and ends in the same bits as one without a stop.
 """
 
+import itertools
 import math
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,14 +17,16 @@ from steps.errors import Refused
 from steps.files import replace_folder
 from steps.images.augmentation import AUGMENTATIONS
 from steps.images.cache import ImageReader, cache_key, open_images
-from steps.images.dataset import image_root
+from steps.images.dataset import Images, image_root
 from steps.models.files import save_model
+from steps.models.normalised import Normalised
+from steps.models.readback import lost_state
 from steps.params.train import TrainParams
 from steps.reports.card import Card, Expansion, Preprocessing
 from steps.reports.classes import Classes
 from steps.reports.train import TrainMetrics, TrainReport
 from steps.training.checkpoint import discard_finished, discard_old, fingerprint, load_best, mark_finished
-from steps.training.data import LabelledImages, choose_probes, read_images
+from steps.training.data import LabelledImages, choose_probes, in_batches, read_images
 from steps.training.feed import Feed
 from steps.training.history import Progress, write_history
 from steps.training.loop import Plan, Training, fit, make_deterministic
@@ -48,16 +52,8 @@ from steps.weights.preprocessing import ResolvedPreprocessing, resolve_preproces
 
 CACHE = Path(".foldline/cache")
 TRAININGS = Path(".foldline/train")
-CODE = (
-    "training",
-    "reparam",
-    "tracing",
-    "models",
-    "weights",
-    "images",
-    "metrics",
-    "train.py",
-)  # a change of these begins anew
+# A training goes on from a checkpoint only while none of these has changed.
+CODE = ("training", "reparam", "tracing", "models", "weights", "images", "metrics", "train.py")
 
 
 def train(
@@ -92,6 +88,7 @@ def train(
         network, tuned = fine_tune(training, folded, params.qat.epochs, params.qat.lr)
         progress = appended(progress, tuned)
     save_model(out / "model", network.network, _card(params, names, preprocessing), probes)
+    _refuse_lost_state(out / "model", network, [probes.images_NHWC_u8], reader.read(in_batches(data.val_N)))
     write_history(progress.history, out / "history.csv")
     plot_history(progress.history, out / "history.svg")
     facts = {"unused_ids": unused_ids, "warnings": warnings, "preprocessing_from": source}
@@ -101,6 +98,13 @@ def train(
     TrainMetrics.model_validate(metrics).write(out / "metrics.json")
     report.write(out / "report.json")
     mark_finished(checkpoints)
+
+
+def _refuse_lost_state(model: Path, network: Normalised, *images: Iterable[Images]) -> None:
+    """Refuse a model that does not score these images, probes and val, as the network in memory does."""
+    sentence = lost_state(model, network.eval(), itertools.chain(*images))
+    if sentence is not None:
+        raise Refused(f"{sentence} The checkpoints of the training are kept.", TrainReport())
 
 
 def _training(

@@ -98,6 +98,16 @@ def _build_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _models_are_read_back_in_this_process() -> Iterator[None]:
+    """Spare each training the seconds that a new Python takes; tests/models/test_readback.py takes a new one."""
+    from tests.models.reading import in_this_process
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steps.models.readback.fresh_process", in_this_process)
+        yield
+
+
 @pytest.fixture(scope="session")
 def finished_line(tmp_path_factory: pytest.TempPathFactory) -> Line:
     """A small line that `dvc repro` brought up to date, one for all workers; make a copy to change it."""

@@ -67,6 +67,11 @@ def read_images(path: Path, class_num: int) -> LabelledImages:
     return images
 
 
+def in_batches(rows_N: Positions, size: int = 256) -> list[Positions]:
+    """Return the rows in order, in batches of at most `size`."""
+    return np.split(rows_N, range(size, len(rows_N), size))
+
+
 def choose_probes(images: LabelledImages, reader: ImageReader, seed: int, count: int) -> ProbeImages:
     """Return `count` preprocessed val images, chosen by the seed; all of val where val has fewer."""
     total = len(images.val_N)

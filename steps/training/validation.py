@@ -16,10 +16,9 @@ from steps.images.cache import ImageReader
 from steps.images.draws import Positions
 from steps.metrics.recall import macro_recall, predicted, recall_per_class, top1, worst_recall
 from steps.training.batch import Batch
+from steps.training.data import in_batches
 from steps.training.losses import Loss
 from steps.training.samplers import Labels
-
-BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Validation:
         network.eval()
         guessed, losses = [], []
         begin = 0
-        for images_NHWC_u8 in self.images.read(np.split(self.rows_N, range(BATCH, len(self.rows_N), BATCH))):
+        for images_NHWC_u8 in self.images.read(in_batches(self.rows_N)):
             labels_N = torch.from_numpy(self.labels_N[begin : begin + len(images_NHWC_u8)])
             batch = Batch(torch.from_numpy(images_NHWC_u8), labels_N).to(device)
             logits_NK = network(batch.images_NHWC_u8)
