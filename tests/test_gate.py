@@ -88,15 +88,15 @@ def test_a_class_without_test_images_that_is_masked_makes_no_other_class_constan
 def test_the_sentence_names_form_metric_value_bound_and_key(forms: Forms) -> None:
     forms.plant(ENGINE, logits_NK=forms.with_lost(34))
     assert refusal(forms, required=("export", ENGINE)) == (
-        f"{ENGINE}: top1_drop 0.034 (at most 0.0448 at 95 %) exceeds 0.01 (gate.max_top1_drop). "
+        f"{ENGINE}: top1_drop 0.034 (at most 0.045 at 95 %) exceeds 0.01 (gate.max_top1_drop). "
         f"Where it begins: python -m tools.localise {ENGINE}"
     )
 
 
 def test_a_test_set_too_small_to_tell_is_told_how_many_images_would(tmp_path: Path) -> None:
     sentence = refusal(Forms(tmp_path / "small", images=200))
-    assert "fuse: top1_drop 0 (at most 0.0133 at 95 %) is not shown to stay within 0.01" in sentence
-    assert "about 268 test images like these 200 would decide" in sentence
+    assert "fuse: top1_drop 0 (at most 0.0149 at 95 %) is not shown to stay within 0.01" in sentence
+    assert "about 299 test images like these 200 would decide" in sentence
     assert "tools.localise" not in sentence, "nothing is known to differ"
 
 

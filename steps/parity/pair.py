@@ -18,6 +18,7 @@ from steps.reports.verdict import Judgement
 
 Bools = npt.NDArray[np.bool_]
 Classes = Literal["list", "strict"]
+MANY, MANY_TIMES = 20_000, 10  # test images that nobody would collect for one decision
 SHOWN = 5  # classes in a sentence; the verdict lists all of them
 
 
@@ -95,6 +96,8 @@ def images_advice(needed: float, images: int) -> str:
     """Return the end of a sentence: how many test images would decide, where `images` do not."""
     if not np.isfinite(needed):
         return "; no number of test images would decide"
+    if needed > max(MANY, MANY_TIMES * images):
+        return "; the form is at the limit, and more test images will hardly decide"
     return f"; about {int(needed)} test images like these {images} would decide"
 
 

@@ -99,7 +99,7 @@ def test_the_headline_is_the_last_line_of_the_table(
 @pytest.mark.parametrize("word", ["inconclusive", "deferred"])
 def test_what_is_not_shown_to_be_wrong_is_not_called_a_failure(word: Judgement) -> None:
     sentence = (
-        "export: top1_drop 0 is not shown to stay within 0.01; about 268 test images like these 60 would decide"
+        "export: top1_drop 0 is not shown to stay within 0.01; about 299 test images like these 60 would decide"
     )
     Verdict(judgement=word, refused=sentence).write(summary.GATE / "verdict.json")
     said = summary.headline([*EVALUATED, "gate"], f"gate: {sentence}")

@@ -1,5 +1,6 @@
 """Each criterion by itself: what it calls a pass, a failure, and too thin to say."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from steps.parity.closeness import (
 from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED, comparisons
 from steps.parity.evidence import read_evidence
 from steps.parity.judge import judge
-from steps.parity.pair import Classes, Pair
+from steps.parity.pair import Classes, Pair, wanted
 from tests.parity.forms import NAMES, Forms, Logits, labels_of
 
 
@@ -157,3 +158,18 @@ def test_honest_lines_are_never_failed(tmp_path: Path) -> None:
             noise = draw.normal(0, 0.02, forms.logits_NK.shape).astype(np.float32)
             forms.plant(form, logits_NK=forms.logits_NK + noise)
         assert judge(forms.folder, forms.terms()).judgement == "pass"
+
+
+@pytest.mark.parametrize(
+    ("needed", "images", "advice"),
+    [
+        (299.0, 60, "; about 299 test images like these 60 would decide"),
+        (276_931.0, 1000, "; the form is at the limit, and more test images will hardly decide"),
+        (25_000.0, 20_000, "; about 25000 test images like these 20000 would decide"),
+        (math.inf, 60, "; no number of test images would decide"),
+    ],
+)
+def test_a_number_of_images_that_nobody_would_collect_is_not_asked_for(
+    needed: float, images: int, advice: str
+) -> None:
+    assert wanted(needed, images) == advice

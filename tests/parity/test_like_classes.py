@@ -100,7 +100,7 @@ def test_where_all_scores_are_kept_a_class_beyond_the_bound_on_these_images_bloc
     moved_NK[:, ONE] += np.random.default_rng(1).normal(0, 0.15, IMAGES).astype(np.float32)
     pair = pair_of(logits_NK, moved_NK)
     value = class_logit_difference(pair, 1).value
-    near = class_logit_difference(pair, 0.99 * value)
+    near = class_logit_difference(pair, 0.9 * value)
     assert near.judgement == "inconclusive" and near.undecided == (str(ONE),)
     assert f"test images like these {IMAGES} would decide" in near.advice
     nearer = class_logit_difference(pair, (1 - 1e-7) * value)
