@@ -6,7 +6,6 @@ GUARD ends the step. (SIGTERM instead of SIGKILL would let the client end cleanl
 container starts.)
 """
 
-import configparser
 import csv
 import io
 import os
@@ -16,10 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from containers.images import ROOT, build_context, image_tag
+from steps.errors import BadInput
 from steps.files import end_with_parent
+from steps.yaml_text import read_yaml
+from steps.images.inside import dvc_caches
 
 # Folders of samples from Debian packages; the descriptors of these samples do not contain the folder.
 PLACES_OF_SAMPLES = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
@@ -85,12 +85,12 @@ def docker_run(
 def outside_paths(root: Path, flags: Iterable[str]) -> list[Path]:
     """Return the existing folders and files outside `root` that a step may read.
 
-    These are the paths in params.yaml and in a source's descriptor, the targets of those paths that are symbolic
-    links, and a DVC cache outside `root` (its files may be linked into the workspace).
+    These are the paths in params.yaml and in a source's descriptor, a DVC cache outside `root` (its files may be
+    linked into the workspace), and the targets of those paths that are symbolic links.
     """
     params = _read_yaml(root / _params_file(list(flags)))
-    named = list(_paths_in_params(root, params))
-    found = {path for path in (*named, *map(Path.resolve, named), *_dvc_caches(root)) if path.exists()}
+    named = [*_paths_in_params(root, params), *dvc_caches(root)]
+    found = {path for path in (*named, *map(Path.resolve, named)) if path.exists()}
     outside = {path for path in found if not path.is_relative_to(root) and not root.is_relative_to(path)}
     return sorted(path for path in outside if not any(other in path.parents for other in outside))
 
@@ -110,14 +110,6 @@ def _paths_in_params(root: Path, params: Mapping[str, Any]) -> Iterator[Path]:
         yield Path(os.path.normpath((root / str(source)).parent))  # the images of a list or table lie beside it
 
 
-def _dvc_caches(root: Path) -> Iterator[Path]:
-    for name in ("config", "config.local"):
-        config = configparser.ConfigParser(interpolation=None)
-        config.read(root / ".dvc" / name)
-        if config.has_option("cache", "dir"):
-            yield Path(os.path.normpath(root / ".dvc" / config.get("cache", "dir")))
-
-
 def _params_file(flags: list[str]) -> str:
     return flags[flags.index("--params") + 1] if "--params" in flags[:-1] else "params.yaml"
 
@@ -125,10 +117,9 @@ def _params_file(flags: list[str]) -> str:
 def _read_yaml(file: Path) -> dict[str, Any]:
     """Return the file's mapping, or {} for an unreadable file; the step itself will report the fault."""
     try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return _mapping(read_yaml(file))
+    except (OSError, BadInput):
         return {}
-    return _mapping(content)
 
 
 def _mapping(content: object) -> dict[str, Any]:

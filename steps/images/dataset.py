@@ -1,12 +1,11 @@
 """The images of a manifest, decoded and preprocessed, in the manifest's order.
 
 A manifest may be hostile, and files may change after ingest. So an image is decoded only if its file lies inside
-the root and its bytes have the checksum that ingest recorded.
+the root (or is a link into the DVC cache) and its bytes have the checksum that ingest recorded.
 Letters: N images, H and W pixels, C = 3 channels (RGB).
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby, islice
@@ -19,6 +18,7 @@ import polars as pl
 from PIL import Image
 
 from steps.errors import BadInput
+from steps.images.inside import real_path_inside
 from steps.images.preprocessing import decode_rgb, preprocess
 from steps.reports.card import Preprocessing
 from steps.reports.ingest import IngestReport
@@ -39,9 +39,12 @@ def image_root(ingest: Path) -> Path:
 def read_bytes(root: Path, row: Row) -> bytes:
     """Return one image's bytes; raise BadInput with the image's name if the bytes changed since ingest."""
     name, file, offset, length, checksum = row
-    path = Path(os.path.realpath(root / file))
-    if not path.is_relative_to(os.path.realpath(root)):
-        raise BadInput(f"image {name}: {file} lies outside {root}, so the file is not read; run ingest again.")
+    path = real_path_inside(root, root / file)
+    if path is None:
+        raise BadInput(
+            f"image {name}: {file} lies outside {root} and outside this project's DVC cache, so the file is not "
+            f"read. Copy the file itself into {root}, then run ingest again."
+        )
     try:
         with path.open("rb") as opened:
             opened.seek(offset)

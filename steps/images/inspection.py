@@ -19,6 +19,8 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from steps.images.faults import FAULTS
+from steps.images.file_kinds import kind_of_file
+from steps.images.inside import real_path_inside
 from steps.images.preprocessing import FORMATS, MAX_ASPECT, decode_rgb
 
 MAX_BYTES = 512 * 2**20  # of a file; Pillow limits the pixels (89 million)
@@ -108,8 +110,8 @@ def inspect_bytes(content: bytes, name: str) -> Facts:
 
 def _read(root: Path, place: FileRange) -> bytes:
     """Return the bytes at `place`; a path outside the root and a path to a device or pipe are refused."""
-    path = Path(os.path.realpath(root / place.file))  # resolve() raises RuntimeError on a loop of links
-    if not path.is_relative_to(root):
+    path = real_path_inside(root, root / place.file)
+    if path is None:
         raise _Fault("outside_root", "the link's target lies outside the data set's folder")
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -141,7 +143,7 @@ def _header(content: bytes, name: str, facts: Facts) -> Facts:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as fault:
         raise _Fault("bomb", _one_line(fault)) from fault
     except UnidentifiedImageError as fault:
-        raise _Fault("not_an_image") from fault
+        raise _Fault("not_an_image", kind_of_file(content)) from fault
     except Exception as fault:  # on hostile bytes decoders raise anything: struct.error, KeyError, SyntaxError ...
         raise _damage(fault) from fault
     return facts._replace(faults=tuple(_oddities(facts, name, deep, transparent)))
