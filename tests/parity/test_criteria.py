@@ -19,7 +19,7 @@ from steps.parity.closeness import (
 from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED, comparisons
 from steps.parity.evidence import read_evidence
 from steps.parity.judge import judge
-from steps.parity.pair import Classes, Pair, wanted
+from steps.parity.pair import Classes, Pair, images_advice
 from tests.parity.forms import NAMES, Forms, Logits, labels_of
 
 
@@ -172,4 +172,4 @@ def test_honest_lines_are_never_failed(tmp_path: Path) -> None:
 def test_a_number_of_images_that_nobody_would_collect_is_not_asked_for(
     needed: float, images: int, advice: str
 ) -> None:
-    assert wanted(needed, images) == advice
+    assert images_advice(needed, images) == advice
