@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,25 @@ def _ctrl_c_is_heard() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness  # all of Prefect's server: 2 s of each worker
+RUNNING: list[AbstractContextManager[None]] = []
 
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+
+@pytest.fixture
+def server() -> None:
+    """Start a Prefect server unless one runs. It works even when nothing asks, so it ends before other folders."""
+    if not RUNNING:
+        from prefect.testing.utilities import prefect_test_harness  # all of Prefect's server: 2 s of each worker
+
+        started = prefect_test_harness(server_startup_timeout=120)
+        started.__enter__()
+        RUNNING.append(started)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the server before the first test of another folder."""
+    if RUNNING and (nextitem is None or nextitem.path.parent != item.path.parent):
+        RUNNING.pop().__exit__(None, None, None)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ ODD = (
     "timm:cs3darknet_focus_s",  # an activation inside its norms
     "timm:tf_efficientnet_lite0",  # padding that depends on the image
     "torchvision:shufflenet_v2_x0_5",  # channels shuffled
-    "torchvision:lraspp_mobilenet_v3_large",  # a score a pixel, in a dictionary
+    pytest.param("torchvision:lraspp_mobilenet_v3_large", marks=pytest.mark.slow),  # a score a pixel, by name
     pytest.param("timm:ghostnet_100", marks=pytest.mark.slow),  # inputs joined with outputs
     pytest.param("timm:hardcorenas_d", marks=pytest.mark.slow),  # squeeze-and-excitation
     pytest.param("timm:inception_v3", marks=pytest.mark.slow),  # four ways side by side
