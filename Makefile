@@ -132,4 +132,4 @@ tensorrt: setup ## add NVIDIA's full TensorRT, on a machine with a GPU (its own 
 clean: ## remove outputs of the steps and caches of tools; keeps .venv, DVC's cache, checkpoints, your images
 	rm -rf data/ingest data/validate data/split data/train data/fuse data/export data/build data/evaluate data/gate data/release
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find steps flows tools consumers tests containers benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find networks steps flows tools consumers tests containers benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,8 @@
 """The stage graph, read through DVC; dvc.yaml is its only definition.
 
-Stages have DVC's addresses (`train`, `evaluate@export`, `data/raw.dvc`); a group's name means all its stages. Each
-function opens the repository again (about 20 ms), because another process may have run a stage in the meantime.
+Stages have DVC's addresses (`train`, `evaluate-onnx@export`, `data/raw.dvc`). A group's name means all its stages,
+and a step's name means all stages that run the step. Each function opens the repository again (about 20 ms),
+because another process may have run a stage in the meantime.
 """
 
 import re
@@ -90,12 +91,18 @@ def prune() -> list[str]:
 
 
 def _named(name: str, order: list[Stage]) -> list[Stage]:
-    """Return the stage with this address, or the stages of the group with this name."""
-    found = [stage for stage in order if name in (stage.addressing, stage.addressing.split("@")[0])]
+    """Return the stage with this address, or the stages of the group or of the step with this name."""
+    found = [stage for stage in order if name in _names_of(stage)]
     if not found:
         known = [stage.addressing for stage in order]
         raise BadInput(f"dvc.yaml has no stage '{name}'.{did_you_mean(name, known)} It has: {', '.join(known)}.")
     return found
+
+
+def _names_of(stage: Stage) -> tuple[str, str, str]:
+    """Return the names that select this stage: its address, its group, its step."""
+    group = stage.addressing.split("@")[0]
+    return stage.addressing, group, group.split("-")[0]  # the groups of evaluate are `evaluate` and `evaluate-...`
 
 
 def _check_skipped_outputs(since: str, skipped: set[Stage], selected: set[Stage]) -> None:

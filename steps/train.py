@@ -6,9 +6,9 @@ A training that was interrupted goes on from its last checkpoint and ends in the
 import itertools
 import math
 from collections.abc import Iterable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -20,6 +20,7 @@ from steps.images.cache import ImageReader, cache_key, open_images
 from steps.images.dataset import Images, image_root
 from steps.models.files import save_model
 from steps.models.normalised import Normalised
+from steps.models.own_networks import refuse_elsewhere
 from steps.models.readback import lost_state
 from steps.params.train import TrainParams
 from steps.reports.card import Card, Expansion, Preprocessing
@@ -87,7 +88,7 @@ def train(
         folded = folded_for_int8(trainable.network, preprocessing, torch.from_numpy(probes.images_NHWC_u8), seed)
         network, tuned = fine_tune(training, folded, params.qat.epochs, params.qat.lr)
         progress = appended(progress, tuned)
-    save_model(out / "model", network.network, _card(params, names, preprocessing), probes)
+    save_model(out / "model", network.network, _card(params, names, preprocessing, trainable.network), probes)
     _refuse_lost_state(out / "model", network, [probes.images_NHWC_u8], reader.read(in_batches(data.val_N)))
     write_history(progress.history, out / "history.csv")
     plot_history(progress.history, out / "history.svg")
@@ -200,12 +201,13 @@ def _fingerprint(
         data.digest(),
         "" if params.weights is None else weights_checksum(Path(params.weights)),
         str(trainable.device),
+        str(library_versions(params.arch, trainable.network)),
     ]
     here = Path(__file__).parent
     return fingerprint(facts, [*(here / name for name in CODE), *sources_of(trainable.network)])
 
 
-def _card(params: TrainParams, names: tuple[str, ...], preprocessing: Preprocessing) -> Card:
+def _card(params: TrainParams, names: tuple[str, ...], preprocessing: Preprocessing, network: Normalised) -> Card:
     return Card(
         form="train",
         arch=params.arch,
@@ -217,7 +219,7 @@ def _card(params: TrainParams, names: tuple[str, ...], preprocessing: Preprocess
         fused=params.qat.epochs > 0,  # folded before it was fine-tuned
         files={},
         artifact="",
-        versions=library_versions(),
+        versions=library_versions(params.arch, network),
     )
 
 
@@ -258,5 +260,12 @@ def _publish(written: Path, out: Path, _report: str) -> None:
     discard_finished(TRAININGS)
 
 
+@wraps(train)
+def _train_what_is_watched(**arguments: Any) -> None:
+    # Only here, where params.yaml names the network: a caller in Python may train any network.
+    refuse_elsewhere(arguments["params"].arch)
+    train(**arguments)
+
+
 if __name__ == "__main__":
-    run_step(train, _publish)
+    run_step(_train_what_is_watched, _publish)

@@ -1,5 +1,6 @@
 """DVC as its users use it: a remote, another clone, an experiment, and the way back."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -45,7 +46,9 @@ def test_what_was_pushed_is_pulled_whole_and_nothing_is_left_to_run(line: Line, 
 
 def test_a_file_that_went_bad_on_the_remote_is_not_pulled(line: Line, clone: Line) -> None:
     path = Path("data/evaluate/export.parquet")
-    (digest,) = (out["md5"] for out in line.lock["stages"]["evaluate@export"]["outs"] if out["path"] == str(path))
+    (digest,) = (
+        out["md5"] for out in line.lock["stages"]["evaluate-onnx@export"]["outs"] if out["path"] == str(path)
+    )
     stored = line.folder.parent / "foldline-remote/files/md5" / digest[:2] / digest[2:]
     stored.chmod(0o644)
     stored.write_bytes(stored.read_bytes()[:-1] + b"?")
@@ -57,7 +60,7 @@ def test_an_experiment_reruns_from_train_on_and_the_way_back_is_open(line: Line,
     ran = dvc(line.folder, "exp", "run", "-S", "train.lr=0.04", "-S", "train.epochs=6")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     rerun = [stage for stage in line.outs if f"Running stage '{stage}'" in ran.stdout]
-    assert rerun == [stage for stage in line.outs if stage not in (*BEFORE_TRAIN, "evaluate@champion")]
+    assert rerun == [stage for stage in line.outs if stage not in (*BEFORE_TRAIN, "evaluate-onnx@champion")]
     params = yaml.safe_load((line.folder / "params.yaml").read_text())
     assert (params["train"]["lr"], params["train"]["epochs"]) == (0.04, 6)
     assert line.outputs("train") != finished_line.outputs("train")
@@ -66,6 +69,14 @@ def test_an_experiment_reruns_from_train_on_and_the_way_back_is_open(line: Line,
     git(line.folder, "checkout", "-q", "--", "params.yaml", "dvc.lock")
     assert dvc(line.folder, "checkout").returncode == 0
     assert all(line.outputs(stage) == finished_line.outputs(stage) for stage in line.outs)
+
+
+def test_an_edited_network_changes_the_stages_that_make_it_and_no_other(line: Line) -> None:
+    assert json.loads(dvc(line.folder, "status", "--json").stdout) == {}
+    (line.folder / "networks/my_nets.py").write_text("# a network\n")
+    changed = json.loads(dvc(line.folder, "status", "--json").stdout)
+    assert set(changed) == {"train", "fuse", "evaluate@train", "evaluate@fuse"}
+    assert all(facts == [{"changed deps": {"networks": "modified"}}] for facts in changed.values())
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""evaluate@champion: the release in production, on these images, or the reason why it cannot be compared."""
+"""evaluate-onnx@champion: the release in production, on these images, or the reason why it cannot be compared."""
 
 import shutil
 from pathlib import Path

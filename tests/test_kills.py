@@ -29,7 +29,7 @@ STAGES = [
     "fuse",
     "export",
     "build@onnxruntime-fp32",
-    "evaluate@export",
+    "evaluate-onnx@export",
     "gate",
     "release",
 ]
@@ -55,7 +55,7 @@ def test_a_killed_step_leaves_nothing_half_written_and_running_again_finishes(
     assert_running_again_finishes(line, finished_line, stage)
 
 
-@pytest.mark.parametrize("stage", ["ingest", "train", "build@onnxruntime-fp32", "evaluate@export"])
+@pytest.mark.parametrize("stage", ["ingest", "train", "build@onnxruntime-fp32", "evaluate-onnx@export"])
 def test_a_killed_dvc_takes_its_step_with_it(stage: str, line: Line, finished_line: Line) -> None:
     line.forget(stage)
     for begun in (step_is_starting, step_is_writing):
@@ -109,7 +109,7 @@ def step_is_writing(line: Line, stage: str) -> bool:
 
 
 def step_processes(line: Line, stage: str) -> list[int]:
-    module = f"-m steps.{stage.split('@')[0]} "
+    module = f"-m steps.{stage.split('@')[0].split('-')[0]} "
     return [pid for pid, command in processes_in(line.folder).items() if module in command]
 
 

@@ -96,6 +96,17 @@ def test_the_folder_of_weights_is_watched_and_there_even_where_no_weights_are() 
     assert (ROOT / "data/weights/.gitignore").is_file()
 
 
+def test_the_folder_of_own_networks_is_watched_where_the_pytorch_network_is_made_and_nowhere_else() -> None:
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        watching = {
+            stage.addressing for stage in repo.index.stages if "networks" in [dep.def_path for dep in stage.deps]
+        }
+    assert watching == {"train", "fuse", "evaluate@train", "evaluate@fuse"}
+    assert (ROOT / "networks/README.md").is_file()
+
+
 def test_no_output_is_kept_from_one_run_to_the_next() -> None:
     assert "persist" not in (ROOT / "dvc.yaml").read_text()
 

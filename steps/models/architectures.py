@@ -1,8 +1,8 @@
 """ARCHITECTURES, and making a network from a name, a number of classes and an image size.
 
 `resnet18` is looked up in ARCHITECTURES, then in timm, then in torchvision. `timm:resnet18` and
-`torchvision:resnet18` name the library. `package.module:callable` is a user's own network. Names of weights or of
-model hubs are never used.
+`torchvision:resnet18` name the library. `package.module:callable` is a user's own network; own_networks.py says
+which modules the train step takes. Names of weights or of model hubs are never used.
 """
 
 import inspect
@@ -87,10 +87,7 @@ def _users_own(module_name: str, name: str, class_num: int, size: int) -> nn.Mod
     card could call any function of any installed package.
     """
     arch = f"{module_name}:{name}"
-    with _faults_named(f"{arch}: {module_name} cannot be imported from the project's folder"):
-        make = getattr(import_module(module_name), name, None)
-    if make is None:
-        raise BadInput(f"{arch}: {module_name} has no '{name}'.")
+    make = own_callable(arch)
     arguments = _arguments(arch, make, class_num, size)
     with _faults_named(f"{arch} failed to make the network ({_as_call(arguments)})"):
         network = make(**arguments)
@@ -104,6 +101,16 @@ def _users_own(module_name: str, name: str, class_num: int, size: int) -> nn.Mod
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise BadInput(f"{arch} returns {shape} for one image; it must return logits of shape (1, {class_num}).")
     return network
+
+
+def own_callable(arch: str) -> Any:
+    """Import the module of `package.module:callable` and return the callable, or raise BadInput."""
+    module_name, _, name = arch.rpartition(":")
+    with _faults_named(f"{arch}: {module_name} cannot be imported from the project's folder"):
+        make = getattr(import_module(module_name), name, None)
+    if make is None:
+        raise BadInput(f"{arch}: {module_name} has no '{name}'.")
+    return make
 
 
 @contextmanager

@@ -120,7 +120,8 @@ class TrainParams(Section):
         min_length=1,
         description="The plain network.",
         json_schema_extra={
-            "allowed": "name of one of our networks, of timm or of torchvision, or `module:callable`"
+            "allowed": "name of one of our networks, of timm or of torchvision; `networks.module:callable` for a "
+            "network of your own; `package.module:callable` for a package of requirements.lock"
         },
     )
     expand: ExpandParams = ExpandParams()

@@ -14,6 +14,7 @@ from steps.models.architectures import create
 from steps.models.cost import cost_of
 from steps.models.heads import add_bottleneck, class_parameters, head_name, head_parameters
 from steps.models.normalised import Normalised, normalised
+from steps.models.own_networks import FOLDER, networks_digest, package_names
 from steps.progress import say
 from steps.reparam.expand import Init, Mode, expand
 from steps.reparam.library_blocks import library_form
@@ -127,9 +128,18 @@ def sources_of(network: nn.Module) -> set[Path]:
     return {Path(file) for file in files if file}
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions on which the weights' bytes depend."""
-    return {library: version(library) for library in LIBRARIES}
+def library_versions(arch: str, network: nn.Module) -> dict[str, str]:
+    """Return the versions of all code that decides the weights' bytes, by the name of the package.
+
+    The packages are LIBRARIES, the package that `arch` names, and the packages that wrote modules of the network.
+    For an `arch` in `networks/`, the entry `networks` is a digest of that folder.
+    """
+    of_arch = arch.rpartition(":")[0].partition(".")[0]
+    modules = {type(module).__module__.partition(".")[0] for module in network.modules()} | {of_arch}
+    others = modules - {"", "steps", FOLDER, *LIBRARIES}
+    packages = {*LIBRARIES, *(package_names(others) if others else ())}
+    versions = {package: version(package) for package in sorted(packages)}
+    return versions | ({FOLDER: networks_digest()} if of_arch == FOLDER else {})
 
 
 @torch.no_grad()

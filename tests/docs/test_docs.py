@@ -255,10 +255,11 @@ def test_the_network_of_ones_own_is_taken(tmp_path: Path, monkeypatch: pytest.Mo
 
     from steps.models.architectures import create
 
-    (tmp_path / "my_nets.py").write_text(TRAINING.split("```python\n")[1].split("```")[0])
+    (tmp_path / "networks").mkdir()
+    (tmp_path / "networks/my_nets.py").write_text(TRAINING.split("```python\n")[1].split("```")[0])
     monkeypatch.syspath_prepend(tmp_path)
-    assert "train.arch: my_nets:small" in TRAINING
-    assert create("my_nets:small", 7, 32)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
+    assert "train.arch: networks.my_nets:small" in TRAINING
+    assert create("networks.my_nets:small", 7, 32)(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
 
 
 # --- links and the site

@@ -25,6 +25,8 @@ ALL = [
         ("build", None, ALL[2:]),
         ("build@openvino-fp32", None, ALL[2:]),
         ("build", "evaluate-engine@openvino-fp32", [ALL[3], ALL[5]]),
+        ("evaluate", None, ALL[4:]),
+        ("evaluate", "evaluate", ALL[4:6]),
         ("gate", "gate", ALL[6:]),
     ],
 )
