@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from steps.errors import BadInput, Refused, StepError
-from steps.files import end_with_parent, only_writer, replace_folder, temporary_folder
+from steps.files import LOCKS, end_with_parent, full_disk_named, only_writer, replace_folder, temporary_folder
 from steps.params import SHARED_KEYS, Params, load_params
 from steps.progress import say
 from steps.reports.base import Refusal
@@ -33,6 +33,7 @@ def run_step(
 ) -> None:
     """Run `step` from the command line and exit: 0 done, 1 crashed, 2 wrong flags or params, 3 refused.
 
+    A disk without space gives one sentence and exit code 3, and the step publishes nothing, not even a report.
     After Ctrl-C the exit code is 130, as in shells. `report` is the file in `out` with the sentence of a refusal;
     "{flag}" in `report` is replaced by the flag's value. Some steps write `index` instead of `report` when they
     succeed. If a folder has none of these files, the step did not write the folder and does not replace it.
@@ -42,7 +43,8 @@ def run_step(
         flags = _parse(step)
         params = load_params(Path(flags.pop("params_file")))
         _refuse_foreign_folder(flags, report, index)
-        _run(step, flags, params, publish, report.format(**flags))
+        with full_disk_named(_places(flags["out"])):
+            _run(step, flags, params, publish, report.format(**flags))
     except StepError as error:
         say(f"{step.__name__}: {error}")
         sys.exit(error.exit_code)
@@ -58,12 +60,18 @@ def _run(step: Callable[..., None], flags: dict[str, Any], params: Params, publi
     arguments = {**flags, **_from_params(step, params)}
     with only_writer(written), temporary_folder(written):
         try:
-            step(**arguments, out=written)
+            with full_disk_named(_places(out)):  # the full disk is looked for before the hidden folder is deleted
+                step(**arguments, out=written)
         except Refused as refusal:
             (refusal.report or Refusal()).write_refused(str(refusal), written / report)
             publish(written, out, report)
             raise
         publish(written, out, report)
+
+
+def _places(out: Path) -> list[Path]:
+    """Return the places where a step writes: its output, the caches in .foldline, and temporary files."""
+    return [out, LOCKS.parent, Path(os.environ.get("TMPDIR", "/tmp"))]
 
 
 def _refuse_foreign_folder(flags: dict[str, Any], report: str, index: str) -> None:

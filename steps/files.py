@@ -2,21 +2,64 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import hashlib
 import os
+import re
+import resource
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, ClassVar
 
-from steps.errors import BadInput
+from steps.errors import BadInput, StepError
 
 LOCKS = Path(".foldline/locks")
 LOCK_PATIENCE_SECONDS = 10.0  # after a run is killed, its child processes need some time to end
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CANNOT_RESERVE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV}
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # polars writes the number only into its message
+FULL_BYTES = 64 * 1024  # a file system with less free space counts as full
+CHUNK_BYTES = 2**20
+
+
+class NoSpace(StepError):
+    """A disk without space for `path`; the step publishes nothing.
+
+    The message is made when it is printed: by then, the step has deleted its unfinished output, so the free bytes
+    are those that the next run will find.
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(
+        self, path: Path, needed: int | None = None, number: int = errno.ENOSPC, message: str = ""
+    ) -> None:
+        super().__init__(path, needed, number, message)  # the arguments, so that the exception can be pickled
+        self.path, self.needed, self.number, self.message = path, needed, number, message
+
+    def __str__(self) -> str:
+        after = f" The error was: {self.message}" if self.message else ""
+        return f"{self.figures()}. Free some space there, then run the step again.{after}"
+
+    def figures(self) -> str:
+        """Return the path, the needed and the free bytes as a sentence without its full stop."""
+        free = f"{free_bytes(self.path):,} bytes"
+        needed = "more bytes" if self.needed is None else f"{self.needed:,} bytes"
+        if self.number == errno.EFBIG:
+            limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            most = "fewer" if limit == resource.RLIM_INFINITY else f"at most {limit:,} bytes (ulimit -f)"
+            return f"{self.path} needs {needed}, but a file there may have {most}; {free} are free there"
+        if self.number == errno.EDQUOT:
+            return f"{self.path} needs {needed}, but the disk quota is used up; {free} are free there"
+        if self.needed is None:
+            return f"{self.path} needs more than the {free} that are free there"
+        return f"{self.path} needs {needed}, but only {free} are free there"
 
 
 def sha256(path: Path) -> str:
@@ -35,8 +78,104 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as fault:
+        fault.filename = fault.filename or os.fspath(path)  # a failed write does not name its file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def reserve(file: BinaryIO, path: Path, size: int) -> None:
+    """Reserve `size` bytes on the disk from the file's position on; raise NoSpace if they do not fit."""
+    file.flush()
+    with space_for(path, size):
+        try:
+            os.posix_fallocate(file.fileno(), file.tell(), size)
+        except OSError as fault:
+            if fault.errno not in CANNOT_RESERVE:
+                raise
+            _write_zeros(file, size)
+
+
+def _write_zeros(file: BinaryIO, size: int) -> None:
+    """Write `size` zero bytes and return to the position before them."""
+    begin = file.tell()
+    for written in range(0, size, CHUNK_BYTES):
+        file.write(bytes(min(CHUNK_BYTES, size - written)))
+    file.flush()
+    file.seek(begin)
+
+
+@contextlib.contextmanager
+def space_for(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Raise NoSpace for `path` where a write in the block finds no space."""
+    try:
+        yield
+    except OSError as fault:
+        if fault.errno in NO_SPACE:
+            raise NoSpace(path, needed, fault.errno) from fault
+        raise
+
+
+@contextlib.contextmanager
+def full_disk_named(places: Sequence[Path]) -> Iterator[None]:
+    """Raise NoSpace where a disk without space caused the block's error, whatever library wrote the file.
+
+    Where the error names no file, the place in `places` with the fewest free bytes is named.
+    """
+    try:
+        yield
+    except Exception as fault:
+        no_space = _no_space(fault, places)
+        if no_space is None or no_space is fault:
+            raise
+        raise no_space from None
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free bytes of the file system of `path`, which need not exist."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    status = os.statvfs(place)
+    return status.f_bavail * status.f_frsize
+
+
+def _no_space(fault: Exception, places: Sequence[Path]) -> NoSpace | None:
+    """Return the NoSpace of an error, or of an error that caused it; return None for any other error."""
+    fullest = min(places, key=free_bytes)
+    for cause in _causes(fault):
+        if isinstance(cause, NoSpace):
+            return cause
+        number = _number(cause)
+        if number in NO_SPACE:
+            name = getattr(cause, "filename", None)
+            return NoSpace(Path(os.fsdecode(name)) if isinstance(name, str | bytes) else fullest, number=number)
+    if isinstance(fault, StepError) or free_bytes(fullest) >= FULL_BYTES:
+        return None
+    message = " ".join(f"{type(fault).__name__}: {fault}".split())  # OpenVINO says only "iostream error"
+    return NoSpace(fullest, message=message)
+
+
+def _causes(fault: BaseException) -> Iterator[BaseException]:
+    """Yield the error, the error that caused it, and so on."""
+    cause: BaseException | None = fault
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        yield cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+
+
+def _number(fault: BaseException) -> int | None:
+    """Return the error's errno, or the one that its message contains."""
+    if isinstance(fault, OSError) and fault.errno is not None:
+        return fault.errno
+    message = "" if isinstance(fault, NoSpace) else str(fault)
+    found = OS_ERROR.search(message)
+    if found:
+        return int(found[1])
+    return next((number for number in NO_SPACE if os.strerror(number) in message), None)
 
 
 def replace_folder(written: Path, out: Path) -> None:
@@ -56,6 +195,8 @@ def merge_into_folder(written: Path, out: Path, last: str) -> None:
         try:
             file.replace(out / file.name)
         except OSError as fault:
+            if fault.errno in NO_SPACE:
+                raise
             raise BadInput(f"{out / file.name} cannot be replaced: {fault.strerror}; remove it.") from fault
     written.rmdir()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from steps.reports.base import read_refusal
+from tests.full_disk import small_disk
 from tests.reference_params import REFERENCE
 
 ROOT = Path(__file__).parent.parent
@@ -165,6 +166,62 @@ def test_a_folder_in_the_place_of_a_shared_file_is_named(workspace: Path) -> Non
     )
     said = "fuse: data/shared/whole cannot be replaced: Is a directory; remove it.\n"
     assert (ran.returncode, ran.stderr) == (2, said)
+
+
+WRITE = "(out / 'large').write_bytes(bytes(5 * 2**20))"
+NO_SPACE_BODIES = {
+    "Python": WRITE,
+    "write_whole": "from steps.files import write_whole; write_whole(out / 'large', bytes(5 * 2**20))",
+    "polars": (
+        "import polars as pl; import random; random.seed(0); "
+        "pl.DataFrame({'a': [random.random() for _ in range(10**6)]}).write_parquet(out / 'large')"
+    ),
+    "a library that names no reason": (
+        "exec('try:\\n  (out / \"large\").write_bytes(bytes(5 * 2**20))\\nexcept OSError: pass'); "
+        "raise RuntimeError('iostream error')"
+    ),
+    "a refusal that was caused by it": (
+        f"exec('try:\\n  {WRITE}\\nexcept OSError as fault:\\n  raise Refused(\"not built\") from fault')"
+    ).replace("(out / 'large')", "(out / \\'large\\')"),
+    "another process": "raise OSError(28, 'No space left on device')",
+}
+
+
+@pytest.mark.parametrize("body", NO_SPACE_BODIES.values(), ids=NO_SPACE_BODIES)
+def test_a_disk_without_space_is_one_sentence_and_exit_3_and_nothing_is_published(
+    workspace: Path, body: str
+) -> None:
+    with small_disk(workspace / "disk") as disk:
+        old = disk / "fuse"
+        old.mkdir()
+        (old / "report.json").write_text("{}")
+        code, said = run(workspace, body, "--model", "m", "--out", "disk/fuse")
+        assert code == 3, said
+        (line,) = said.splitlines()
+        assert line.startswith("fuse: ") and "disk/" in line.partition(" needs ")[0]
+        assert "needs more than the 4,1" in line and " bytes that are free there. Free some space there" in line
+        assert files(disk) == {"fuse"} and files(old) == {"report.json"}
+
+
+def test_a_refusal_whose_report_finds_no_space_is_not_published(workspace: Path) -> None:
+    body = "(out / 'large').write_bytes(bytes(4 * 2**20 - 4096 * 2)); raise Refused('no' * 10**4)"
+    with small_disk(workspace / "disk") as disk:
+        code, said = run(workspace, body, "--model", "m", "--out", "disk/fuse")
+        assert code == 3 and said.startswith("fuse: disk/.fuse.tmp/report.json needs more than the "), said
+        assert files(disk) == set()
+
+
+def test_the_limit_of_a_files_size_is_one_sentence_and_exit_3(workspace: Path) -> None:
+    body = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); {WRITE}"
+    code, said = run(workspace, body)
+    assert code == 3 and "a file there may have at most 4,096 bytes (ulimit -f)" in said, said
+    assert files(workspace / "data") == {"fuse"} and files(workspace / "data/fuse") == {"old", "report.json"}
+
+
+def test_a_quota_is_one_sentence_and_exit_3(workspace: Path) -> None:
+    code, said = run(workspace, "raise OSError(122, 'Disk quota exceeded', 'data/large')")
+    assert code == 3 and "data/large needs more bytes, but the disk quota is used up" in said
+    assert files(workspace / "data/fuse") == {"old", "report.json"}
 
 
 def test_ctrl_c_is_one_line_and_exit_130(workspace: Path) -> None:

@@ -1,13 +1,14 @@
 """The training cache: every image decoded once, at the network's size, in one memory-mapped uint8 file.
 
-A cache entry is complete or absent. When the images need more bytes than the bound, threads decode the image files
-again in each epoch.
+A cache entry is complete or absent. When the images need more bytes than the bound or the disk has, threads decode
+the image files again in each epoch.
 Letters: N images, H and W pixels, C = 3 channels (RGB).
 """
 
 import fcntl
 import hashlib
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +23,7 @@ import polars as pl
 import steps.images.dataset
 import steps.images.preprocessing
 from steps.cores import usable_cores
+from steps.files import NoSpace, reserve, space_for
 from steps.images.dataset import PLACE, Images, Row, batches, load_image
 from steps.images.draws import Positions
 from steps.images.manifest import SCHEMA
@@ -83,12 +85,16 @@ def open_images(
         say(f"the images need {needed / 2**30:.1f} GiB, more than the cache holds; each epoch decodes them again")
         return StreamedImages(manifest, root, how, threads)
     entry = folder / f"{cache_key(manifest, how)}.npy"
-    with _locked(folder):
-        if not entry.is_file():
-            _prune(folder, bound_bytes - needed)
-            _fill(entry, manifest, root, how, threads)
-        os.utime(entry)
-        _prune(folder, bound_bytes, keep=entry)
+    try:
+        with space_for(entry, needed), _locked(folder):
+            if not entry.is_file():
+                _prune(folder, bound_bytes - needed)
+                _fill(entry, manifest, root, how, threads)
+            os.utime(entry)
+            _prune(folder, bound_bytes, keep=entry)
+    except NoSpace as fault:
+        say(f"{fault.figures()}; the images are not cached, and each epoch decodes them again")
+        return StreamedImages(manifest, root, how, threads)
     return CachedImages(np.asarray(np.load(entry, mmap_mode="r")))
 
 
@@ -103,17 +109,25 @@ def cache_key(manifest: pl.DataFrame, how: Preprocessing) -> str:
 
 
 def _fill(entry: Path, manifest: pl.DataFrame, root: Path, how: Preprocessing, threads: int) -> None:
-    """Decode every image into `entry`; the file has a hidden name until all images are on the disk."""
+    """Decode every image into `entry`; the file has a hidden name until all images are on the disk.
+
+    The file is written, not mapped: on a full disk, a write raises an error, but a map ends the process (SIGBUS).
+    """
     temporary = entry.with_name(f".{entry.name}.tmp")
     shape = (manifest.height, how.size, how.size, 3)
-    images_NHWC_u8 = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
     total = -(-manifest.height // FILL_BATCH)
-    begin = 0
-    for batch in track(batches(manifest, root, how, FILL_BATCH, threads), "decode", total, "batch"):
-        images_NHWC_u8[begin : begin + len(batch)] = batch
-        begin += len(batch)
-    images_NHWC_u8.flush()
-    temporary.replace(entry)
+    try:
+        with temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            reserve(file, entry, math.prod(shape))
+            for batch in track(batches(manifest, root, how, FILL_BATCH, threads), "decode", total, "batch"):
+                file.write(np.ascontiguousarray(batch).data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(entry)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _prune(folder: Path, bound_bytes: int, keep: Path | None = None) -> None:

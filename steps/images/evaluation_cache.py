@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from steps.files import write_whole
+from steps.files import NO_SPACE, NoSpace, write_whole
 from steps.images.cache import CachedImages, ImageReader, cache_key, open_images
 from steps.images.dataset import Images
+from steps.progress import say
 from steps.reports.card import Preprocessing
 
 FOLDER = Path(".foldline/test-images")
@@ -42,8 +43,22 @@ def _verified(manifest: pl.DataFrame, root: Path, how: Preprocessing, folder: Pa
     reader = open_images(manifest, root, how, folder)
     if isinstance(reader, CachedImages):
         _forget_pruned(folder)
-        write_whole(written, _digest(entry).encode())
+        _write_checksum(written, entry)
     return reader
+
+
+def _write_checksum(written: Path, entry: Path) -> None:
+    """Write the entry's checksum; on a full disk, delete the entry, because the next run would not use the entry.
+
+    This run still reads the deleted file through its map.
+    """
+    try:
+        write_whole(written, _digest(entry).encode())
+    except OSError as fault:
+        if fault.errno not in NO_SPACE:
+            raise
+        entry.unlink()
+        say(f"{NoSpace(written, number=fault.errno).figures()}; the decoded test images are not cached")
 
 
 def _digest(entry: Path) -> str:

@@ -1,7 +1,11 @@
 """The training cache: an entry is whole or not there, right for its images, bounded, and never stale."""
 
+import errno
 import hashlib
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from steps.errors import BadInput
 from steps.images.cache import CachedImages, StreamedImages, cache_key, open_images
 from steps.images.dataset import Images, Row, load_all
 from steps.reports.card import Preprocessing
+from tests.full_disk import fill, small_disk
 
 HALF = (0.5, 0.5, 0.5)
 HOW = Preprocessing(size=8, resize=8, interpolation="bilinear", mean=HALF, std=HALF)
@@ -126,3 +131,74 @@ def test_an_unreadable_image_is_named_and_never_replaced(manifest: pl.DataFrame,
     reader = StreamedImages(manifest, tmp_path, HOW, threads=2)
     with pytest.raises(BadInput, match=r"05\.png"):
         list(reader.read(iter(ROWS)))
+
+
+LARGE = HOW.model_copy(update={"size": 400, "resize": 400})  # 12 images need 5.8 MB, and the disk has 4.2 MB
+READ = """
+import sys
+from pathlib import Path
+import numpy as np
+import polars as pl
+from steps.images.cache import open_images
+from steps.reports.card import Preprocessing
+manifest, root, how, cache = sys.argv[1:]
+reader = open_images(pl.read_parquet(manifest), Path(root), Preprocessing.model_validate_json(how), Path(cache))
+print(type(reader).__name__, int(sum(batch.sum(dtype=np.int64) for batch in reader.read([np.arange(12)]))))
+"""
+
+
+def read_in_a_process(manifest: pl.DataFrame, root: Path, cache: Path) -> "subprocess.CompletedProcess[str]":
+    """Read all images in another process, because SIGBUS would end this one."""
+    manifest.write_parquet(root / "manifest.parquet")
+    arguments = [root / "manifest.parquet", root, LARGE.model_dump_json(), cache]
+    return subprocess.run(
+        [sys.executable, "-c", READ, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_images_that_do_not_fit_on_the_disk_are_streamed_with_a_line_that_says_so(
+    manifest: pl.DataFrame, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "cache") as cache:
+        ran = read_in_a_process(manifest, tmp_path, cache)
+        assert ran.returncode == 0, f"{ran.returncode}: {ran.stderr}"  # -7 is SIGBUS
+        expected = load_all(manifest, tmp_path, LARGE).sum(dtype=np.int64)
+        assert ran.stdout.split() == ["StreamedImages", str(expected)]
+        (line,) = ran.stderr.splitlines()
+        assert f"{cache_key(manifest, LARGE)}.npy needs 5,760,000 bytes, but only 4,194,304 bytes are free" in line
+        assert line.endswith("the images are not cached, and each epoch decodes them again")
+        assert entries(cache) == []
+
+
+def test_a_disk_that_fills_during_the_decoding_leaves_no_entry(
+    manifest: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps.images.cache, "reserve", lambda *_: None)  # another process takes what was free
+    with small_disk(tmp_path / "cache") as cache:
+        assert isinstance(open_images(manifest, tmp_path, LARGE, cache), StreamedImages)
+        assert entries(cache) == []
+
+
+def test_a_full_disk_still_gives_the_entry_that_is_there(manifest: pl.DataFrame, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "cache") as cache:
+        open_images(manifest, tmp_path, HOW, cache)
+        fill(cache)
+        assert isinstance(open_images(manifest, tmp_path, HOW, cache), CachedImages)
+
+
+def test_a_folder_that_the_quota_forbids_is_no_cache(
+    manifest: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def over_quota(*_: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr("os.posix_fallocate", over_quota)
+    assert isinstance(open_images(manifest, tmp_path, HOW, tmp_path / "cache"), StreamedImages)
+    assert "the disk quota is used up" in capsys.readouterr().err
+
+
+def test_an_entry_is_the_file_that_numpy_writes(manifest: pl.DataFrame, tmp_path: Path) -> None:
+    open_images(manifest, tmp_path, HOW, tmp_path / "cache")
+    np.save(tmp_path / "expected.npy", load_all(manifest, tmp_path, HOW))
+    entry = tmp_path / "cache" / f"{cache_key(manifest, HOW)}.npy"
+    assert entry.read_bytes() == (tmp_path / "expected.npy").read_bytes()

@@ -9,7 +9,8 @@ import pytest
 import steps.images.cache
 from steps.images.dataset import load_all
 from steps.images.evaluation_cache import kept_batches
-from tests.images.test_cache import HOW, manifest
+from tests.full_disk import SIZE, small_disk
+from tests.images.test_cache import HOW, LARGE, manifest
 
 __all__ = ["manifest"]  # the fixture
 
@@ -58,3 +59,24 @@ def test_other_images_are_another_entry_and_checksums_of_dropped_ones_go(
         path.stem for path in (tmp_path / "kept").glob("*.npy")
     ]
     assert not entry.with_suffix(".sha256").exists()
+
+
+def test_on_a_full_disk_the_images_are_decoded_in_every_run(manifest: pl.DataFrame, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "kept") as kept:
+        found = np.concatenate(list(kept_batches(manifest, tmp_path, LARGE, 5, kept)))
+        assert (found == load_all(manifest, tmp_path, LARGE)).all()
+        assert [path.name for path in kept.iterdir()] == ["lock"]
+
+
+def test_an_entry_whose_checksum_finds_no_space_is_read_once_and_deleted(
+    manifest: pl.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = HOW.model_copy(update={"size": 8, "resize": 8})
+    entry_bytes = 12 * 8 * 8 * 3 + 128
+    with small_disk(tmp_path / "kept") as kept:
+        (kept / "lock").touch()
+        (kept / "filling").write_bytes(bytes(SIZE - entry_bytes // 4096 * 4096 - 4096))
+        found = np.concatenate(list(kept_batches(manifest, tmp_path, how, 5, kept)))
+        assert sorted(path.name for path in kept.iterdir()) == ["filling", "lock"]
+    assert (found == load_all(manifest, tmp_path, how)).all()
+    assert "the decoded test images are not cached" in capsys.readouterr().err

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 from PIL import Image
 
+from steps.files import space_for
 from steps.images.sources.listing import REAL, ROWS, Listing
 
 TAR = "images.tar"
@@ -47,7 +48,7 @@ def pack_pixels(listing: Listing, out: Path) -> Listing:
     """
     assert listing.pixels is not None
     names = listing.rows["name"].to_list()
-    with (out / TAR).open("wb") as tar:
+    with space_for(out / TAR), (out / TAR).open("wb") as tar:
         places = [_append(tar, name, _png(image_HW)) for name, image_HW in zip(names, listing.pixels, strict=True)]
         tar.write(bytes(-tar.tell() % tarfile.RECORDSIZE or tarfile.RECORDSIZE))  # the format: two empty blocks
     offsets, lengths = zip(*places, strict=True) if places else ((), ())
