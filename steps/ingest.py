@@ -14,6 +14,7 @@ from steps.images.inventory import mark, take_inventory
 from steps.images.manifest import write_manifest
 from steps.images.sources.layouts import read_source
 from steps.images.sources.listing import Listing, Source
+from steps.images.sources.paths import path_hint
 from steps.images.sources.pixels import pack_pixels
 from steps.params.ingest import IngestParams
 from steps.progress import say
@@ -21,6 +22,7 @@ from steps.reports.classes import Classes
 from steps.reports.ingest import IngestReport
 
 EXAMPLES = 10
+LOOKED_UP = 200  # missing images for which a similar path is looked up
 OF_GIT_AND_DVC = (".gitkeep", ".gitignore", ".gitattributes", ".dvcignore")
 
 
@@ -51,6 +53,7 @@ def _source(params: IngestParams) -> Source:
         columns=params.columns.model_dump(exclude_none=True),
         labels=params.labels,
         label_names=params.label_names,
+        alike_names=params.alike_names,
     )
 
 
@@ -75,8 +78,25 @@ def _report(rows: pl.DataFrame, listing: Listing, layout: str, root: str) -> Ing
         classes_without_train=tuple(listing.class_names[label] for label in sorted(untrained)),
         skipped=len(skipped),
         skipped_examples=skipped[:EXAMPLES],
-        notes=listing.notes,
+        notes=(*listing.notes, *_not_images(rows), *_misspelt(rows, listing.root)),
     )
+
+
+def _not_images(rows: pl.DataFrame) -> tuple[str, ...]:
+    """Return a note with the number of files of each kind that is not an image."""
+    kinds = rows.filter(pl.col("faults").list.contains("not_an_image"))["detail"].fill_null("of an unknown kind")
+    if kinds.is_empty():
+        return ()
+    counts = kinds.value_counts().sort(["count", "detail"], descending=[True, False])
+    shown = ", ".join(f"{count} x {kind}" for kind, count in counts.head(EXAMPLES).iter_rows())
+    return (f"{len(kinds)} file(s) are not images: {shown}",)
+
+
+def _misspelt(rows: pl.DataFrame, root: Path) -> tuple[str, ...]:
+    """Return a note about images that are not there, although a file with a similar path is."""
+    missing = rows.filter(pl.col("faults").list.contains("missing"))["name"]
+    hint = next((hint for name in missing.head(LOOKED_UP) if (hint := path_hint(root, name))), None)
+    return (f"{len(missing)} image(s) are missing; {hint}",) if hint else ()
 
 
 def _is_of_git_or_dvc(name: str) -> bool:
@@ -90,12 +110,15 @@ def _counts(values: pl.Series) -> dict[str, int]:
 
 def _refuse_nothing(rows: pl.DataFrame, source: str, report: IngestReport) -> None:
     if rows.is_empty():
-        raise Refused(f"nothing to read: {source} contains no images. {NOT_IN_GIT}", report)
+        found = f" Ingest skipped {report.skipped} file(s) or folder(s) there." if report.skipped else ""
+        raise Refused(f"nothing to read: {source} contains no images.{found} {NOT_IN_GIT}", report)
     readable = rows.filter(pl.col("faults").list.set_intersection(list(UNREADABLE)).list.len() == 0)
     if readable.is_empty():
-        name, faults = rows.select("name", "faults").row(0)
+        name, faults, detail = rows.select("name", "faults", "detail").row(0)
+        reason = f"{', '.join(faults)}; {detail}" if detail else ", ".join(faults)
+        notes = "".join(f" Note: {sentence}." for sentence in report.notes)
         raise Refused(
-            f"none of the {rows.height} images of {source} can be read, e.g. {name} ({', '.join(faults)}).", report
+            f"none of the {rows.height} images of {source} can be read, e.g. {name} ({reason}).{notes}", report
         )
 
 

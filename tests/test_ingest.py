@@ -151,6 +151,57 @@ def test_a_source_without_one_readable_image_is_refused_with_figures(tmp_path: P
     assert refusal.value.report.faults == {"empty": 1}
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+
+
+def test_files_that_are_not_images_are_counted_by_kind(tmp_path: Path) -> None:
+    (tmp_path / "data/cat").mkdir(parents=True)
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / "data/cat" / name).write_bytes(LFS)
+    with pytest.raises(Refused, match=r"not_an_image; a Git LFS pointer; run `git lfs pull`"):
+        run(tmp_path, "refused", source=str(tmp_path / "data"))
+    (tmp_path / "data/cat/3.png").write_bytes(picture(3))
+    (tmp_path / "data/cat/4.png").write_bytes(b"<html></html>")
+    report = IngestReport.read(run(tmp_path, source=str(tmp_path / "data")) / "report.json")
+    assert report.notes == (
+        "3 file(s) are not images: 2 x a Git LFS pointer; run `git lfs pull`, 1 x an HTML page, such as a server "
+        "sends in place of an image; download the image again",
+    )
+
+
+def test_missing_images_with_a_similar_path_come_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/a.png").write_bytes(picture(1))
+    (tmp_path / "x/b.png").write_bytes(picture(2))
+    (tmp_path / "t.csv").write_text("path,label\nx/a.png,0\nx\\b.png,1\n")
+    report = IngestReport.read(run(tmp_path, source=str(tmp_path / "t.csv")) / "report.json")
+    hint = "'x\\b.png' is not there, but 'x/b.png' is: write / and not \\"
+    assert f"1 image(s) are missing; {hint}" in report.notes
+    (tmp_path / "t.csv").write_text("path,label\nX/a.png,0\nX/b.png,1\n")
+    with pytest.raises(Refused, match=r"none of the 2 images.*'X/a.png' is not there, but 'x/a.png' is"):
+        run(tmp_path, "refused", source=str(tmp_path / "t.csv"))
+
+
+def test_what_was_merged_is_in_the_report_and_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, name in enumerate(("a/x", "a/y", "b/x")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "1.png").write_bytes(picture(number))
+    report = IngestReport.read(run(tmp_path, source=str(tmp_path / "data")) / "report.json")
+    sentence = "3 images in 3 folder(s) below the class folders were merged into 2 class(es): a/x, a/y, b/x"
+    assert report.notes[0].startswith(sentence)
+    assert sentence in capsys.readouterr().err
+
+
+def test_similar_names_are_kept_only_where_the_key_says_so(tmp_path: Path) -> None:
+    for number, name in enumerate(("Cat", "cat")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "1.png").write_bytes(picture(number))
+    with pytest.raises(Refused, match="'Cat' and 'cat' differ only in upper and lower case"):
+        run(tmp_path, "refused", source=str(tmp_path / "data"))
+    out = run(tmp_path, source=str(tmp_path / "data"), alike_names="keep")
+    assert Classes.read(out / "classes.json").names == {0: "Cat", 1: "cat"}
+
+
 def test_class_folders_without_a_file_are_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "data/cat").mkdir(parents=True)
     with pytest.raises(Refused, match="nothing to read"):

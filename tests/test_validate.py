@@ -165,6 +165,13 @@ def test_labels_that_count_from_1_are_told_so(workspace: Workspace) -> None:
         assert "The labels go from 1 to 3, so they seem to start at 1: subtract 1 from each." in said
 
 
+def test_labels_with_gaps_are_not_told_to_subtract(workspace: Workspace) -> None:
+    code, refused = judge(workspace, manifest([1, 2, 10]))
+    assert code == 3
+    assert "The labels are 3 different integers from 1 to 10, with gaps." in refused
+    assert "set ingest.labels: names" in refused and "subtract" not in refused
+
+
 def test_a_huge_label_costs_neither_memory_nor_a_crash(workspace: Workspace) -> None:
     code, said = judge(workspace, manifest([0, 1, 2**40]))
     assert code == 3

@@ -144,6 +144,12 @@ def numbering(data: Statistics) -> str:
     lowest, highest = labels.min(), labels.max()
     if not isinstance(lowest, int) or not isinstance(highest, int) or lowest < 0:
         return "Ids start at 0: correct these labels."
+    count = labels.n_unique()
+    if lowest > 0 and count < highest - lowest + 1:
+        return (
+            f"The labels are {count} different integers from {lowest} to {highest}, with gaps. Number the classes "
+            f"from 0 to {count - 1} without gaps, or set ingest.labels: names, so that ingest numbers them."
+        )
     if lowest > 0:
         return (
             f"The labels go from {lowest} to {highest}, so they seem to start at {lowest}: subtract {lowest} from "

@@ -86,3 +86,10 @@ class IngestParams(Section):
         "that is not in the file, and names the file and line of the label.",
         json_schema_extra={"allowed": "file in the folder of the source"},
     )
+    alike_names: Literal["refuse", "keep"] = Field(
+        "refuse",
+        description="What ingest does where two class names differ only in upper and lower case, blanks, "
+        "invisible letters, the Unicode form of their letters, or leading zeros. `refuse`: ingest refuses and "
+        "names both. `keep`: the names are two classes, and ingest reports that. Blanks around a name are never "
+        "part of the name.",
+    )

@@ -125,6 +125,43 @@ def test_a_file_cut_short_never_passes_for_sound(kind: str, keep: float) -> None
     assert UNREADABLE & set(facts.faults)
 
 
+NOT_IMAGES = {
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a photograph in HEIC; convert it to JPEG or PNG"),
+    "heif": (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a photograph in HEIF"),
+    "mp4": (b"\0\0\0\x18ftypisom\0\0\0\0isomiso2", "a video"),
+    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0"/></svg>', "an SVG drawing"),
+    "svg with a prologue": (b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- x -->\n<svg width="1">', "an SVG drawing"),
+    "dicom": (bytes(128) + b"DICM" + bytes(99), "a DICOM file"),
+    "html": (b"\n<!DOCTYPE html>\n<html><title>404</title><svg ></svg></html>", "an HTML page"),
+    "html without a doctype": (b"<HTML><body>Moved</body></HTML>", "an HTML page"),
+    "lfs": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        "a Git LFS pointer; run",
+    ),
+    "annex": (b"/annex/objects/SHA256E-s1--0.jpg\n", "a git-annex pointer"),
+    "pdf": (b"%PDF-1.7\n", "a PDF document"),
+    "zip": (b"PK\x03\x04" + bytes(99), "a zip archive"),
+    "numpy": (b"\x93NUMPY\x01\0", "a NumPy array"),
+    "jxl": (b"\xff\x0a\xfa\x7f", "a JPEG XL image"),
+    "zeros": (bytes(9999), "a file of zeros"),
+    "json": (b'{"error": "not found"}', "a JSON file"),
+    "text": ("M\u00fcll\n".encode() * 2000, "a text file"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_IMAGES)
+def test_a_file_that_is_not_an_image_is_called_by_its_kind(kind: str) -> None:
+    content, meaning = NOT_IMAGES[kind]
+    facts = inspect_bytes(content, "a.jpg")
+    assert facts.faults == ("not_an_image",)
+    assert facts.detail is not None and facts.detail.startswith(meaning)
+
+
+def test_bytes_of_an_unknown_kind_are_not_an_image_without_a_kind() -> None:
+    facts = inspect_bytes(b"\x01\x02\x03\x04" * 20, "a.jpg")
+    assert (facts.faults, facts.detail) == (("not_an_image",), None)
+
+
 def test_facts_are_those_of_the_stored_image() -> None:
     facts = inspect_bytes(rotated(), "a.jpg")
     assert (facts.width, facts.height, facts.mode, facts.format) == (40, 48, "RGB", "JPEG")

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from steps.errors import Refused
-from steps.images.sources.labels import names_in_label_file, number_classes
+from steps.images.sources.label_files import names_in_label_file
+from steps.images.sources.labels import number_classes
 from steps.images.sources.listing import Listing, Source
 from steps.images.sources.pixels import PixelSet, pixel_listing
 
@@ -36,12 +37,25 @@ def read_idx(source: Source) -> Listing:
     sets = [read_pair(path) for path in files]
     labels = {str(label) for pixels in sets for label in np.unique(pixels.labels_N).tolist()}
     _, names, notes = number_classes(Counter(labels), "ids", names_in_label_file(source))
-    return pixel_listing(sets, names, notes)
+    return pixel_listing(sets, names, notes + _unread(folder if source.path.is_dir() else None, files))
+
+
+def _unread(folder: Path | None, images: list[Path]) -> tuple[str, ...]:
+    """Return a note about the idx files of `folder` that belong to no pair that was read."""
+    known = {*images, *(_labels_of(path) for path in images)}
+    unread = sorted(path.name for path in folder.glob("*[-.]idx[0-9]-*") if path not in known) if folder else []
+    if not unread:
+        return ()
+    return (f"{len(unread)} idx file(s) are not read, because they hold no grey images: {', '.join(unread[:5])}",)
+
+
+def _labels_of(images: Path) -> Path:
+    return images.with_name(re.sub(r"images?([-.])idx3", r"labels\1idx1", images.name))
 
 
 def read_pair(images: Path) -> PixelSet:
     """Return the images of one idx file, with the labels from the idx file beside it."""
-    labels = images.with_name(re.sub(r"images?([-.])idx3", r"labels\1idx1", images.name))
+    labels = _labels_of(images)
     images_NHW_u8, labels_N = read_array(images), read_array(labels)
     if images_NHW_u8.ndim != 3 or labels_N.ndim != 1 or len(images_NHW_u8) != len(labels_N):
         raise Refused(

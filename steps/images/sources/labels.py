@@ -4,17 +4,17 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
-from steps.errors import BadInput, Refused, did_you_mean
-from steps.images.sources.listing import LabelKind, Source
-from steps.images.sources.paths import is_inside
+from steps.errors import Refused, did_you_mean
+from steps.images.sources.listing import LabelKind, SimilarNames
+from steps.images.sources.similar_names import similar_pairs, similarity
 
 INTEGER = re.compile(r"-?\d{1,18}(\.0+)?")  # pandas writes "3.0" if an integer column has a missing value
-SEVERAL = re.compile(r"-?\d+(\s*[,;|]\s*-?\d+)+")
+SEVERAL = re.compile(r"[\[(]?\s*-?\d+(\.\d*)?(\s*[\s,;|]\s*-?\d+(\.\d*)?)+\s*[\])]?")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.I)
+NO_VALUE = {"nan", "null", "<na>", "nat"}  # texts that programs write for a missing label
 LARGEST_ID = 10_000_000
 SHOWN = 3
-NUMBERED_NAME = re.compile(r"(-?\d+)[\s,;:]+(.+)")
 
 
 def number_classes(
@@ -22,25 +22,32 @@ def number_classes(
     kind: LabelKind,
     listed: dict[int, str],
     place: Callable[[str], str] = "class '{}'".format,
+    similar: SimilarNames = "refuse",
 ) -> tuple[dict[str, int], dict[int, str], tuple[str, ...]]:
     """Return {label: id} of the labels, {id: name} of all ids, and notes for people.
 
     `sizes` is {label: number of images}, and `listed` is {id: name} from the label file. Integer labels are ids;
     validate checks their range. Other labels are names: a name gets its id in `listed`, or without a label file
-    an id from 0 .. K-1 in sorted order. Refuses a mixture of ids and names, and a label that the label file
-    lacks. `place` returns where a label is written, for messages.
+    an id from 0 .. K-1 in sorted order. Refuses a mixture of ids and names, a label that the label file lacks,
+    and, unless `similar` is "keep", two names that a person reads as one. `place` returns where a label is
+    written, for messages.
     """
     distinct = sorted(sizes)
+    pairs: list[tuple[str, str]] = []
     if _are_ids(sizes, kind, place):
         ids = {label: _as_id(label, place) for label in distinct}
         _refuse_unlisted(ids, listed, place)
         names = {number: str(number) for number in ids.values()} | listed
+        pairs = similar_pairs(listed.values())
     else:
+        pairs = similar_pairs(distinct)
+        _refuse_similar(pairs, similar, place)
         ids = _ids_of_names(distinct, listed, place)
         names = {number: name for name, number in ids.items()} | listed
     names, notes = _distinct_names(names)
     _check_names(names)
-    return ids, dict(sorted(names.items())), notes + _renumbered(ids)
+    kept = tuple(f"two classes have similar names: {similarity(pair)}" for pair in pairs)
+    return ids, dict(sorted(names.items())), notes + kept + _renumbered(ids) + _merged(ids)
 
 
 def sorted_names(names: Iterable[str]) -> list[str]:
@@ -49,56 +56,6 @@ def sorted_names(names: Iterable[str]) -> list[str]:
     if all(INTEGER.fullmatch(name) for name in names):
         return sorted(names, key=lambda name: (float(name), name))
     return sorted(names)
-
-
-def names_in_label_file(source: Source) -> dict[int, str]:
-    """Return {id: name} from the file `ingest.label_names`, or {} where the key is not set.
-
-    The label file must lie in the source's folder, because DVC watches only that folder.
-    """
-    if source.label_names is None:
-        return {}
-    if not source.path.is_dir():
-        raise BadInput(
-            f"ingest.label_names: DVC watches only the source, and {source.path} is one file; let ingest.source "
-            f"name the folder that holds {source.path.name} and {source.label_names}."
-        )
-    if not is_inside(source.path, source.path / source.label_names):
-        raise BadInput(
-            f"ingest.label_names: {source.label_names} lies outside {source.path}, and DVC watches only that "
-            "folder; move the label file there."
-        )
-    return read_label_names(source.path / source.label_names)
-
-
-def read_label_names(path: Path) -> dict[int, str]:
-    """Return {id: name} from lines `id name` (a name may contain spaces), or from one name per line, from id 0."""
-    lines = _lines(path)
-    matches = [NUMBERED_NAME.fullmatch(line) for _, line in lines]
-    if not any(matches):
-        return {number: line for number, (_, line) in enumerate(lines)}
-    names: dict[int, str] = {}
-    for (place, line), match in zip(lines, matches, strict=True):
-        if match is None:
-            raise Refused(f"{path} line {place}: '{line}' is not `id name`, as the other lines are; correct it.")
-        number = int(match[1])
-        if number in names:
-            raise Refused(
-                f"{path} line {place}: id {number} already has the name '{names[number]}'; an id has one name."
-            )
-        names[number] = match[2].strip()
-    return names
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Return the numbered lines that are not blank."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as fault:
-        raise BadInput(f"ingest.label_names: {path} cannot be read ({fault.strerror}).") from fault
-    except UnicodeDecodeError as fault:
-        raise Refused(f"{path} is not UTF-8 (byte {fault.start}); save it as UTF-8.") from fault
-    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
 def _are_ids(sizes: Mapping[str, int], kind: LabelKind, place: Callable[[str], str]) -> bool:
@@ -115,7 +72,34 @@ def _are_ids(sizes: Mapping[str, int], kind: LabelKind, place: Callable[[str], s
     texts = [label for label in sizes if not INTEGER.fullmatch(label)]
     if texts and (kind == "ids" or integers):
         raise Refused(_mixture(sizes, integers, texts, kind, place))
+    odd = sorted(label for label in texts if NUMBER.fullmatch(label) or label.lower() in NO_VALUE)
+    if odd and kind == "auto":
+        raise Refused(
+            f"{place(odd[0])}: the label '{odd[0]}' is neither a class id (an integer without a sign, from 0) nor "
+            "clearly a class name. Correct the label, or set ingest.labels: names if the label is a name."
+        )
     return bool(integers)
+
+
+def _refuse_similar(pairs: list[tuple[str, str]], similar: SimilarNames, place: Callable[[str], str]) -> None:
+    if pairs and similar == "refuse":
+        first, second = pairs[0]
+        more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""
+        raise Refused(
+            f"{place(first)} and {place(second)}: the class names {similarity(pairs[0])}{more}. Write one "
+            "name for both, or set ingest.alike_names: keep if the names mean two classes."
+        )
+
+
+def _merged(ids: Mapping[str, int]) -> tuple[str, ...]:
+    """Return a note if several texts, such as '1' and '1.0', are read as one class id."""
+    texts: dict[int, list[str]] = {}
+    for label, number in ids.items():
+        texts.setdefault(number, []).append(label)
+    merged = [labels for labels in texts.values() if len(labels) > 1]
+    if not merged:
+        return ()
+    return (f"{len(merged)} class id(s) are written in several ways, such as {_quoted(merged[0])}",)
 
 
 def _mixture(

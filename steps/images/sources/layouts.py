@@ -29,17 +29,26 @@ LAYOUTS: dict[str, Callable[[Source], Listing]] = {
 
 def read_source(source: Source, layout: str) -> tuple[str, Listing]:
     """Return the layout's name ("auto" becomes the name of the layout found) and the images of `source`."""
-    if not source.path.exists():
-        raise BadInput(
-            f"ingest.source: {source.path} is not there; name a folder, list, table or sample. {NOT_IN_GIT}"
-        )
-    if layout == "auto":
-        layout = find_layout(source)
-    return layout, LAYOUTS[layout](source)
+    try:
+        if not source.path.exists():
+            raise BadInput(
+                f"ingest.source: {source.path} is not there; name a folder, list, table or sample. {NOT_IN_GIT}"
+            )
+        if layout == "auto":
+            layout = find_layout(source)
+        return layout, LAYOUTS[layout](source)
+    except OSError as fault:  # images in a folder that cannot be read must not be missing silently
+        raise Refused(
+            f"{fault.filename or source.path} cannot be read ({fault.strerror}), so its images would be left out. "
+            "Give this user the right to read it (chmod u+rX), or move it out of the source."
+        ) from fault
 
 
 def find_layout(source: Source) -> str:
-    """Return the layout of `source`; refuse a source that fits no layout or several layouts."""
+    """Return the layout of `source`; refuse a source that fits no layout or several layouts.
+
+    The data decides the layout, so what the data leaves open is a refusal (exit 3) and not a fault of the params.
+    """
     if source.lists:
         return "list"
     found = _of_folder(source.path) if source.path.is_dir() else _of_file(source.path)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 LabelKind = Literal["auto", "ids", "names"]
+SimilarNames = Literal["refuse", "keep"]
 SPLIT_NAMES = {  # usual names of splits -> manifest.SPLITS
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
 }  # fmt: skip
@@ -36,6 +37,7 @@ class Source:
     columns: Mapping[str, str | int] = field(default_factory=dict)
     labels: LabelKind = "auto"
     label_names: str | None = None
+    alike_names: SimilarNames = "refuse"
 
 
 @dataclass(frozen=True)

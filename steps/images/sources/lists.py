@@ -6,6 +6,7 @@ the first lines, and the reading under which most paths exist is taken.
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +14,10 @@ import polars as pl
 
 from steps.errors import BadInput, Refused
 from steps.images.manifest import SPLITS
-from steps.images.sources.listing import Listing, Source
-from steps.images.sources.paths import is_inside, is_there
-from steps.images.sources.records import FIELDS, SCHEMA, records_listing
+from steps.images.sources.listing import LabelKind, Listing, Source
+from steps.images.sources.one_hot import columns_of_classes, one_hot_sentence
+from steps.images.sources.paths import is_inside, is_there, path_hint
+from steps.images.sources.records import FIELDS, SCHEMA, records_listing, unread_columns
 
 LIST_EXTENSIONS = {".txt", ".lst", ".list"}
 LIST_NAMES = {f"{split}_list.txt": split for split in SPLITS}
@@ -62,8 +64,10 @@ def read_lists(source: Source) -> Listing:
     """Return the images of the lists in the folder `source`, with their splits, or of the list `source` itself."""
     root = source.path if source.path.is_dir() else source.path.parent
     list_format = ListFormat({"path": 0, "label": 1, **source.columns}, source.delimiter)
-    records = [_read_list(root, file, split, list_format) for split, file in _lists_of(source).items()]
-    return records_listing(pl.concat(records), source, root)
+    lists = _lists_of(source)
+    read = [_read_list(root, file, split, list_format, source.labels) for split, file in lists.items()]
+    notes = chain.from_iterable(notes for _, notes in read)
+    return records_listing(pl.concat([records for records, _ in read]), source, root, tuple(notes))
 
 
 def _lists_of(source: Source) -> Mapping[str, str]:
@@ -85,18 +89,46 @@ def _lists_of(source: Source) -> Mapping[str, str]:
     return lists
 
 
-def _read_list(root: Path, file: str, split: str, list_format: ListFormat) -> pl.DataFrame:
-    """Return the records of one list. A split in a record's own column takes precedence over the list's split."""
+def _read_list(
+    root: Path, file: str, split: str, list_format: ListFormat, labels: LabelKind
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Return the records of one list, and notes. A split in a record's own column precedes the list's split."""
     lines = _lines(root / file)
     header, lines = (lines[:1], lines[1:]) if list_format.by_name else ([], lines)
     reading, columns = _best_reading(root, file, header, lines, list_format)
-    records = _fields(file, lines, reading, columns)
+    table = _fields(file, lines, reading, columns)
+    records = table.select(pl.col(str(column)).alias(field) for field, column in columns.items())
+    unread = table.select(pl.exclude([str(column) for column in columns.values()]))
+    unread = unread.select(values for values in unread if (values != "").any())
+    _refuse_columns_of_classes(file, records["label"], unread, labels)
+    if reading.delimiter == " " and list_format.delimiter == "auto" and set(columns) == {"path", "label"}:
+        _refuse_blanks_in_names(file, lines, records["label"], unread)
     numbers = pl.Series("line", [number for number, _ in lines], dtype=pl.Int64)
     absent = [pl.lit(None, dtype=pl.String).alias(field) for field in FIELDS if field not in columns]
     records = records.with_columns(numbers, *absent, list=pl.lit(file))
     if split != "all":
         records = records.with_columns(pl.col("split").fill_null(split))
-    return records.select(list(SCHEMA))
+    names = reading.fields(header[0][1]) if header else []
+    titles = {str(number): f"'{name}'" for number, name in enumerate(names)}
+    notes = unread_columns(file, {titles.get(values.name, f"column {values.name}"): values for values in unread})
+    return records.select(list(SCHEMA)), notes
+
+
+def _refuse_columns_of_classes(file: str, label: pl.Series, unread: pl.DataFrame, labels: LabelKind) -> None:
+    found = columns_of_classes(unread, label) if labels == "auto" else None
+    if found:
+        raise Refused(f"{file}: {one_hot_sentence(found)}.")
+
+
+def _refuse_blanks_in_names(file: str, lines: Sequence[Line], label: pl.Series, unread: pl.DataFrame) -> None:
+    """Refuse names of classes with blanks in a list separated by blanks: only the first word would be read."""
+    if unread.width and not label.str.contains(r"^[+-]?[0-9.]+$").all():
+        number, text = lines[0]
+        raise Refused(
+            f"{file} line {number}: '{text[:100]}' has {unread.width} more field(s) than a path and a label. If "
+            "names of classes contain blanks, separate the fields by tabs. If the further fields are not to be "
+            "read, set ingest.delimiter: ' '."
+        )
 
 
 def _lines(path: Path) -> list[Line]:
@@ -112,20 +144,36 @@ def _lines(path: Path) -> list[Line]:
 
 
 def _fields(file: str, lines: Sequence[Line], reading: Reading, columns: Mapping[str, int]) -> pl.DataFrame:
-    """Return the fields `columns` of all lines; refuse the first line that has too few fields."""
+    """Return all fields of all lines, in columns called "0", "1", ...; refuse a line with fewer or more fields."""
     needed = max(columns.values()) + 1
-    rows: dict[str, list[str]] = {field: [] for field in columns}
+    between = DELIMITERS.get(reading.delimiter, repr(reading.delimiter))
+    rows: list[list[str]] = []
     for number, text in lines:
         fields = reading.fields(text)
         if len(fields) < needed:
-            between = DELIMITERS.get(reading.delimiter, repr(reading.delimiter))
             raise Refused(
                 f"{file} line {number}: '{text[:100]}' has {len(fields)} field(s), separated by {between}; "
                 f"{needed} are needed."
             )
-        for field, column in columns.items():
-            rows[field].append(fields[column])
-    return pl.DataFrame(rows, schema=dict.fromkeys(columns, pl.String))
+        rows.append(fields)
+    if len({len(fields) for fields in rows}) > 1:
+        rows = [_without_empty_end(fields, needed) for fields in rows]
+    width = len(rows[0]) if rows else needed
+    odd = next((row for row, fields in enumerate(rows) if len(fields) != width), None)
+    if odd is not None:
+        number, text = lines[odd]
+        raise Refused(
+            f"{file} line {number}: '{text[:100]}' has {len(rows[odd])} fields, separated by {between}, but line "
+            f"{lines[0][0]} has {width}. Write the same fields in each line. If paths or names contain the "
+            "delimiter, use another delimiter, such as a tab."
+        )
+    return pl.DataFrame(rows, schema=[(str(column), pl.String()) for column in range(width)], orient="row")
+
+
+def _without_empty_end(fields: list[str], needed: int) -> list[str]:
+    """Return the fields without empty fields after the last needed field: some lines end in a delimiter."""
+    used = max((number for number, field in enumerate(fields, start=1) if field), default=0)
+    return fields[: max(used, needed)]
 
 
 def _best_reading(
@@ -179,7 +227,20 @@ def _why_no_reading(
     if list_format.by_name and not any(all_columns):
         asked = ", ".join(f"'{column}'" for column in list_format.columns.values() if isinstance(column, str))
         return f"{file}: its first line, '{header[0][1][:100]}', does not have the ingest.columns {asked}."
+    hint = _hint(root, lines, list_format)
+    if hint:
+        return f"{file}: no image of its first {len(lines[:LOOK_AT])} line(s) exists: {hint}."
     return (
         f"{file}: no image of its first {len(lines[:LOOK_AT])} line(s) exists, e.g. '{lines[0][1][:100]}'. Paths "
         f"are relative to {root}; see ingest.source, ingest.delimiter and ingest.columns."
     )
+
+
+def _hint(root: Path, lines: Sequence[Line], list_format: ListFormat) -> str | None:
+    """Return how the path in the first line can be corrected, under the first reading that leads to a file."""
+    if list_format.by_name:
+        return None
+    column = int(list_format.columns["path"])
+    readings = [reading.fields(lines[0][1]) for reading in _readings(list_format)]
+    hints = (path_hint(root, fields[column]) for fields in readings if column < len(fields))
+    return next((hint for hint in hints if hint), None)

@@ -1,15 +1,23 @@
 """From the text records of lists and tables to a checked Listing; all splits share one map of labels."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
 from steps.errors import Refused, did_you_mean
-from steps.images.sources.labels import names_in_label_file, number_classes
+from steps.images.inspection import EXTENSIONS
+from steps.images.sources.label_files import names_in_label_file
+from steps.images.sources.labels import number_classes
 from steps.images.sources.listing import REAL, SPLIT_NAMES, Listing, Source, plain_files
-from steps.images.sources.paths import relative_to_root
+from steps.images.sources.paths import as_utf8, relative_to_root, walk
+from steps.images.sources.similar_names import similar_pairs, similarity
 
 SHOWN = 3
+UNREAD_SHOWN = 5
+NO_GROUP = (  # what programs write for a missing value; a group of this name would join unrelated images
+    "nan", "none", "null", "nil", "<na>", "na", "n/a", "#n/a", "nat", "undefined", '""', "''", "-", "--", "?",
+)  # fmt: skip
 FIELDS = ("path", "label", "source", "group", "split")
 SCHEMA = {
     **dict.fromkeys(FIELDS, pl.String),
@@ -18,8 +26,13 @@ SCHEMA = {
 }  # `list` and `line` tell people where a record is
 
 
-def records_listing(records: pl.DataFrame, source: Source, root: Path) -> Listing:
-    """Return the listing of `records` (columns of SCHEMA, null for empty fields); paths are relative to `root`."""
+def records_listing(
+    records: pl.DataFrame, source: Source, root: Path, beforehand: tuple[str, ...] = ()
+) -> Listing:
+    """Return the listing of `records` (columns of SCHEMA, null for empty fields); paths are relative to `root`.
+
+    `beforehand` are notes about what was not read.
+    """
     if records.is_empty():
         raise Refused(f"{source.path} lists no images; there is nothing to read.")
     _refuse_gaps(records)
@@ -31,15 +44,32 @@ def records_listing(records: pl.DataFrame, source: Source, root: Path) -> Listin
         source.labels,
         names_in_label_file(source),
         lambda label: _place_of(records, labels, label),
+        source.alike_names,
     )
+    groups = _groups(records)
     rows = plain_files(
         file=files,
         label=labels.replace_strict(ids, return_dtype=pl.Int64),
         split=_splits(records),
         source=_stripped(records["source"]).fill_null(REAL),
-        group=_stripped(records["group"]),
+        group=groups,
     )
-    return Listing(root=root, rows=rows, class_names=class_names, notes=notes + _unwatched(source))
+    notes = (*beforehand, *notes, *_similar_groups(groups), *_unlisted(files, source), *_unwatched(source))
+    return Listing(root=root, rows=rows, class_names=class_names, notes=notes)
+
+
+def unread_columns(file: str, columns: Mapping[str, pl.Series]) -> tuple[str, ...]:
+    """Return a note about the columns of `file` that no param names, each with its first value."""
+    if not columns:
+        return ()
+    shown = [f"{name} (such as '{_first_value(values)}')" for name, values in columns.items()][:UNREAD_SHOWN]
+    more = f" and {len(columns) - UNREAD_SHOWN} more" if len(columns) > UNREAD_SHOWN else ""
+    return (f"{file}: {len(columns)} column(s) are not read: {', '.join(shown)}{more}; see ingest.columns",)
+
+
+def _first_value(values: pl.Series) -> str:
+    known = values.drop_nulls()
+    return "" if known.is_empty() else str(known[0])[:30]
 
 
 def place(records: pl.DataFrame, row: int) -> str:
@@ -103,6 +133,46 @@ def _splits(records: pl.DataFrame) -> pl.Series:
             f"empty.{guess}"
         )
     return split
+
+
+def _groups(records: pl.DataFrame) -> pl.Series:
+    """Return the groups; refuse a text that stands for a missing group, as its images would be one group."""
+    groups = _stripped(records["group"])
+    row = first(groups.str.to_lowercase().is_in(NO_GROUP).fill_null(value=False))
+    if row is not None:
+        count = (groups == groups[row]).sum()
+        raise Refused(
+            f"{place(records, row)}: the group '{groups[row]}' ({count} images) seems to stand for a missing "
+            "value. Leave the field empty where an image has no group. If all these images belong together, give "
+            "the group another name."
+        )
+    return groups
+
+
+def _similar_groups(groups: pl.Series) -> tuple[str, ...]:
+    pairs = similar_pairs(groups.drop_nulls().unique().to_list())
+    if not pairs:
+        return ()
+    return (f"{len(pairs)} pair(s) of groups have similar names and are different groups: {similarity(pairs[0])}",)
+
+
+def _unlisted(files: pl.Series, source: Source) -> tuple[str, ...]:
+    """Return a note about the images in the folder `source` that no record names."""
+    if not source.path.is_dir():
+        return ()
+    known, unlisted = set(files), []
+    for above, folders, names in walk(source.path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(above).relative_to(source.path)
+        unlisted += [
+            path
+            for name in sorted(names)
+            if Path(name).suffix.lower() in EXTENSIONS and (path := (below / name).as_posix()) not in known
+        ]
+    if not unlisted:
+        return ()
+    shown = ", ".join(as_utf8(path) for path in unlisted[:SHOWN])
+    return (f"{len(unlisted)} image(s) of {source.path} are in no list or table and were left out: {shown}",)
 
 
 def _unwatched(source: Source) -> tuple[str, ...]:

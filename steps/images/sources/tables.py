@@ -1,5 +1,6 @@
 """Images in a table (csv or parquet): columns for path and label, and optionally source, group and split."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,11 +9,13 @@ import polars as pl
 
 from steps.errors import BadInput, Refused, did_you_mean
 from steps.images.sources.listing import Listing, Source
+from steps.images.sources.one_hot import columns_of_classes, one_hot_sentence
 from steps.images.sources.paths import is_there
-from steps.images.sources.records import FIELDS, SCHEMA, first, records_listing
+from steps.images.sources.records import FIELDS, SCHEMA, first, place, records_listing, unread_columns
 
 TABLE_EXTENSIONS = {".csv", ".tsv", ".parquet"}
 DELIMITERS = (",", ";", "\t", "|")
+ONE_COLUMN = "write one column with the class of each image instead of one column for each class."
 LARGEST_WHOLE = 2.0**53  # larger floats cannot represent every whole number
 
 
@@ -35,14 +38,35 @@ def read_tables(source: Source) -> Listing:
     texts = [_as_text(table[column]).alias(field) for field, column in columns.items()]
     absent = [pl.lit(None, dtype=pl.String).alias(field) for field in FIELDS if field not in columns]
     records = pl.DataFrame([*texts, lines]).with_columns(*absent, list=pl.lit(path.name)).select(list(SCHEMA))
-    return records_listing(records, source, root)
+    unread = table.select(pl.exclude(list(set(columns.values()))))
+    _refuse_columns_of_classes(path, source, table[columns["label"]], unread)
+    _refuse_line_breaks(records)
+    notes = unread_columns(path.name, {f"'{values.name}'": values for values in unread})
+    return records_listing(records, source, root, notes)
+
+
+def _refuse_columns_of_classes(path: Path, source: Source, label: pl.Series, unread: pl.DataFrame) -> None:
+    """Refuse a table with one column for each class; a column that is called `label` holds the class."""
+    column = source.columns.get("label")
+    found = columns_of_classes(unread, label) if column is not None and source.labels == "auto" else None
+    if found and (found[0] == "one" or isinstance(column, int)):
+        raise Refused(f"{path.name}: {one_hot_sentence(found)}.")
+
+
+def _refuse_line_breaks(records: pl.DataFrame) -> None:
+    """Refuse a path or label with a line break: an unclosed quote takes the next lines into one field."""
+    row = first((records["path"] + records["label"]).str.contains("\n", literal=True).fill_null(value=False))
+    if row is not None:
+        raise Refused(f"{place(records, row)}: a field has a line break; close or remove its double quote.")
 
 
 def _only_table(folder: Path) -> Path:
     tables = find_tables(folder)
-    if len(tables) != 1:
-        names = ", ".join(path.name for path in tables) or "no .csv, .tsv or .parquet file"
-        raise BadInput(f"ingest.source: {folder} holds {names}; name the table to read.")
+    if not tables:
+        raise BadInput(f"ingest.source: {folder} holds no .csv, .tsv or .parquet file; name the table to read.")
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise Refused(f"{folder} holds several tables: {names}. Let ingest.source name the table to read.")
     return tables[0]
 
 
@@ -61,15 +85,40 @@ def _csv(path: Path, source: Source, asked: Mapping[str, str | int]) -> tuple[pl
     try:
         with path.open(encoding="utf-8-sig") as file:
             first_line = file.readline()
-        separator = max(DELIMITERS, key=first_line.count) if delimiter == "auto" else delimiter
-        read = partial(pl.read_csv, path, separator=separator, infer_schema=False, glob=False)
+    except (OSError, UnicodeDecodeError) as fault:
+        raise Refused(f"{path} cannot be read as a table: {_one_line(fault)}.") from fault
+    separator = max(DELIMITERS, key=first_line.count) if delimiter == "auto" else delimiter
+    read = partial(pl.read_csv, path, separator=separator, infer_schema=False, glob=False)
+    try:
         lines = read(has_header=False, n_rows=2).rows()
         has_header = not _begins_with_record(lines, asked, path.parent)
         if has_header:
             _refuse_repeats(lines[0], path)
         return read(has_header=has_header), 1 + has_header
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as fault:
-        raise Refused(f"{path} cannot be read as a table: {_one_line(fault)}.") from fault
+    except (OSError, pl.exceptions.PolarsError) as fault:
+        sentence = _why_no_table(path, separator) or f"{path} cannot be read as a table: {_one_line(fault)}."
+        raise Refused(sentence) from fault
+
+
+def _why_no_table(path: Path, separator: str) -> str | None:
+    """Return a sentence about the first line with too many fields or an open quote; None where there is none."""
+    broken = None
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=separator)
+            width, begin = len(next(reader, [])), reader.line_num + 1
+            for fields in reader:
+                if len(fields) > width:
+                    return (
+                        f"{path} line {begin} has {len(fields)} fields, but line 1 has {width}. Write the same "
+                        "fields in each line, and put a field that contains the delimiter into double quotes."
+                    )
+                if broken is None and any("\n" in field for field in fields):
+                    broken = f"{path} line {begin}: a field has a line break; close or remove its double quote."
+                begin = reader.line_num + 1
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return None
+    return broken
 
 
 def _begins_with_record(lines: Sequence[Sequence[str | None]], asked: Mapping[str, str | int], root: Path) -> bool:
@@ -103,7 +152,11 @@ def _columns(table: pl.DataFrame, asked: Mapping[str, str | int], path: Path) ->
         if name not in table.columns:
             guess = did_you_mean(str(column), table.columns)
             has = ", ".join(table.columns[:20])
-            raise BadInput(f"ingest.columns.{field}: {path.name} has no column '{column}'; it has {has}.{guess}")
+            found = columns_of_classes(table) if field == "label" else None
+            classes = f" {found[1]} of these columns hold only 0 and 1: {ONE_COLUMN}" if found else ""
+            raise BadInput(
+                f"ingest.columns.{field}: {path.name} has no column '{column}'; it has {has}.{guess}{classes}"
+            )
         columns[field] = str(name)
     return columns
 

@@ -20,7 +20,7 @@ REFUSED: dict[str, tuple[dict[str, str], dict[str, Any], type[StepError], str]] 
     "splits and classes": ({"train/cat/a.jpg": "", "boat/b.jpg": ""}, {}, Refused, "ingest.layout"),
     "folders and a table": ({"cat/a.jpg": "", "t.csv": ""}, {}, Refused, "folders.*table.*ingest.layout"),
     "a list and a table": ({"val_list.txt": "", "t.csv": ""}, {}, Refused, "list.*table.*ingest.layout"),
-    "two names for val": ({"val/cat/a.jpg": "", "valid/cat/a.jpg": ""}, {}, BadInput, "val and valid"),
+    "two names for val": ({"val/cat/a.jpg": "", "valid/cat/a.jpg": ""}, {}, Refused, "val and valid"),
     "splits as classes": (
         {"train/cat/a.jpg": "", "test/cat/a.jpg": ""}, {"layout": "folders"}, BadInput, "split_folders",
     ),
