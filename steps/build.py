@@ -1,4 +1,4 @@
-"""Build one engine, `<backend>-<precision>`, from the exported ONNX model, and see that it answers."""
+"""Build one engine, `<backend>-<precision>`, from the exported ONNX model, and check its outputs."""
 
 import shutil
 from pathlib import Path
@@ -24,58 +24,59 @@ from steps.reports.artifact import PROBES, read_verified_card, write_card
 from steps.reports.build import BuildReport, Int8Report
 from steps.reports.card import Card, Precision
 
-# What `build.preprocess: auto` is for the backends that take resize and crop as part of their graph: a GPU has the
-# time for it, and on a CPU Pillow is the faster. The others take images at the network's size.
+# The meaning of `build.preprocess: auto` for backends that can resize and crop in their graph: a GPU has the time
+# for it, and on a CPU Pillow is faster. All other backends take images at the network's size.
 AUTO = {"onnxruntime": "host", "openvino": "host", "tensorrt": "graph", "tensorrt-rtx": "graph"}
-WAYS_OUT = (
+ADVICE = (
     "Train with train.expand.block qarepvgg (or train.qat.epochs), keep the branches with fuse.branches keep, "
     "or let the worst layers stay in float32 with build.int8.fallback sensitivity and a min_agreement to reach"
 )
 MANIFEST = "manifest.parquet"
-DOUBTFUL = 0.99  # accuracy drops by at most the share of images that change their class
+DOUBTFUL = 0.99  # a lower agreement can cost more than one point of accuracy
 
 
 def build(params: BuildParams, seed: int, engine: str, model: Path, images: Path, split: Path, out: Path) -> None:
     """Write the engine's files, card.json and report.json; int8 is calibrated on training images.
 
-    Refuses what this machine cannot build, a graph that is not its card's, an engine whose outputs are constant,
-    not finite or saturated, or depend on an image's batch or on who resizes it, an int8 graph that gives another
-    class than float32 on too many of the training images that it was not calibrated on, and an engine that resizes
-    images, but not as large ones as the test images.
-    An engine that this machine can build and not run is written; the report says why it was not run.
+    Refuses
+    - an engine that this machine cannot build, and a graph that is not its card's,
+    - an engine whose outputs are constant, not finite or saturated, or depend on the batch or on who resizes,
+    - an int8 graph that gives another class than float32 on too many of the held-out training images,
+    - an engine that resizes images, if a test image is larger than its max_side.
+    An engine that this machine can build but not run is written; the report has the reason.
     """
     backend, precision = parse_engine(engine)
     batch = BatchRange(params.batch.min, params.batch.opt, params.batch.max)
     exported = read_verified_card(model)
     try:
         side = _max_side(params, backend)
-        if side is not None:  # evaluate would meet them, when the engine has been built
+        if side is not None:  # refused before the build, as evaluate would refuse it later
             check_sides(read_manifest(split / MANIFEST, split="test"), engine, side)
         target = Target(backend, precision, batch, params.compute_capabilities, side, params.threads)
         plan = _int8_plan(params, seed, exported, images, split) if precision == "int8" else None
-        made, outcome = build_engine(target, model, out, plan)
+        built, outcome = build_engine(target, model, out, plan)
         int8 = _judged(outcome, params.int8)
         shutil.copyfile(model / PROBES, out / PROBES)
-        card = write_card(out, card_of(exported, target, made))
-        not_run = _answers(out, precision, card, seed)
+        card = write_card(out, card_of(exported, target, built))
+        not_run = _check_outputs(out, precision, card, seed)
     except TooLarge as fault:
         raise Refused(str(fault), report=BuildReport(engine=engine)) from fault
     except (CannotBuild, MissingPackage, WrongFile) as fault:
         _empty(out)
-        way_out = ", or remove it from `engines`" if isinstance(fault, MissingPackage) else ""
-        said = f"{engine}: {str(fault).rstrip('.')}{way_out}."
-        raise Refused(said, report=BuildReport(engine=engine)) from fault
+        advice = ", or remove it from `engines`" if isinstance(fault, MissingPackage) else ""
+        sentence = f"{engine}: {str(fault).rstrip('.')}{advice}."
+        raise Refused(sentence, report=BuildReport(engine=engine)) from fault
     report = BuildReport(
-        engine=engine, size_bytes=model_bytes(out, card), builder_log=made.log, int8=int8, not_run=not_run
+        engine=engine, size_bytes=model_bytes(out, card), builder_log=built.log, int8=int8, not_run=not_run
     )
     report.write(out / "report.json")
 
 
 def _int8_plan(params: BuildParams, seed: int, card: Card, images: Path, split: Path) -> Int8Plan:
-    """Return training images drawn by the seed, each in the order of names: some to calibrate, others to judge."""
+    """Return training images drawn by the seed, in the order of names: one set to calibrate, one set to judge."""
     train = read_manifest(split / MANIFEST, split="train")
     if train.height < 2:
-        raise CannotBuild("int8 needs two training images at least: one to calibrate on, one to be judged on")
+        raise CannotBuild("int8 needs at least two training images: one to calibrate on, one to be judged on")
     count = min(params.calibration_images, (train.height + 1) // 2)
     drawn = np.random.default_rng(seed).permutation(train.height)[: count + params.int8.held_out_images]
     calibration, held_out = (
@@ -86,10 +87,10 @@ def _int8_plan(params: BuildParams, seed: int, card: Card, images: Path, split: 
 
 
 def _judged(outcome: Int8Outcome | None, params: Int8Params) -> Int8Report | None:
-    """Return what is reported of an int8 graph, or raise CannotBuild where it disappoints.
+    """Return the report of an int8 graph, or raise CannotBuild where the agreement is too low.
 
-    Refused, not warned of: what changes the class of so many images passes no gate, so it is refused before all
-    forms are evaluated, with what to do about it. What comes nearer is for the gate to decide, and is said.
+    A graph below build.int8.min_agreement would pass no gate, so build refuses it before the evaluation of all
+    forms, with advice. Between min_agreement and DOUBTFUL, build warns and the gate decides.
     """
     if outcome is None:
         return None
@@ -99,17 +100,18 @@ def _judged(outcome: Int8Outcome | None, params: Int8Params) -> Int8Report | Non
         f"{len(outcome.left_in_float)} of {outcome.layers} layers stay in float32"
     )
     if outcome.agreement < DOUBTFUL:
-        say(f"build: that may cost more than a point of accuracy. {WAYS_OUT}")
+        say(f"build: this agreement may cost more than one point of accuracy. {ADVICE}")
     if outcome.agreement < params.min_agreement:
         raise CannotBuild(
             f"int8 gives float32's class on only {outcome.agreement:.1%} of {outcome.images} training images that "
-            f"it was not calibrated on; build.int8.min_agreement asks for {params.min_agreement:.1%}. {WAYS_OUT}"
+            "were not used for calibration; build.int8.min_agreement asks for "
+            f"{params.min_agreement:.1%}. {ADVICE}"
         )
     return report
 
 
 def _max_side(params: BuildParams, backend: str) -> int | None:
-    """Return the largest side of images that the engine is to resize itself, or None where its caller does."""
+    """Return the largest side of images that the engine resizes, or None where the caller resizes."""
     where = _auto(params, backend) if params.preprocess == "auto" else params.preprocess
     if where == "graph" and backend not in AUTO:
         raise CannotBuild(f"build.preprocess is graph, and {backend} has no engine that resizes; set auto or host")
@@ -117,17 +119,17 @@ def _max_side(params: BuildParams, backend: str) -> int | None:
 
 
 def _auto(params: BuildParams, backend: str) -> str:
-    """Return where to resize: TensorRT for RTX has no float32 matrix products for compute capability 7.5."""
-    unable = backend == "tensorrt-rtx" and "7.5" in params.compute_capabilities
-    return "host" if unable else AUTO.get(backend, "host")
+    """Return where `auto` resizes; TensorRT for RTX has no float32 matrix products for compute capability 7.5."""
+    cannot_resize = backend == "tensorrt-rtx" and "7.5" in params.compute_capabilities
+    return "host" if cannot_resize else AUTO.get(backend, "host")
 
 
-def _answers(out: Path, precision: Precision, card: Card, seed: int) -> str | None:
-    """Hold the engine's outputs against what no engine may answer; return why that could not be done here."""
+def _check_outputs(out: Path, precision: Precision, card: Card, seed: int) -> str | None:
+    """Check the engine's outputs; return None, or the reason why this machine cannot run the engine."""
     try:
         run, _ = open_runner(out)
     except CannotRunHere as reason:
-        say(f"build: {card.form} is built and was not run: {reason}")
+        say(f"build: {card.form} is built, but was not run: {reason}")
         return str(reason)
     probes_NHWC_u8 = read_probes(out)
     check_answers(run, precision, random_probes(card.preprocessing.size, seed), probes_NHWC_u8)
@@ -138,7 +140,7 @@ def _answers(out: Path, precision: Precision, card: Card, seed: int) -> str | No
 
 
 def _empty(out: Path) -> None:
-    """Leave no engine beside a refusal."""
+    """Remove all files, so that no engine is beside a refusal."""
     for file in out.iterdir():
         file.unlink()
 

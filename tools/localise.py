@@ -26,7 +26,7 @@ from steps.errors import BadInput, StepError
 from steps.files import write_whole
 from steps.images.dataset import image_root, load_all
 from steps.images.manifest import read_manifest
-from steps.localising.diagnoses import GRAPH_IS_RIGHT, NOTHING_DIFFERS, NOTHING_DRIFTS, Finding, meaning
+from steps.localising.diagnoses import GRAPH_IS_RIGHT, NOTHING_DIFFERS, NOTHING_DRIFTS, Finding, diagnosis
 from steps.localising.drift import LOGITS, Drift, drifts, first_drift, pair_by_layer, pair_by_name
 from steps.localising.rebuilt_graph import tensors_of_graph
 from steps.localising.worst_images import WorstImage, worst_images
@@ -103,7 +103,7 @@ def localise(form: str, data: Path, count: int) -> Localised:
         )
     first = first_drift(compared, card.precision)
     if first:
-        means = meaning(Finding(first, compared, form, card.precision))
+        means = diagnosis(Finding(first, compared, form, card.precision))
     elif note:
         means = _of_scores(worst, GRAPH_IS_RIGHT)
     else:

@@ -131,7 +131,7 @@ ENGINES: dict[str, Mutant] = {
     ),
     "zeros in fp16": _built(graphs.on_logits(("Mul", [NOTHING])), "answers of build", "constant", HALF),
     "NaN in an engine": _built(graphs.on_logits(("Log", [])), "answers of build", "not finite"),
-    "engine for batches of one": _built(graphs.declared_for_one, "batch of any size", "batches of 1 alone"),
+    "engine for batches of one": _built(graphs.declared_for_one, "batch of any size", "batches of 1 images only"),
     "two classes exchanged by a builder": _built(
         graphs.on_logits(("Gather", [np.array([1, 0, *range(2, 10)])])), "top1_drop"
     ),
@@ -146,10 +146,10 @@ ENGINES: dict[str, Mutant] = {
     "scores of another temperature": _built(graphs.on_logits(("Mul", [graphs.number(0.5)])), "score_difference"),
     "every image answered as the first of its batch": _built(graphs.of_batch_one, "batches of build"),
     "wrong in batches of one alone": _built(
-        graphs.negated_in_batches("Equal", 1), "batches of build", "in batches of 1 it answers"
+        graphs.negated_in_batches("Equal", 1), "batches of build", "in batches of 1 it gives"
     ),
     "wrong in batches of more than 64": _built(
-        graphs.negated_in_batches("Greater", 64), "batches of build", "in batches of 65 it answers", VINO
+        graphs.negated_in_batches("Greater", 64), "batches of build", "in batches of 65 it gives", VINO
     ),
     "antialias dropped where no test image shrinks": _built(resizes.no_wider_filter, "sizes of build")._replace(
         terms=OF_GRAPH

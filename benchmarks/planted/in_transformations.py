@@ -171,7 +171,7 @@ IN_EXPORT: dict[str, Mutant] = {
     ),
     "every image answered as the first": _exported(graphs.of_batch_one, "batch of"),
     "traced for a batch of one": Mutant(
-        "export", EXPORT, graphs.declared_for_one, ("export",), "batch of any size", "batches of 1 alone"
+        "export", EXPORT, graphs.declared_for_one, ("export",), "batch of any size", "batches of 1 images only"
     ),
     "softmax in the graph": _exported(graphs.on_logits(("Softmax", []))),
     "NaN in one class of the graph": _exported(

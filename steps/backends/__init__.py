@@ -1,1 +1,1 @@
-"""Inference runtimes, one file each: an engine is opened, run and built here. Nothing that only names engines."""
+"""Inference runtimes, one file each: engines are built, opened and run here. Names of engines are in `engines`."""

@@ -1,10 +1,9 @@
 """AOTInductor: the exported graph compiled ahead of time to native code, for the CPU or the GPU of this machine.
 
-`aotinductor` runs on the CPU, `aotinductor-cuda` on a GPU: one that TensorRT is not installed for can be run and
-judged all the same. Building takes a C++ compiler, and for CUDA its headers and the driver. What is built belongs
-to one version of torch and to the instructions, or the compute capability, that it was compiled for, and its bytes
-differ from build to build. Opening model.pt2 runs native code: `open_runner` holds it against its card's checksum
-first.
+`aotinductor` runs on the CPU, `aotinductor-cuda` on a GPU, even where TensorRT is not installed. A build needs a
+C++ compiler, and for CUDA also CUDA's headers and the driver. The engine belongs to one version of torch, and to
+the CPU instructions or the compute capability that it was compiled for. Each build gives other bytes. Opening
+model.pt2 runs native code, so `open_runner` first compares the file with its card's checksum.
 """
 
 import json
@@ -39,7 +38,7 @@ from steps.reports.card import Card, Device
 
 MODEL = "model.pt2"
 METADATA = re.compile(r"[^/]+/data/aotinductor/model/[^/]+wrapper_metadata\.json")
-# What torch calls the instructions that it compiles for, and what a CPU must then have, as torch lists it.
+# torch's name of a group of instructions -> the CPU capabilities that the group needs, as torch lists them
 INSTRUCTIONS = {
     "AVX2": ("avx2", "fma3", "f16c", "bmi2"),
     "AVX512": ("avx512_f", "avx512_dq", "avx512_vl", "avx512_bw", "avx512_cd", "fma3", "bmi2"),
@@ -50,18 +49,18 @@ INSTRUCTIONS = {
 
 
 def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
-    """Return the engine's runner, or raise WrongFile, or CannotRunHere: other version, instructions or GPU."""
+    """Return the engine's runner; raise WrongFile, or CannotRunHere (other version, instructions or GPU)."""
     device = BACKENDS[card.backend].device
-    said = _metadata(folder / MODEL)
-    if said["AOTI_DEVICE_KEY"] != device:
+    metadata = _metadata(folder / MODEL)
+    if metadata["AOTI_DEVICE_KEY"] != device:
         raise WrongFile(
-            f"{folder / MODEL} was compiled for {said['AOTI_DEVICE_KEY']}, and its card says {device}."
+            f"{folder / MODEL} was compiled for {metadata['AOTI_DEVICE_KEY']}, and its card says {device}."
         )
     _check_version(card)
     if device == "cuda":
         _check_gpu(card)
     else:
-        _check_cpu(card, said["AOTI_MACHINE"])
+        _check_cpu(card, metadata["AOTI_MACHINE"])
         if threads:
             torch.set_num_threads(threads)
     try:
@@ -79,7 +78,7 @@ def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
 
 
 def build(order: Order) -> Built:
-    """Write model.pt2, or raise CannotBuild: no compiler, headers or GPU, an operator without a counterpart."""
+    """Write model.pt2; raise CannotBuild without a compiler, headers or a GPU, or for an unknown operator."""
     device = BACKENDS[order.backend].device
     if device == "cuda" and not this_gpu():
         raise CannotBuild(f"{order.backend} builds on the GPU that will run the engine, and {NO_DRIVER}.")
@@ -89,23 +88,23 @@ def build(order: Order) -> Built:
     program = exported_program(module, torch.zeros(shape, dtype=dtype, device=device), free, order.backend)
     with cuda_home(order.backend) if device == "cuda" else nullcontext():
         _compile(program, order)
-    said = _metadata(order.out / MODEL)
+    metadata = _metadata(order.out / MODEL)
     version = {"torch": str(torch.__version__)}
     runtime = f"torch {torch.__version__}"
     if device == "cuda":
         return Built(Device(kind="cuda", compute_capabilities=(this_gpu(),), runtime=runtime), version)
-    instructions = tuple(said["AOTI_CPU_ISA"].split())
+    instructions = tuple(metadata["AOTI_CPU_ISA"].split())
     return Built(Device(kind="cpu", runtime=runtime, instructions=instructions), version)
 
 
 def surroundings(backend: str) -> dict[str, str]:
-    """Return what the engine's bytes depend on besides its order and the packages: compiler, libc, CPU or GPU."""
+    """Return all that decides the engine besides its order and the packages: compiler, libc, CPU or GPU."""
     on_gpu = BACKENDS[backend].device == "cuda"
     return compiling() | (gpu_and_driver() | headers() if on_gpu else {})
 
 
 def _compile(program: Any, order: Order) -> None:
-    """Compile in a cache of its own: what an earlier build left lying shall not decide what this one does."""
+    """Compile in a fresh cache, so that files of an earlier build cannot change the result."""
     from torch._inductor.utils import fresh_cache
 
     try:
@@ -118,14 +117,16 @@ def _compile(program: Any, order: Order) -> None:
 
 
 def _settings(backend: str) -> dict[str, Any]:
-    """Return settings under which the code asks for what the card says, and for the threads when it runs.
+    """Return torch's settings: the instructions are limited to those in the card, and a run chooses the threads.
 
-    Left to itself, the compiler takes every instruction that this very CPU has.
+    By default, the compiler uses every instruction of this CPU.
     """
     has = torch.cpu.get_capabilities()
     settings: dict[str, Any] = {"cpp.dynamic_threads": True}
     if backend == "aotinductor":
-        settings["freezing"] = True  # convolution and activation in one call of oneDNN: 1.15 to 1.45 times as fast
+        settings["freezing"] = (
+            True  # one call of oneDNN for convolution and activation: 1.15 to 1.45 times as fast
+        )
     if has.get("architecture") == "x86_64":
         settings["cpp.march"] = (
             "x86-64-v4" if all(has.get(need) for need in INSTRUCTIONS["AVX512"]) else "x86-64-v3"
@@ -137,19 +138,19 @@ def _check_compiler(backend: str) -> None:
     try:
         find_compiler()
     except OSError as fault:
-        named = f" (CXX is {os.environ['CXX']})" if "CXX" in os.environ else ""
+        setting = f" (CXX is {os.environ['CXX']})" if "CXX" in os.environ else ""
         raise CannotBuild(
-            f"{backend} compiles C++, and there is no compiler that works here{named}; install g++ 11 or newer."
+            f"{backend} compiles C++, and there is no compiler that works here{setting}; install g++ 11 or newer."
         ) from fault
 
 
 def _metadata(file: Path) -> dict[str, str]:
-    """Return what the package says of itself, read without running any of it, or raise WrongFile."""
+    """Return the package's metadata, read without running its code, or raise WrongFile."""
     try:
         with zipfile.ZipFile(file) as package:
             (name,) = [name for name in package.namelist() if METADATA.fullmatch(name)]
-            said = json.loads(package.read(name))
-            return {key: str(said[key]) for key in ("AOTI_DEVICE_KEY", "AOTI_MACHINE", "AOTI_CPU_ISA")}
+            metadata = json.loads(package.read(name))
+            return {key: str(metadata[key]) for key in ("AOTI_DEVICE_KEY", "AOTI_MACHINE", "AOTI_CPU_ISA")}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as fault:
         raise WrongFile(f"{file} is no package of AOTInductor: {_first_line(fault)}") from fault
 
@@ -158,8 +159,8 @@ def _check_version(card: Card) -> None:
     built = card.versions.get("torch")
     if built != torch.__version__:
         raise OtherVersion(
-            f"{card.form} was compiled by torch {built}, and {torch.__version__} is installed here; an engine "
-            f"belongs to one version: build it again, or install {built}."
+            f"{card.form} was compiled by torch {built}, and torch {torch.__version__} is installed here. An "
+            f"engine runs with one version only: build the engine again, or install torch {built}."
         )
 
 
@@ -170,14 +171,14 @@ def _check_cpu(card: Card, machine: str) -> None:
             f"{card.form} was compiled for {machine}, and this machine is {has.get('architecture')}; build it on "
             "this machine."
         )
-    lacking = [
+    missing = [
         name
         for name in card.device.instructions
         if not all(has.get(need) for need in INSTRUCTIONS.get(name, (name.lower(),)))
     ]
-    if lacking:
+    if missing:
         raise CannotRunHere(
-            f"{card.form} was compiled for a CPU with {', '.join(lacking)}, which this one lacks; build it on "
+            f"{card.form} was compiled for a CPU with {', '.join(missing)}, which this one lacks; build it on "
             "this machine."
         )
 

@@ -1,7 +1,7 @@
-"""Where AOTInductor finds CUDA's headers and the driver's library, which pip's wheels bring and tell nobody of.
+"""CUDA's headers and the driver's library for AOTInductor, found in pip's wheels where there is no toolkit.
 
-torch looks in CUDA_HOME, as NVIDIA's installer sets it. The wheels that torch depends on hold the headers in
-`nvidia/cu*/include`, but for two: `crt/host_defines.h` is in triton's own copy, `nv/target` in nvidia-cuda-cccl.
+torch looks in CUDA_HOME, the variable of NVIDIA's installer. The wheels that torch depends on hold the headers in
+`nvidia/cu*/include`, except two: `crt/host_defines.h` is in triton's copy, and `nv/target` in nvidia-cuda-cccl.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 from steps.engines.contract import CannotBuild
 from steps.files import sha256
 
-# A header, and the package that brings it where there is no toolkit.
+# header -> the package with this header, for machines without a toolkit
 NEEDED = {
     "cuda_runtime_api.h": "nvidia-cuda-runtime",
     "crt/host_defines.h": "nvidia-cuda-crt",
@@ -25,28 +25,28 @@ TOOLKIT = Path("/usr/local/cuda")
 
 @contextmanager
 def cuda_home(backend: str) -> Iterator[None]:
-    """Let torch's compiler find headers and driver inside the context, or raise CannotBuild naming what lacks.
+    """Let torch's compiler find headers and driver inside the context; raise CannotBuild with the missing headers.
 
-    A toolkit is taken as it is: what CUDA_HOME names, or /usr/local/cuda.
+    A toolkit, in CUDA_HOME or /usr/local/cuda, is used as it is.
     """
     folders = _folders()
     missing = [name for name in NEEDED if not any((folder / name).is_file() for folder in folders)]
     if missing:
-        wanted = ", ".join(f"{name} (package {NEEDED[name]})" for name in missing)
+        packages = ", ".join(f"{name} (package {NEEDED[name]})" for name in missing)
         raise CannotBuild(
-            f"{backend} compiles against CUDA's headers, and {wanted} is not there; install it, or set CUDA_HOME "
-            "to a toolkit."
+            f"{backend} compiles against CUDA's headers, and {packages} is not there; install it, or set "
+            "CUDA_HOME to a toolkit."
         )
     with tempfile.TemporaryDirectory() as home, _environment(Path(home), folders):
         yield
 
 
 def headers() -> dict[str, str]:
-    """Return the checksums of the headers that compiled code is made with, by their names."""
+    """Return header name -> checksum, for the headers that the compiler uses."""
     places = [(name, folder / name) for name in ("cuda.h", *NEEDED) for folder in reversed(_folders())]
     return {
         name: sha256(file) for name, file in places if file.is_file()
-    }  # the first folder's comes last, and stays
+    }  # the compiler uses the first folder, so its header comes last here
 
 
 def _folders() -> list[Path]:
@@ -55,7 +55,7 @@ def _folders() -> list[Path]:
 
 
 def include_folders() -> list[Path]:
-    """Return the folders with headers of the wheels that torch depends on, NVIDIA's own before triton's copy."""
+    """Return the wheels' folders with headers, NVIDIA's folders before triton's copy."""
     found = find_spec("nvidia"), find_spec("triton")
     nvidia, triton = (list(spec.submodule_search_locations or []) if spec else [] for spec in found)
     folders = [folder for root in nvidia for folder in sorted(Path(root).glob("cu*/include"))]
@@ -64,7 +64,7 @@ def include_folders() -> list[Path]:
 
 @contextmanager
 def _environment(home: Path, folders: list[Path]) -> Iterator[None]:
-    """Lay a CUDA_HOME of links and let torch see it; further folders go through the compiler's own CPATH."""
+    """Fill `home` with links and set it as CUDA_HOME; CPATH names the other folders to the compiler."""
     from torch.utils import cpp_extension
 
     (home / "include").symlink_to(folders[0].resolve())
@@ -74,7 +74,7 @@ def _environment(home: Path, folders: list[Path]) -> Iterator[None]:
     paths = [str(folder) for folder in folders[1:]] + list(filter(None, [os.environ.get("CPATH")]))
     os.environ.update(CUDA_HOME=str(home), CPATH=os.pathsep.join(paths))
     if not paths:
-        del os.environ["CPATH"]  # an empty one would be the working directory
+        del os.environ["CPATH"]  # an empty CPATH would mean the working directory
     cpp_extension.CUDA_HOME = str(home)
     try:
         yield
@@ -87,9 +87,9 @@ def _environment(home: Path, folders: list[Path]) -> Iterator[None]:
 
 
 def _driver() -> Path:
-    """Return the driver's library as this process has loaded it: often there is no link called libcuda.so."""
+    """Return the driver's library that this process has loaded; a link named libcuda.so is often missing."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         path = line.split(maxsplit=5)[-1]
         if "/libcuda.so" in path:
             return Path(path)
-    return Path("libcuda.so.1")  # the linker will say that it is not there
+    return Path("libcuda.so.1")  # the linker reports that the library is missing

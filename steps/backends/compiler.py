@@ -1,6 +1,6 @@
-"""The C++ compiler of this machine, and what else decides which code AOTInductor makes of a graph.
+"""The C++ compiler of this machine, and all other facts that decide AOTInductor's code for a graph.
 
-Where the compiler lies is none of it: the same one elsewhere makes the same code.
+The folder of the compiler is not such a fact: the same compiler in another folder gives the same code.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-WRITTEN = "aot_inductor.metadata"  # a setting by its place, and what a package says of itself by its use
-# Environment variables that lead the compiler to other headers or libraries, or torch to other instructions.
-LEADING = ("ATEN_CPU_CAPABILITY", "CPATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "OMP_PREFIX", "CONDA_PREFIX")
+WRITTEN = "aot_inductor.metadata"  # torch writes the last package's metadata into this setting
+# Environment variables that change the compiler's headers or libraries, or torch's instructions.
+VARIABLES = ("ATEN_CPU_CAPABILITY", "CPATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH", "OMP_PREFIX", "CONDA_PREFIX")
 
 
 def find_compiler() -> str:
-    """Return the compiler's command, or raise OSError: there is none that works."""
+    """Return the compiler's command, or raise OSError where no compiler works."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
@@ -31,36 +31,35 @@ def find_compiler() -> str:
 
 
 def compiling() -> dict[str, str]:
-    """Return all besides a graph and the packages that compiled code depends on; a text a fact.
+    """Return fact -> text, for all facts besides the graph and the packages that decide the compiled code.
 
-    The compiler and its linker (name and version), libc, whose symbols the code is bound to, the CPU's
-    instructions and caches, the threads that loops are dealt out to, torch's settings, and what leads the
-    compiler elsewhere.
+    The facts are: compiler and linker (name and version), libc, the CPU's instructions and caches, the number of
+    threads, torch's settings, and the environment variables in VARIABLES.
     """
     from torch._inductor import config
 
     return {
-        "compiler": _said("--version"),
-        "linker": _said("-Wl,--version"),
+        "compiler": _version_line("--version"),
+        "linker": _version_line("-Wl,--version"),
         "libc": " ".join(platform.libc_ver()),
         "cpu": json.dumps(dict(torch.cpu.get_capabilities()), sort_keys=True),
         "threads": str(torch.get_num_threads()),
         "settings": _digest(config.get_config_copy()),
-        "environment": json.dumps({name: os.environ[name] for name in LEADING if name in os.environ}),
+        "environment": json.dumps({name: os.environ[name] for name in VARIABLES if name in os.environ}),
     }
 
 
 def _digest(settings: Mapping[str, object]) -> str:
-    """Return a name for all settings but the one that the compiler writes into: what it says of the last package.
+    """Return a checksum of all settings except WRITTEN.
 
-    torch's own hash of them is kept once made, and so has that package in it or not.
+    torch's own hash is not used, because torch stores its first value, with or without a package's metadata in it.
     """
-    given = sorted((name, repr(value)) for name, value in settings.items() if name != WRITTEN)
-    return hashlib.sha256(repr(given).encode()).hexdigest()
+    values = sorted((name, repr(value)) for name, value in settings.items() if name != WRITTEN)
+    return hashlib.sha256(repr(values).encode()).hexdigest()
 
 
-def _said(flag: str) -> str:
-    """Return the first line of the compiler's answer, or "" where there is no compiler."""
+def _version_line(flag: str) -> str:
+    """Return the first line of the compiler's output for a flag, or "" where there is no compiler."""
     try:
         command = shlex.split(find_compiler())
         ran = subprocess.run(

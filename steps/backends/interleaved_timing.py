@@ -1,7 +1,7 @@
-"""Latencies that can be compared: the networks take turns, so that whatever else the machine does hits all alike.
+"""Latencies that can be compared: the networks run in turns, so other load on the machine slows all of them.
 
-A network is timed from one uint8 image to its logits, normalisation inside, eager in PyTorch or as its exported
-graph in ONNX Runtime.
+A call goes from one uint8 image to the logits, normalisation included: eager in PyTorch, or the exported graph in
+ONNX Runtime.
 """
 
 import time
@@ -25,18 +25,18 @@ from steps.reports.card import Card, Preprocessing
 Run = Callable[[], object]
 Key = TypeVar("Key")
 WARM_CALLS = 3  # the first calls allocate and choose kernels
-OPSET = 20  # the export step's own
+OPSET = 20  # as in the export step
 
 
 class Call(NamedTuple):
-    """Milliseconds of one call: on the clock, and of this process's CPU time, all its threads together."""
+    """Milliseconds of one call: wall-clock time, and the CPU time of all threads of this process."""
 
     wall: float
     cpu: float
 
 
 def take_turns(runs: Mapping[Key, Run], rounds: int) -> dict[Key, list[Call]]:
-    """Return `rounds` warm calls of each; in every round each is called once."""
+    """Return `rounds` warm calls of each run; each round calls each run once."""
     for run in runs.values():
         for _ in range(WARM_CALLS):
             run()
@@ -49,7 +49,7 @@ def take_turns(runs: Mapping[Key, Run], rounds: int) -> dict[Key, list[Call]]:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Let PyTorch compute on so many threads."""
+    """Let PyTorch compute on `threads` threads inside the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -105,7 +105,7 @@ def _timed(run: Run) -> Call:
 
 
 def _preprocessing(size: int) -> Preprocessing:
-    """Return a preprocessing whose numbers are of no account: its cost is the same for all."""
+    """Return a preprocessing with arbitrary numbers: the numbers do not change the latency."""
     half = (0.5, 0.5, 0.5)
     return Preprocessing(size=size, resize=size, interpolation="bilinear", mean=half, std=half)
 

@@ -1,4 +1,4 @@
-"""How long a form takes on this machine: measured, so it lies in .foldline/ and is no output of any stage.
+"""The latency of a form on this machine. The figures are in .foldline/, because no stage may depend on them.
 
 Letters: N images.
 """
@@ -18,15 +18,15 @@ MOST_CALLS = 200
 
 
 def measure_latency(folder: Path, form: str, images_NHWC_u8: Images) -> Latency:
-    """Return the form's latencies on one thread, in milliseconds a call; a second or two of work."""
+    """Return the form's latencies on one thread, in milliseconds a call; this takes a second or two."""
     run, card = open_runner(folder, threads=1)
-    enough_NHWC_u8 = np.resize(images_NHWC_u8, (max(BATCHES), *images_NHWC_u8.shape[1:]))
-    percentiles = {size: _percentiles(run, enough_NHWC_u8[:size]) for size in BATCHES}
+    repeated_NHWC_u8 = np.resize(images_NHWC_u8, (max(BATCHES), *images_NHWC_u8.shape[1:]))
+    percentiles = {size: _percentiles(run, repeated_NHWC_u8[:size]) for size in BATCHES}
     return Latency(form=form, takes=card.takes, threads=1, milliseconds=percentiles)
 
 
 def _percentiles(run: Runner, batch_NHWC_u8: Images) -> dict[str, float]:
-    run(batch_NHWC_u8)  # the first call allocates
+    run(batch_NHWC_u8)  # the first call allocates memory
     end = time.perf_counter() + SECONDS_PER_BATCH_SIZE
     calls: list[float] = []
     while len(calls) < 3 or (len(calls) < MOST_CALLS and time.perf_counter() < end):

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: runs model.onnx as it is; the default engine, and the one that a release embeds."""
+"""ONNX Runtime on the CPU, which runs model.onnx as it is: the default engine, and the engine in every release."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ CLASS_NAMES = "class_names"  # the key of the graph's metadata: a JSON list, in 
 
 
 def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
-    """Return the runner of folder/model.onnx, whose class names must be the card's, in the card's order."""
+    """Return the runner of folder/model.onnx; the graph must have the card's class names, in the card's order."""
     session = _session(folder / MODEL, threads)
     _check_class_names(session, folder, card)
     (source,) = session.get_inputs()
@@ -31,26 +31,26 @@ def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:
 
 
 def build(order: Order) -> Built:
-    """Keep the graph as it is: ONNX Runtime optimises it for the machine at hand whenever it opens it."""
+    """Copy the graph as it is: ONNX Runtime optimises the graph for the machine whenever it opens the graph."""
     shutil.copyfile(order.graph, order.out / MODEL)
     versions = {"onnxruntime": onnxruntime.__version__}
     return Built(Device(kind="cpu", runtime=f"onnxruntime {onnxruntime.__version__}"), versions)
 
 
 def read_tensors(folder: Path, card: Card, images_NHWC_u8: Images) -> list[Intermediate]:  # noqa: ARG001
-    """Return every real tensor of the graph: each becomes an output, and the graph is run once more."""
+    """Return every real tensor of the graph: each tensor becomes an output, and the graph runs once."""
     import onnx
 
     model = onnx.load(folder / MODEL)
-    made = {name: node for node in model.graph.node for name in node.output if name}
-    given = {output.name for output in model.graph.output}
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in made if name not in given)
+    nodes = {name: node for node in model.graph.node for name in node.output if name}
+    outputs = {output.name for output in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in nodes if name not in outputs)
     session = _session(model.SerializeToString(), None)
     (source,) = session.get_inputs()
-    arrays = session.run(list(made), {source.name: np.ascontiguousarray(images_NHWC_u8)})
+    arrays = session.run(list(nodes), {source.name: np.ascontiguousarray(images_NHWC_u8)})
     return [
         Intermediate(name, node.op_type, layer_of(list(node.input)), np.asarray(array, np.float32))
-        for (name, node), array in zip(made.items(), arrays, strict=True)
+        for (name, node), array in zip(nodes.items(), arrays, strict=True)
         if is_real(array, len(images_NHWC_u8))
     ]
 
@@ -60,14 +60,13 @@ def _session(model: Path | bytes, threads: int | None) -> onnxruntime.InferenceS
     options.log_severity_level = 3  # errors only; they are raised as well
     options.intra_op_num_threads = threads or 0
     options.use_deterministic_compute = True
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # idle threads sleep: two share a core
+    # Idle threads sleep, because two threads can share a core.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as fault:  # its exceptions share no base of their own
-        named = model if isinstance(model, Path) else "the graph with all its tensors as outputs"
-        raise WrongFile(f"ONNX Runtime cannot read {named}: {' '.join(str(fault).split())}") from fault
+    except Exception as fault:  # ONNX Runtime's exceptions share no base class
+        name = model if isinstance(model, Path) else "the graph with all its tensors as outputs"
+        raise WrongFile(f"ONNX Runtime cannot read {name}: {' '.join(str(fault).split())}") from fault
 
 
 def _check_class_names(session: onnxruntime.InferenceSession, folder: Path, card: Card) -> None:

@@ -1,4 +1,4 @@
-"""PyTorch, eager: runs the forms of the line that are still modules (train, fuse), and is the reference."""
+"""PyTorch, eager: runs the forms train and fuse, which are still modules."""
 
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
@@ -17,10 +17,10 @@ from steps.reports.card import Card
 LOGITS = "logits_NK"
 
 
-def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:  # noqa: ARG001 - every backend is given it
-    """Return the runner of a module, in eval mode; strict about its weights.
+def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:  # noqa: ARG001 - the contract has it
+    """Return the runner of a module in eval mode, with strictly loaded weights.
 
-    The module runs on the GPU where there is one, and on the CPU where the caller asks for a number of threads.
+    The module runs on the GPU if there is a GPU, and on the CPU if the caller gives a number of threads.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -50,7 +50,7 @@ def _device(threads: int | None) -> torch.device:
 
 @torch.inference_mode()
 def read_tensors(folder: Path, card: Card, images_NHWC_u8: Images) -> list[Intermediate]:  # noqa: ARG001
-    """Return what each module of the network gives, at each of its calls; the last are the logits, `logits_NK`."""
+    """Return the output of each call of each module of the network; the last output is `logits_NK`."""
     classifier, _ = load_classifier(folder)
     found: list[Intermediate] = []
     calls: Counter[str] = Counter()
@@ -60,7 +60,7 @@ def read_tensors(folder: Path, card: Card, images_NHWC_u8: Images) -> list[Inter
             if isinstance(output, torch.Tensor) and is_real(output.numpy(), len(images_NHWC_u8)):
                 calls[name] += 1
                 numbered = name if calls[name] == 1 else f"{name}, call {calls[name]}"
-                # a copy: the module that reads it may work in place
+                # a copy, because the next module may change the output in place
                 found.append(Intermediate(numbered, type(module).__name__, name, output.float().numpy().copy()))
 
         return hook
@@ -72,5 +72,5 @@ def read_tensors(folder: Path, card: Card, images_NHWC_u8: Images) -> list[Inter
 
 
 def build(order: Order) -> Built:
-    """Refuse: PyTorch runs train and fuse as they are."""
+    """Raise CannotBuild: PyTorch runs the forms train and fuse without a build."""
     raise CannotBuild(f"pytorch builds no engine of {order.graph}; it runs the forms train and fuse.")

@@ -1,4 +1,4 @@
-"""open_runner: from any artifact to a function that scores images, whatever made it."""
+"""open_runner: from any artifact to a function that scores images, with any backend."""
 
 from importlib import import_module
 from pathlib import Path
@@ -21,17 +21,16 @@ from steps.engines.names import BACKENDS, missing_files
 from steps.reports.artifact import read_verified_card
 from steps.reports.card import Card
 
-if TYPE_CHECKING:  # what BACKENDS names, for the import graph and for mypy: each fulfils the contract
+if TYPE_CHECKING:  # for the import graph, and for mypy: each module in BACKENDS fulfils the contract
     from steps.backends import aotinductor, onnxruntime, openvino, pytorch, tensorrt
 
     _FULFIL: tuple[BackendModule, ...] = (aotinductor, onnxruntime, openvino, pytorch, tensorrt)
 
 
 def open_runner(folder: Path, threads: int | None = None) -> tuple[Runner, Card]:
-    """Return the artifact's runner and its card, after every file was held against the card.
+    """Return the artifact's runner and its card, after the check of every file against the card.
 
-    On `threads` of the CPU, else on as many as the card says (and are here), else on as many as the runtime likes.
-
+    The runner uses `threads` CPU threads; if None, the card's number; if the card has none, the runtime decides.
     Raises BadInput (WrongFile, MissingPackage), or CannotRunHere (no driver, other device, other version).
     """
     card = read_verified_card(folder)
@@ -42,14 +41,14 @@ def open_runner(folder: Path, threads: int | None = None) -> tuple[Runner, Card]
 
 
 def usable(threads: int | None) -> int | None:
-    """Return the number of threads, at most one a CPU: an engine may have been built for a larger machine."""
+    """Return the number of threads, at most one for each CPU: an engine can come from a larger machine."""
     return None if threads is None else min(threads, usable_cores())
 
 
 def _checked(run: Runner, card: Card) -> Runner:
-    """Return the runner of images that are what the card says; it raises WrongImages for others, or TooLarge.
+    """Return the runner with a check of its images, which raises WrongImages or TooLarge.
 
-    Left to themselves, one runtime reads floats as bytes, and compiled code reads on where an image ends.
+    Without the check, one runtime reads floats as bytes, and compiled code reads beyond the end of an image.
     """
 
     def checked(images_NHWC_u8: Images) -> Logits:
@@ -71,11 +70,11 @@ def _check_images(images_NHWC_u8: Images, card: Card) -> None:
 
 
 def backend_module(name: str) -> BackendModule:
-    """Return the module of a backend of the table, or raise MissingPackage."""
+    """Return the module of a backend in BACKENDS, or raise MissingPackage."""
     backend = BACKENDS[name]
     try:
         import_module(backend.package)
-    except ImportError as missing:  # not installed, or installed without its libraries
+    except ImportError as missing:  # the package, or a library of the package, is missing
         raise MissingPackage(
             f"the package {backend.package} cannot be imported ({missing}); {backend.install}."
         ) from missing

@@ -1,9 +1,9 @@
-"""TensorRT 10 and 11 (package `tensorrt`) and TensorRT for RTX (`tensorrt_rtx`): one path for all of them.
+"""TensorRT 10 and 11 (package `tensorrt`) and TensorRT for RTX (`tensorrt_rtx`), in one module.
 
-TensorRT builds on the GPU that will run the engine. TensorRT for RTX builds ahead of time, on any machine, for
-the compute capabilities that params.yaml lists. Precision is what the ONNX graph holds (strong typing): the
-flags and calibrators of older releases are gone. Setters and the builder log their errors and never raise, so
-each build has a logger of its own that keeps them.
+TensorRT builds on the GPU that will run the engine. TensorRT for RTX builds ahead of time, on any machine, for the
+compute capabilities in params.yaml. The ONNX graph decides the precision (strong typing); the flags and
+calibrators of older releases are gone. Setters and the builder log their errors and never raise, so each build has
+its own logger, which collects the errors.
 """
 
 from importlib import import_module
@@ -30,13 +30,13 @@ from steps.reports.card import Card, Device
 
 MODEL = "model.engine"
 RTX_MAGIC = b"vtrt"
-BEST_SIDE = 512  # pixels: what an engine that resizes images is tuned for
+BEST_SIDE = 512  # pixels: TensorRT tunes an engine that resizes images for this side
 RTX_VERSION = slice(24, 28)  # four bytes of an RTX engine's header: 1, 7, 1, 116
-Module = Any  # neither package has type stubs, and a machine has one, both or none of them
+Module = Any  # the packages have no type stubs, and a machine may have none of them
 
 
-def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:  # noqa: ARG001 - a GPU has no threads to count
-    """Return the engine's runner on the first GPU, or raise CannotRunHere: no driver, other device or version."""
+def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:  # noqa: ARG001 - the contract has it
+    """Return the engine's runner on the first GPU; raise CannotRunHere (no driver, other device or version)."""
     trt = import_module(BACKENDS[card.backend].package)
     content = (folder / MODEL).read_bytes()
     _check_version(trt, folder / MODEL, content, card)
@@ -46,19 +46,19 @@ def open_engine(folder: Path, card: Card, threads: int | None) -> Runner:  # noq
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise WrongFile(
-            f"{folder / MODEL} is no engine that {card.backend} {trt.__version__} reads: {logger.said()}"
+            f"{card.backend} {trt.__version__} cannot read the engine {folder / MODEL}: {logger.first_error()}"
         )
     return _CudaRunner(trt, runtime, engine)
 
 
 def build(order: Order) -> Built:
-    """Write model.engine, or raise CannotBuild with what the parser or the builder logged."""
+    """Write model.engine, or raise CannotBuild with the error of the parser or the builder."""
     trt = import_module(BACKENDS[order.backend].package)
     ahead_of_time = hasattr(trt, "ComputeCapability")
     logger = collecting_logger(trt)
     builder = _builder(trt, logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)  # it keeps pointers into `network`: both must live until the build
+    parser = trt.OnnxParser(network, logger)  # keeps pointers into `network`: both must live until the build
     if not parser.parse(order.graph.read_bytes()):
         faults = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
         raise CannotBuild(f"{order.backend} cannot read the graph: {' '.join(faults.split())}")
@@ -67,11 +67,11 @@ def build(order: Order) -> Built:
     if ahead_of_time:
         _target(trt, config, capabilities, order.backend)
     _add_profile(builder, network, config, order, logger)
-    if logger.errors:  # a setter that logged has set nothing, and the builder would go on without
-        raise CannotBuild(f"{order.backend} does not take the settings: {logger.said()}")
+    if logger.errors:  # a setter with an error has set nothing, and the builder would ignore that
+        raise CannotBuild(f"{order.backend} does not take the settings: {logger.first_error()}")
     engine = builder.build_serialized_network(network, config)
     if engine is None:
-        raise CannotBuild(f"{order.backend} cannot build the engine: {logger.said()}")
+        raise CannotBuild(f"{order.backend} cannot build the engine: {logger.first_error()}")
     (order.out / MODEL).write_bytes(bytes(engine))
     version = {order.backend: str(trt.__version__)}
     batch = (order.batch.least, order.batch.best, order.batch.most)
@@ -82,9 +82,9 @@ def build(order: Order) -> Built:
 
 
 def surroundings(backend: str) -> dict[str, str]:
-    """Return what the engine's bytes and facts depend on besides its order: the version; the GPU and its driver.
+    """Return all that decides the engine besides its order: the version, and the GPU and its driver.
 
-    Ahead of time the GPU decides no more than whether the engine's scratch memory can be asked for.
+    Ahead of time, the GPU only decides whether the engine's scratch memory can be read here.
     """
     trt = import_module(BACKENDS[backend].package)
     here = {"gpu": this_gpu()} if hasattr(trt, "ComputeCapability") else gpu_and_driver()
@@ -92,7 +92,7 @@ def surroundings(backend: str) -> dict[str, str]:
 
 
 def collecting_logger(trt: Module) -> Any:
-    """Return a logger that keeps warnings in `warnings` and errors in `errors`, each line once."""
+    """Return a logger that collects warnings in `warnings` and errors in `errors`, each line once."""
     faults = {trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR}
 
     class Collecting(trt.ILogger):  # type: ignore[misc] # the base class is known at run time only
@@ -107,7 +107,7 @@ def collecting_logger(trt: Module) -> Any:
             elif severity == trt.ILogger.WARNING:
                 self.warnings[" ".join(message.split())] = None
 
-        def said(self) -> str:
+        def first_error(self) -> str:
             return next(iter(self.errors), "it gives no reason.")
 
     return Collecting()
@@ -116,7 +116,7 @@ def collecting_logger(trt: Module) -> Any:
 def _builder(trt: Module, logger: Any) -> Any:
     try:
         return trt.Builder(logger)
-    except TypeError as fault:  # "factory function returned nullptr": how TensorRT says that CUDA is not there
+    except TypeError as fault:  # TensorRT's error without CUDA: "factory function returned nullptr"
         raise CannotBuild(
             f"TensorRT builds on the GPU that will run the engine, and {NO_DRIVER}. "
             "Build there, or build tensorrt-rtx, which needs no GPU."
@@ -124,23 +124,23 @@ def _builder(trt: Module, logger: Any) -> Any:
 
 
 def _target(trt: Module, config: Any, capabilities: tuple[str, ...], backend: str) -> None:
-    """Name the GPUs to build for, or raise CannotBuild where the package does not know one of them."""
+    """Set the GPUs to build for, or raise CannotBuild where the package does not know one of them."""
     known = {name.removeprefix("SM"): member for name, member in trt.ComputeCapability.__members__.items()}
-    wanted = {capability: known.get(capability.replace(".", "")) for capability in capabilities}
-    unknown = [capability for capability, member in wanted.items() if member is None]
-    if unknown or not wanted:
-        able = ", ".join(f"{name[:-1]}.{name[-1]}" for name in known if name.isdigit())
+    members = {capability: known.get(capability.replace(".", "")) for capability in capabilities}
+    unknown = [capability for capability, member in members.items() if member is None]
+    if unknown or not members:
+        supported = ", ".join(f"{name[:-1]}.{name[-1]}" for name in known if name.isdigit())
         raise CannotBuild(
-            f"{backend} {trt.__version__} builds for the compute capabilities {able}, not for "
+            f"{backend} {trt.__version__} builds for the compute capabilities {supported}, not for "
             f"{', '.join(unknown) or 'none'}; change build.compute_capabilities."
         )
-    config.num_compute_capabilities = len(wanted)
-    for index, member in enumerate(wanted.values()):
+    config.num_compute_capabilities = len(members)
+    for index, member in enumerate(members.values()):
         config.set_compute_capability(member, index)
 
 
 def _add_profile(builder: Any, network: Any, config: Any, order: Order, logger: Any) -> None:
-    """Say which batch sizes the engine serves, and which sides of images, where it takes any."""
+    """Set the batch sizes of the engine, and the sides of images where the engine takes any size."""
     source, batch = network.get_input(0), order.batch
     least, best, most = (batch.least, 1), (batch.best, BEST_SIDE), (batch.most, order.max_side or 0)
     shapes = [_shape(source, count, min(side, most[1])) for count, side in (least, best, most)]
@@ -148,17 +148,17 @@ def _add_profile(builder: Any, network: Any, config: Any, order: Order, logger: 
     profile.set_shape(source.name, *shapes)
     if config.add_optimization_profile(profile) < 0:
         raise CannotBuild(
-            f"images_NHWC of {shapes[0]} to {shapes[-1]} are no profile for this graph: {logger.said()}"
+            f"images_NHWC of {shapes[0]} to {shapes[-1]} are no profile for this graph: {logger.first_error()}"
         )
 
 
 def _shape(source: Any, count: int, side: int) -> tuple[int, ...]:
-    """Return the shape of so many images, of this side where the graph leaves the side open."""
+    """Return the shape of `count` images, with `side` where the graph leaves the side open."""
     return (count, *(side if length < 0 else length for length in tuple(source.shape)[1:]))
 
 
 def _device_memory(trt: Module, logger: Any, content: bytes, capabilities: tuple[str, ...]) -> int | None:
-    """Return the scratch memory that the engine takes, which only the GPU that it was built for can tell."""
+    """Return the engine's scratch memory; None where this machine lacks the GPU that the engine is for."""
     if this_gpu() not in capabilities:
         return None
     runtime = trt.Runtime(logger)
@@ -167,17 +167,17 @@ def _device_memory(trt: Module, logger: Any, content: bytes, capabilities: tuple
 
 
 def _check_version(trt: Module, file: Path, content: bytes, card: Card) -> None:
-    """Raise WrongFile for what is no engine, OtherVersion for one of another version."""
+    """Raise WrongFile if the file is no engine, and OtherVersion if another version built the engine."""
     if card.backend == "tensorrt-rtx":
         if content[:4] != RTX_MAGIC:
             raise WrongFile(f"{file} is no engine of TensorRT for RTX: it begins with {content[:4]!r}.")
         version = ".".join(str(part) for part in content[RTX_VERSION])
     else:
-        version = card.versions.get(card.backend, "a version that its card does not tell")
+        version = card.versions.get(card.backend, "an unknown version")
     if version != trt.__version__:
         raise OtherVersion(
             f"{file} was built by {card.backend} {version}, and {trt.__version__} is installed here; "
-            f"an engine belongs to one version: build it again, or install {version}."
+            f"an engine runs with one version only: build it again, or install {version}."
         )
 
 
@@ -194,10 +194,10 @@ def _check_device(card: Card) -> None:
 
 
 class _CudaRunner:
-    """Runs an engine on images in host memory; batches beyond its profile are cut, smaller ones filled up."""
+    """Runs an engine on images in host memory; larger batches than the profile's are split, smaller filled."""
 
     def __init__(self, trt: Module, runtime: Any, engine: Any) -> None:
-        self.runtime, self.engine = runtime, engine  # the engine dies with its runtime
+        self.runtime, self.engine = runtime, engine  # the engine needs its runtime alive
         self.context = engine.create_execution_context()
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         modes = {name: engine.get_tensor_mode(name) for name in names}
@@ -215,8 +215,8 @@ class _CudaRunner:
         import torch
 
         count = len(images_NHWC_u8)
-        missing = max(0, self.least - count)
-        filled_NHWC_u8 = np.concatenate([images_NHWC_u8, np.repeat(images_NHWC_u8[-1:], missing, axis=0)])
+        padding = max(0, self.least - count)
+        filled_NHWC_u8 = np.concatenate([images_NHWC_u8, np.repeat(images_NHWC_u8[-1:], padding, axis=0)])
         images = torch.from_numpy(filled_NHWC_u8).cuda()
         self.context.set_input_shape(self.source, tuple(images.shape))
         logits = torch.empty(tuple(self.context.get_tensor_shape(self.result)), dtype=torch.float32, device="cuda")

@@ -8,16 +8,16 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def this_gpu() -> str:
-    """Return the first GPU's compute capability, such as "8.9", or "" where there is none that works."""
-    import torch  # only where an engine is to be built or run: torch carries CUDA's memory and streams for us
+    """Return the first GPU's compute capability, such as "8.9", or "" without a working GPU."""
+    import torch  # imported late: torch manages CUDA's memory and streams for the engines
 
     return "{}.{}".format(*torch.cuda.get_device_capability(0)) if torch.cuda.is_available() else ""
 
 
 def gpu_and_driver() -> dict[str, str]:
-    """Return what an engine that was built on the first GPU belongs to: GPU, driver and CUDA; {} without one.
+    """Return the facts that an engine built on the first GPU depends on: GPU, driver and CUDA; {} without a GPU.
 
-    Two GPUs of one compute capability have other kernels chosen for them: by their name, processors and memory.
+    Two GPUs of one compute capability can get different kernels, so name, processors and memory are included.
     """
     import torch
 
@@ -33,7 +33,7 @@ def gpu_and_driver() -> dict[str, str]:
 
 
 def _cuda_of_driver() -> int:
-    """Return the newest CUDA that the driver knows, such as 12040 (cuDriverGetVersion), or 0 without one."""
+    """Return the newest CUDA that the driver supports, such as 12040 (cuDriverGetVersion); 0 without one."""
     found = ctypes.c_int(0)
     with suppress(OSError):
         ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(found))

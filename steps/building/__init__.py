@@ -1,1 +1,1 @@
-"""How an engine is made of the exported graph: precision, int8, the build cache, proof of consistency."""
+"""How an engine is built from the exported graph: precision, int8, the build cache, checks of consistency."""

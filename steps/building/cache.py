@@ -1,10 +1,10 @@
-"""Engines that take minutes to build, kept by what they are made from: the same inputs are not built twice.
+"""A cache of engines that take minutes to build: the same inputs are built only once.
 
-A cache, so it lies in .foldline/ and no stage names it: without it the engine is built, and judged, all the same.
-An entry is written whole or not at all, held against its checksums and opened when it is taken, and dropped when
-it is damaged, does not open, or others need its place. Whoever can write there can write into the workspace, too:
-it is trusted as much, and no more. The other backends write their engine in a moment: ONNX Runtime and OpenVINO
-make a graph the machine's own whenever they open it, so theirs is no machine's.
+The cache is in .foldline/, and no stage names it: without the cache, the engine is built and judged as well. An
+entry is written whole or not at all. Before use, its checksums are compared and the engine is opened. An entry is
+removed when it is damaged, does not open, or newer entries need the space. The cache is trusted as much as the
+workspace, because whoever can write into one can write into the other. ONNX Runtime and OpenVINO need no cache:
+they adapt a graph to the machine when they open it, so their build takes a moment.
 """
 
 import hashlib
@@ -31,21 +31,21 @@ FOLDER = Path(".foldline/builds")
 PACKAGES = ("onnx", "sympy", "tensorrt", "tensorrt-rtx", "torch", "triton")
 MOST_BYTES = 8 * 10**9
 NOTE = "built.json"
-OPENING = ".opening"  # lies in an entry while it is opened: native code that is not what it was ends the process
+OPENING = ".opening"  # exists in an entry while the engine is opened: damaged native code can end the process
 
 
 class Builder(Protocol):
-    """The module of a backend whose engines are kept: it has a function more than the others."""
+    """The module of a backend with cached engines: it has the additional function `surroundings`."""
 
     def build(self, order: Order) -> Built:
         """Write the engine's files into `order.out`, or raise CannotBuild."""
 
     def surroundings(self, backend: str) -> dict[str, str]:
-        """Return what an engine's bytes, and opening it, depend on besides its order, packages and this code."""
+        """Return all that decides an engine besides its order, the packages and this code."""
 
 
 class Note(JsonFile):
-    """built.json of an entry: what the builder told, and the checksums of what it wrote."""
+    """built.json of an entry: the builder's facts, and the checksums of its files."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,9 +57,10 @@ class Note(JsonFile):
 
 
 def build_or_take(order: Order, module: Builder, open_it: Callable[[Built], None]) -> Built:
-    """Fill `order.out` from the cache, and say so, or build and keep what was built.
+    """Fill `order.out` from the cache and report that, or build the engine and store it in the cache.
 
-    `open_it` raises where what was taken cannot be opened or answers wrongly: that is dropped and built anew.
+    `open_it` raises where the cached engine does not open or answers wrongly: the entry is removed, and the engine
+    is built again.
     """
     entry = FOLDER / key_of(order, module)
     taken = _taken(entry, order.out, open_it)
@@ -75,14 +76,14 @@ def build_or_take(order: Order, module: Builder, open_it: Callable[[Built], None
 
 
 def key_of(order: Order, module: Builder) -> str:
-    """Return a sha256 over all that decides what is built: graph, order, packages, code, surroundings."""
-    said = asdict(order) | {"graph": sha256(order.graph), "out": None}
-    said |= {"packages": _packages(), "code": _code(), "surroundings": module.surroundings(order.backend)}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """Return a sha256 over all that decides the engine: graph, order, packages, code, surroundings."""
+    facts = asdict(order) | {"graph": sha256(order.graph), "out": None}
+    facts |= {"packages": _packages(), "code": _code(), "surroundings": module.surroundings(order.backend)}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _taken(entry: Path, out: Path, open_it: Callable[[Built], None]) -> Built | None:
-    """Return what was built once, its files in `out`; an entry that cannot be used is dropped, with its reason."""
+    """Return the cached engine, with its files in `out`, or None; an entry that cannot be used is removed."""
     if not entry.exists():
         return None
     try:
@@ -92,7 +93,7 @@ def _taken(entry: Path, out: Path, open_it: Callable[[Built], None]) -> Built | 
         (entry / OPENING).unlink()
         os.utime(entry)
         return built
-    except Exception as fault:  # whatever a runtime raises: an engine can be built, an entry is only in its way
+    except Exception as fault:  # any error of any runtime: a bad cache entry must never prevent a rebuild
         reason = " ".join(str(fault).split())
         say(f"build: {entry} cannot be used and was removed ({reason}); the engine is built again")
     _remove(entry)
@@ -102,14 +103,14 @@ def _taken(entry: Path, out: Path, open_it: Callable[[Built], None]) -> Built | 
 
 
 def _copied(entry: Path, out: Path) -> Built:
-    """Copy the entry's files, or raise BadInput or OSError: it is not what it was, or its last user died of it."""
+    """Copy the entry's files; raise BadInput or OSError if the entry is damaged, or ended the last run."""
     if (entry / OPENING).exists():
-        raise BadInput("the run that opened it last did not survive that")
+        raise BadInput("the last run that opened this entry ended while it did so")
     note = Note.read(entry / NOTE)
     for name in note.files:
         shutil.copyfile(entry / name, out / name)
         if sha256(out / name) != note.files[name]:
-            raise BadInput(f"{name} is not what was written")
+            raise BadInput(f"{name} was changed after it was written")
     return Built(note.device, note.versions, note.log, note.device_memory_bytes)
 
 
@@ -121,7 +122,7 @@ def _remove(entry: Path) -> None:
 
 
 def _keep(entry: Path, out: Path, built: Built) -> None:
-    """Write the entry under another name first; where another run was faster, its entry stays."""
+    """Write the entry under a temporary name, then rename it; an entry that another run wrote first stays."""
     files = file_checksums(out)
     half = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
     shutil.rmtree(half, ignore_errors=True)
@@ -138,14 +139,14 @@ def _keep(entry: Path, out: Path, built: Built) -> None:
         ).write(half / NOTE)
         half.rename(entry)
         _make_room(entry)
-    except OSError as fault:  # a full disk, an entry that is there by now: the engine itself is built
-        say(f"build: the engine was not kept in the build cache: {fault}")
+    except OSError as fault:  # such as a full disk, or the entry of another run: the engine itself is built
+        say(f"build: the engine was not stored in the build cache: {fault}")
     finally:
         shutil.rmtree(half, ignore_errors=True)
 
 
 def _make_room(newest: Path) -> None:
-    """Remove the entries that were not used for longest, until the rest fits; the newest stays."""
+    """Remove the entries that were unused for the longest time, until the rest fits; the newest entry stays."""
     entries = [path for path in FOLDER.iterdir() if path.is_dir() and not path.name.startswith(".")]
     sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
     total = sum(sizes.values())
@@ -168,6 +169,6 @@ def _packages() -> dict[str, str]:
 
 
 def _code() -> str:
-    """Return a checksum of this room's sources: another way to build is another engine."""
+    """Return a checksum of this room's sources, because other code can build another engine."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).hexdigest()

@@ -1,4 +1,4 @@
-"""build_engine: from the exported ONNX model to an engine's files, proved to answer where it can run."""
+"""build_engine: from the exported ONNX model to an engine's files, with a check of the engine where it can run."""
 
 import tempfile
 from dataclasses import dataclass, replace
@@ -31,25 +31,25 @@ from steps.reports.artifact import FACTS, read_verified_card
 from steps.reports.card import Card, Precision
 
 EXPORTED = "model.onnx"
-AHEAD_OF_TIME = {"tensorrt-rtx"}  # built for the devices that params.yaml names, whatever this machine has
+AHEAD_OF_TIME = {"tensorrt-rtx"}  # built for the devices in params.yaml, not for this machine
 
 
 @dataclass(frozen=True)
 class Target:
-    """What an engine is built for."""
+    """The target of a build."""
 
     backend: str
     precision: Precision
     batch: BatchRange
     compute_capabilities: tuple[str, ...]
-    max_side: int | None = None  # pixels; resize and crop go into the engine. None: they are left to its caller
-    threads: int | None = None  # of the CPU, that the engine is to run on
+    max_side: int | None = None  # pixels; resize and crop are in the engine. None: the caller resizes
+    threads: int | None = None  # CPU threads that the engine will run on
 
 
 def build_engine(
     target: Target, model: Path, out: Path, int8: Int8Plan | None
 ) -> tuple[Built, Int8Outcome | None]:
-    """Write the engine's files and engine.json into `out`; int8 tells how it does.
+    """Write the engine's files and engine.json into `out`; return the outcome of int8 too.
 
     Raises CannotBuild or MissingPackage.
     """
@@ -72,7 +72,7 @@ def build_engine(
 
 
 def _built(module: BackendModule, order: Order, target: Target, model: Path) -> Built:
-    """Return what was built: now, or earlier where engines are kept and the one that was still answers."""
+    """Return the built engine: a new build, or a cached engine that works, for backends with a cache."""
     if not hasattr(module, "surroundings"):
         return module.build(order)
 
@@ -82,7 +82,7 @@ def _built(module: BackendModule, order: Order, target: Target, model: Path) -> 
             run = module.open_engine(order.out, card, usable(target.threads))
         except CannotRunHere as reason:
             if target.backend in AHEAD_OF_TIME and not isinstance(reason, OtherVersion):
-                return  # it is for another machine, and nothing can be said against it here
+                return  # the engine is for another machine and cannot be checked here
             raise
         check_answers(run, target.precision, read_probes(model))
 
@@ -90,7 +90,7 @@ def _built(module: BackendModule, order: Order, target: Target, model: Path) -> 
 
 
 def card_of(exported: Card, target: Target, built: Built) -> Card:
-    """Return the engine's card, without its files: the exported model's, with what building changed."""
+    """Return the engine's card without its files: the exported model's card with the changes of the build."""
     return exported.model_copy(
         update={
             "form": f"{target.backend}-{target.precision}",

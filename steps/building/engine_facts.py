@@ -1,4 +1,4 @@
-"""What an engine takes, gives and needs, as engine.json holds it."""
+"""The inputs, outputs and requirements of an engine, for engine.json."""
 
 import onnx
 
@@ -9,7 +9,7 @@ from steps.reports.card import Precision
 
 
 def facts_of(order: Order, precision: Precision, built: Built) -> EngineFacts:
-    """Return the facts of an engine that was built as ordered."""
+    """Return the facts of a built engine."""
     graph = onnx.load(order.graph, load_external_data=False).graph
     return EngineFacts(
         backend=order.backend,
@@ -23,8 +23,8 @@ def facts_of(order: Order, precision: Precision, built: Built) -> EngineFacts:
     )
 
 
-def _tensor(given: onnx.ValueInfoProto) -> TensorFacts:
-    kind = given.type.tensor_type
+def _tensor(value: onnx.ValueInfoProto) -> TensorFacts:
+    kind = value.type.tensor_type
     shape = tuple(axis.dim_value or axis.dim_param or "any" for axis in kind.shape.dim)
     dtype = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    return TensorFacts(name=given.name, dtype=dtype, shape=shape)
+    return TensorFacts(name=value.name, dtype=dtype, shape=shape)

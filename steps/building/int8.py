@@ -1,10 +1,10 @@
-"""The int8 graph: calibrated, held against float32 on other images, with layers left in float32 if need be.
+"""The int8 graph: calibrated, compared with float32 on other images, with layers left in float32 if necessary.
 
-The recipe is accepted by ONNX Runtime, OpenVINO and TensorRT's parser, and gives the same bytes every time:
-weights per output channel, activations per tensor, both symmetric; biases stay in float32, and so does all from
-what the last layers give to the logits (backends.tail). Weights have 64 steps to either side of zero, not 127:
-a CPU without VNNI sums two products of an activation and a weight in 16 bits, where 2 * 255 * 127 is cut off at
-32767 and 2 * 255 * 64 is not. So the answers are not the CPU's.
+ONNX Runtime, OpenVINO and TensorRT's parser accept the recipe, and the recipe gives the same bytes every time:
+weights per output channel, activations per tensor, both symmetric. Biases stay in float32, and so do all
+operations after the last layers (graphs.float_tail). Weights have 64 steps on each side of zero, not 127: a CPU
+without VNNI sums two products of an activation and a weight in 16 bits, where 2 * 255 * 127 saturates at 32767 and
+2 * 255 * 64 does not. So every CPU gives the same answers.
 Letters: N images, H and W pixels, K classes.
 """
 
@@ -36,20 +36,20 @@ from steps.graphs.layers import layers_of, name_nodes, with_infinity
 Fallback = Literal["none", "sensitivity"]
 BATCH = 32
 RANKED_ON = 64  # images; a layer's rank needs less evidence than an agreement
-KERNELS_ROUND = 1e-3  # of the logits: a graph that int8 holds exactly has no distance to compare with
+KERNELS_ROUND = 1e-3  # of the logits; needed where int8 is exact, so that by_steps is 0
 RECIPE = {
     "ActivationSymmetric": True,
     "WeightSymmetric": True,
     "QuantizeBias": False,  # TensorRT's parser takes no int32 bias
-    "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],  # wherever they stand
+    "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],  # in any position of the graph
 }
-AS_WRITTEN = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # each node by itself, in float32
+AS_WRITTEN = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # each node separately, in float32
 FUSED = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL  # layers in integers, by the kernels of this CPU
 
 
 @dataclass(frozen=True)
 class Int8Images:
-    """Two draws of images with none in common: ranges are found on one, the result is judged on the other."""
+    """Two disjoint sets of images: the first gives the ranges, the second judges the result."""
 
     calibration_NHWC_u8: Images
     held_out_NHWC_u8: Images
@@ -57,7 +57,7 @@ class Int8Images:
 
 @dataclass(frozen=True)
 class Int8Plan:
-    """What an int8 graph is made with; `min_agreement` is what `fallback` leaves layers in float32 for."""
+    """The images and settings of an int8 graph; `fallback` leaves layers in float32 to reach `min_agreement`."""
 
     images: Int8Images
     fallback: Fallback = "none"
@@ -66,7 +66,7 @@ class Int8Plan:
 
 @dataclass(frozen=True)
 class Int8Outcome:
-    """How often the int8 graph gives float32's class on the held-out images, and what it left in float32."""
+    """The agreement of the int8 graph with float32 on the held-out images, and the layers left in float32."""
 
     agreement: float
     images: int
@@ -75,34 +75,34 @@ class Int8Outcome:
 
 
 def write_int8(source: Path, target: Path, plan: Int8Plan) -> Int8Outcome:
-    """Write the int8 graph of `source` to `target` and return how it does; whoever asked judges that.
+    """Write the int8 graph of `source` to `target` and return its outcome; the caller judges the outcome.
 
-    With `fallback: sensitivity`, as few layers as reach `min_agreement` stay in float32, the worst ones first.
-    Raises CannotBuild where all of them would have to, or where the kernels of this CPU do not compute the graph.
+    With `fallback: sensitivity`, the fewest layers that reach `min_agreement` stay in float32, the worst layers
+    first. Raises CannotBuild where all layers would have to stay, or where this CPU's kernels are wrong.
     """
     model = onnx.load(source)
     recentre_pixels(model.graph)
     name_nodes(model)
     layers = layers_of(model)
     held_out_NHWC_u8 = plan.images.held_out_NHWC_u8
-    wanted_NK = _logits(model, held_out_NHWC_u8)
+    expected_NK = _logits(model, held_out_NHWC_u8)
     with tempfile.TemporaryDirectory() as scratch:
         quantizer = _Quantizer(model, plan.images.calibration_NHWC_u8, Path(scratch))
 
         def agreement(left: tuple[str, ...]) -> float:
-            return _agreement(wanted_NK, _logits(quantizer.quantized(left), held_out_NHWC_u8))
+            return _agreement(expected_NK, _logits(quantizer.quantized(left), held_out_NHWC_u8))
 
         left: tuple[str, ...] = ()
         whole = quantizer.quantized(left)
-        _check_kernels(whole, wanted_NK[:RANKED_ON], held_out_NHWC_u8[:RANKED_ON])
-        reached = _agreement(wanted_NK, _logits(whole, held_out_NHWC_u8))
+        _check_kernels(whole, expected_NK[:RANKED_ON], held_out_NHWC_u8[:RANKED_ON])
+        reached = _agreement(expected_NK, _logits(whole, held_out_NHWC_u8))
         if plan.fallback == "sensitivity" and reached < plan.min_agreement:
-            few = slice(0, RANKED_ON)
+            first = slice(0, RANKED_ON)
             ranked = worst_first(
                 layers,
-                wanted_NK[few],
+                expected_NK[first],
                 lambda one: _logits(
-                    quantizer.quantized(tuple(layer for layer in layers if layer != one)), held_out_NHWC_u8[few]
+                    quantizer.quantized(tuple(layer for layer in layers if layer != one)), held_out_NHWC_u8[first]
                 ),
             )
             left, reached = fewest_left(ranked, plan.min_agreement, agreement)
@@ -117,22 +117,22 @@ def write_int8(source: Path, target: Path, plan: Int8Plan) -> Int8Outcome:
 
 
 class _Quantizer:
-    """Calibrates once, and quantizes as often as asked."""
+    """Calibrates once, and quantizes several times with these ranges."""
 
     def __init__(self, model: onnx.ModelProto, calibration_NHWC_u8: Images, scratch: Path) -> None:
         self.model, self.images_NHWC_u8, self.scratch = model, calibration_NHWC_u8, scratch
         self.tail = tail_of(model)
-        self.exact = *self.tail.behind, *with_infinity(model)  # a range without an end has no steps
+        self.exact = *self.tail.behind, *with_infinity(model)  # an infinite range cannot be divided into steps
 
     def quantized(self, left_in_float: tuple[str, ...]) -> onnx.ModelProto:
-        """Return the int8 graph without these layers."""
-        given = onnx.ModelProto()
-        given.CopyFrom(self.model)  # the quantizer works in place
-        (name,) = [entry.name for entry in given.graph.input]
+        """Return the int8 graph, with these layers in float32."""
+        copied = onnx.ModelProto()
+        copied.CopyFrom(self.model)  # the quantizer changes its input
+        (name,) = [entry.name for entry in copied.graph.input]
         target = self.scratch / "quantized.onnx"
         with _quiet():
             quantize_static(
-                given,
+                copied,
                 target,
                 _Reader(name, self.images_NHWC_u8),
                 quant_format=QuantFormat.QDQ,
@@ -151,7 +151,7 @@ class _Quantizer:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # the package has no types
-    """Gives the quantizer the calibration images, a batch at a time."""
+    """Gives the calibration images to the quantizer, one batch at a time."""
 
     def __init__(self, name: str, images_NHWC_u8: Images) -> None:
         self.batches: Iterator[Images] = _batches(images_NHWC_u8)
@@ -167,19 +167,21 @@ def _batches(images_NHWC_u8: Images) -> Iterator[Images]:
     return (images_NHWC_u8[cut : cut + BATCH] for cut in cuts)
 
 
-def _check_kernels(model: onnx.ModelProto, wanted_NK: Logits, images_NHWC_u8: Images) -> None:
-    """Raise CannotBuild where the CPU's kernels are further from the int8 graph than that is from float32.
+def _check_kernels(model: onnx.ModelProto, expected_NK: Logits, images_NHWC_u8: Images) -> None:
+    """Raise CannotBuild where this CPU's kernels differ more from the int8 graph than the graph from float32.
 
-    Else the network would be blamed for what is the CPU's. Rounding otherwise gives a tenth of that distance, and
-    sums that saturate ten times as much (measured on the digits' line with 127 steps a weight, on AVX2).
+    Without this check, the network would seem wrong, not the CPU. Different rounding gives a tenth of this
+    distance, and saturated sums give ten times this distance (measured on the digits' line, 127 steps a weight,
+    AVX2).
     """
     written_NK, computed_NK = (_logits(model, images_NHWC_u8, level) for level in (AS_WRITTEN, FUSED))
-    by_kernels, by_steps = _rms(computed_NK - written_NK), _rms(written_NK - wanted_NK)
+    by_kernels, by_steps = _rms(computed_NK - written_NK), _rms(written_NK - expected_NK)
     if by_kernels > by_steps and by_kernels > KERNELS_ROUND * _rms(written_NK):
         raise CannotBuild(
-            "the int8 kernels of this CPU do not compute the int8 graph: as it is written its logits are "
-            f"{by_steps:.3g} from float32's (root mean square), and {by_kernels:.3g} from the kernels', whose "
-            "sums saturate; the network is not to blame. Build int8 on another CPU, or another precision"
+            "the int8 kernels of this CPU do not compute the int8 graph: computed node by node, its logits "
+            f"differ from float32's by {by_steps:.3g} (root mean square), and from the kernels' by "
+            f"{by_kernels:.3g}. The kernels' sums saturate; the network is not to blame. Build int8 on another "
+            "CPU, or another precision"
         )
 
 
@@ -190,25 +192,25 @@ def _rms(values_NK: Logits) -> float:
 def _logits(
     model: onnx.ModelProto, images_NHWC_u8: Images, level: onnxruntime.GraphOptimizationLevel = FUSED
 ) -> Logits:
-    """Return the graph's logits_NK in ONNX Runtime, whatever engine it is meant for."""
+    """Return the graph's logits_NK, computed by ONNX Runtime for every backend."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = level
     options.log_severity_level = 3  # errors only; they are raised as well
     options.use_deterministic_compute = True
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    (given,) = session.get_inputs()
-    logits = [session.run(None, {given.name: batch})[0] for batch in _batches(images_NHWC_u8)]
+    (source,) = session.get_inputs()
+    logits = [session.run(None, {source.name: batch})[0] for batch in _batches(images_NHWC_u8)]
     return np.concatenate(logits).astype(np.float32)
 
 
-def _agreement(wanted_NK: Logits, given_NK: Logits) -> float:
-    """Return the share of images on which both give the same class."""
-    return float((wanted_NK.argmax(1) == given_NK.argmax(1)).mean())
+def _agreement(expected_NK: Logits, found_NK: Logits) -> float:
+    """Return the share of images that get the same class from both."""
+    return float((expected_NK.argmax(1) == found_NK.argmax(1)).mean())
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantizer from advising, through the root logger, a preparation that export has done."""
+    """Silence the quantizer, which advises a preparation that export has already done."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,6 +1,6 @@
-"""From the float32 graph to the one that an engine's precision asks for: precision is what the graph holds.
+"""From the float32 graph to a graph in the engine's precision. The graph alone decides the precision.
 
-fp16 and int8 are accepted by ONNX Runtime, OpenVINO and TensorRT's parser, and give the same bytes every time.
+ONNX Runtime, OpenVINO and TensorRT's parser accept fp16 and int8; the same input gives the same bytes every time.
 """
 
 import shutil
@@ -21,11 +21,11 @@ from steps.graphs.layers import LAYERS, name_nodes
 from steps.reports.card import Precision
 
 HALF = np.finfo(np.float16)
-NOT_IN_BFLOAT16 = {"HardSwish", "HardSigmoid"}  # TensorRT's parser takes float32 and float16 there
+NOT_IN_BFLOAT16 = {"HardSwish", "HardSigmoid"}  # TensorRT's parser takes only float32 and float16 here
 
 
 def write_graph(source: Path, target: Path, precision: Precision, int8: Int8Plan | None) -> Int8Outcome | None:
-    """Write `source` in the precision to `target`; only int8 looks at its plan, and tells an outcome."""
+    """Write `source` to `target` in the precision; only int8 uses the plan and returns an outcome."""
     return WRITERS[precision](source, target, int8)
 
 
@@ -34,16 +34,16 @@ def _as_it_is(source: Path, target: Path, int8: Int8Plan | None) -> None:  # noq
 
 
 def _half(source: Path, target: Path, int8: Int8Plan | None) -> None:  # noqa: ARG001
-    """Weights and layers in float16, inputs and outputs as they were.
+    """Convert weights and layers to float16; inputs and outputs keep their types.
 
-    The normalisation stays in float32, as 255 times a mean has no 3 decimals in float16; so do casts, whose
-    target the converter leaves alone.
+    The normalisation stays in float32, because float16 cannot hold 3 decimals of 255 times a mean. Casts stay too,
+    because the converter does not change their target.
     """
     model = onnx.load(source)
     _check_range(model)
     name_nodes(model)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of each tensor with a weight below float16's least number
+        warnings.simplefilter("ignore")  # the converter warns about each weight below float16's smallest number
         half = convert_float_to_float16(
             model,
             min_positive_val=float(HALF.smallest_subnormal),
@@ -56,7 +56,7 @@ def _half(source: Path, target: Path, int8: Int8Plan | None) -> None:  # noqa: A
 
 
 def _brain(source: Path, target: Path, int8: Int8Plan | None) -> None:  # noqa: ARG001
-    """Weights and layers in bfloat16; from the pixels to the first layer, and at both ends, float32."""
+    """Convert weights and layers to bfloat16; inputs, outputs and all before the first layer stay in float32."""
     model = onnx.load(source)
     name_nodes(model)
     left = _left_in_float32(model.graph)
@@ -80,7 +80,7 @@ WRITERS: dict[Precision, Callable[[Path, Path, Int8Plan | None], Int8Outcome | N
 
 
 def _check_range(model: onnx.ModelProto) -> None:
-    """Raise CannotBuild where a constant lies beyond float16; an infinite one, as of a padding, does not."""
+    """Raise CannotBuild where a finite constant lies beyond float16's range; a padding may be infinite."""
     for weight in model.graph.initializer:
         if weight.data_type == onnx.TensorProto.FLOAT:
             largest = largest_finite(numpy_helper.to_array(weight))
@@ -92,7 +92,7 @@ def _check_range(model: onnx.ModelProto) -> None:
 
 
 def _left_in_float32(graph: onnx.GraphProto) -> list[str]:
-    """Return the nodes that no layer comes before (from the pixels to the first layer), and every cast."""
+    """Return the nodes before the first layer of each path, and every cast."""
     after_a_layer: set[str] = set()
     left: list[str] = []
     for node in graph.node:  # in topological order

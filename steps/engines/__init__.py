@@ -1,1 +1,1 @@
-"""Names of engines and precisions, and what a runner takes and gives. No runtime is imported here."""
+"""Names of engines and precisions, and the contract of a runner. No runtime is imported here."""

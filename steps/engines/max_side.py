@@ -1,4 +1,4 @@
-"""Whether an engine that resizes images itself takes those that it is evaluated on: asked of their manifest."""
+"""Check that an engine which resizes images accepts the sizes of the test images, as the manifest lists them."""
 
 import polars as pl
 
@@ -6,16 +6,16 @@ from steps.engines.contract import TooLarge
 
 
 def check_sides(test: pl.DataFrame, form: str, max_side: int) -> None:
-    """Raise TooLarge, naming the largest, where an image has a side of more than `max_side` pixels.
+    """Raise TooLarge with the largest image, if an image has a side of more than `max_side` pixels.
 
-    The manifest's sides are those before EXIF turns the image, which the longer of the two does not depend on.
+    The manifest has the sides before EXIF turns the image. The longer side is the same after the turn.
     """
     longest = pl.max_horizontal("width", "height")
     larger = test.filter(longest > max_side).sort(longest, descending=True, maintain_order=True)
     if larger.is_empty():
         return
     name, width, height = larger.select("name", "width", "height").row(0)
-    what = (
+    image = (
         f"{name}, of {width} x {height} (the largest; {larger.height} of {test.height} test images are too large)"
     )
-    raise TooLarge(form, what, max_side, max(width, height))
+    raise TooLarge(form, image, max_side, max(width, height))

@@ -1,6 +1,6 @@
-"""BACKENDS: what can run a model. An engine is named `<backend>-<precision>`, such as `openvino-int8`.
+"""BACKENDS: the table of all backends. An engine's name is `<backend>-<precision>`, such as `openvino-int8`.
 
-No runtime is imported: params.yaml is checked against this table where none is installed.
+No runtime is imported here, because params.yaml is checked with this table on machines without a runtime.
 """
 
 from collections.abc import Collection
@@ -13,11 +13,10 @@ from steps.reports.card import Precision
 
 @dataclass(frozen=True)
 class Backend:
-    """`module` opens and builds; `package` is what it imports; `install` is what a person types to get it.
+    """`module` opens and builds; `package` is the package that it imports; `install` tells a person how to get it.
 
-    `files` are those of a model that it runs, the one that is opened first.
-
-    No precisions: the backend runs a form of the line (train, fuse) and is never built.
+    `files` are the files of a model; the first file is the one to open. Without precisions, the backend runs a
+    form of the line (train, fuse) and builds no engine.
     """
 
     module: str
@@ -81,10 +80,10 @@ ENGINES: tuple[str, ...] = tuple(
 
 
 def parse_engine(engine: str) -> tuple[str, Precision]:
-    """Return (backend, precision) of an engine's name, or raise BadInput with the nearest name that exists."""
-    name, _, wanted = engine.rpartition("-")
+    """Return (backend, precision) of an engine's name, or raise BadInput with the nearest existing name."""
+    name, _, precision_name = engine.rpartition("-")
     for precision in BACKENDS[name].precisions if name in BACKENDS else ():
-        if precision == wanted:
+        if precision == precision_name:
             return name, precision
     raise BadInput(
         f"there is no engine '{engine}'.{did_you_mean(engine, ENGINES)} Engines are {', '.join(ENGINES)}."
@@ -92,9 +91,9 @@ def parse_engine(engine: str) -> tuple[str, Precision]:
 
 
 def missing_files(backend: str, files: Collection[str]) -> str | None:
-    """Return what keeps an artifact of these files from being a model of the backend, or None."""
+    """Return why an artifact with these files is no model of the backend, or None."""
     if backend not in BACKENDS:
         known = f"{', '.join(BACKENDS)}.{did_you_mean(backend, BACKENDS)}"
         return f"wants the backend '{backend}', which is not one of {known}"
-    lacking = [name for name in BACKENDS[backend].files if name not in files]
-    return f"has a card that lists no {' and no '.join(lacking)}, which {backend} runs." if lacking else None
+    missing = [name for name in BACKENDS[backend].files if name not in files]
+    return f"has a card that lists no {' and no '.join(missing)}, which {backend} runs." if missing else None

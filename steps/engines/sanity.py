@@ -1,4 +1,4 @@
-"""Outputs that no working engine gives, whatever its accuracy: constant, not finite, saturated.
+"""Outputs that no working engine gives: constant, not finite, saturated.
 
 Letters: N images, K classes.
 """
@@ -15,14 +15,13 @@ LARGEST: dict[Precision, float] = {
     "bf16": 3.3895313892515355e38,
     "int8": float(np.finfo(np.float32).max),
 }
-# Of the median winning score: below float32's noise over a network, far below any picture's effect. A class that
-# is masked with a large negative score wins nowhere, and one image gone astray is no median: neither says anything
-# of the others' noise.
+# As a share of the median highest score: below float32's rounding noise in a network, and far below the effect of
+# any picture. The median of highest scores ignores a class masked with a large negative score, and one bad image.
 CONSTANT = 1e-6
 
 
 def random_probes(size: int, seed: int, count: int = 6) -> Images:
-    """Return images_NHWC_u8 that differ as much as images can: noise, gradients, black and white."""
+    """Return images_NHWC_u8 that differ strongly: noise, gradients, black and white."""
     random = np.random.default_rng(seed)
     noise = random.integers(0, 256, (count, size, size, 3), dtype=np.uint8)
     ramp = np.linspace(0, 255, size).astype(np.uint8)
@@ -32,17 +31,17 @@ def random_probes(size: int, seed: int, count: int = 6) -> Images:
 
 
 def largest_finite(values: npt.NDArray[np.floating]) -> float:
-    """Return the largest absolute value of those that are finite, 0 where none is."""
+    """Return the largest absolute value of the finite values; 0 if no value is finite."""
     return float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
 
 
 def noise_of(logits_NK: Logits) -> float:
-    """Return how far a score may move over the images and pass for constant."""
+    """Return the largest range of a score over the images that counts as constant."""
     return CONSTANT * float(np.median(np.abs(logits_NK.max(axis=1))))
 
 
 def output_fault(logits_NK: Logits, precision: Precision) -> str | None:
-    """Return what is wrong with the outputs for different images, with the figures, or None."""
+    """Return the fault of the outputs for different images, with the figures, or None."""
     count = len(logits_NK)
     bad = count - int(np.isfinite(logits_NK).all(axis=1).sum())
     if bad:
@@ -53,7 +52,7 @@ def output_fault(logits_NK: Logits, precision: Precision) -> str | None:
     spread = float(np.ptp(logits_NK, axis=0).max())
     if spread <= noise_of(logits_NK):
         return (
-            f"its outputs are constant: over {count} different probes no score moves by more than {spread:g} "
+            f"its outputs are constant: over {count} different probes no score changes by more than {spread:g} "
             f"(the largest is {largest:g})"
         )
     return None

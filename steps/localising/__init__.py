@@ -1,1 +1,1 @@
-"""Where two forms begin to differ, and what that usually means. It explains a verdict and never makes one."""
+"""Where two forms begin to differ, and the usual cause. This room explains a verdict and never decides one."""

@@ -1,4 +1,4 @@
-"""What a drift usually means, from where it begins and what it looks like."""
+"""The usual cause of a drift, from the first tensor that drifts and the kind of the drift."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ ACTIVATIONS = ("Relu", "ReLU", "Clip", "HardSwish", "Sigmoid", "Mul", "Multiply"
 
 @dataclass(frozen=True)
 class Finding:
-    """The first drift among all that were compared, in their order, and the form it is of."""
+    """The first drift of a form, and all compared tensors in their order."""
 
     first: Drift
     compared: Sequence[Drift]
@@ -22,7 +22,7 @@ class Finding:
 
     @property
     def layers_before(self) -> int:
-        """Return how many layers with weights were right before it."""
+        """Return how many layers with weights come before the first drift."""
         before = self.compared[: self.compared.index(self.first)]
         return sum(bool(drift.layer) or drift.operator in LAYERS for drift in before)
 
@@ -32,9 +32,9 @@ class Finding:
         return bool(self.first.layer) or self.first.operator in LAYERS
 
 
-def meaning(finding: Finding) -> str:
-    """Return the first sentence of MEANINGS that fits."""
-    return next(sentence for fits, sentence in MEANINGS if fits(finding))
+def diagnosis(finding: Finding) -> str:
+    """Return the first sentence of DIAGNOSES that fits."""
+    return next(sentence for fits, sentence in DIAGNOSES if fits(finding))
 
 
 def _overflows(finding: Finding) -> bool:
@@ -45,21 +45,21 @@ def _is_last(finding: Finding) -> bool:
     return finding.first.name == LOGITS or finding.first is finding.compared[-1]
 
 
-# whether it fits -> what it usually means; the first that fits is said
-MEANINGS: tuple[tuple[Callable[[Finding], bool], str], ...] = (
+# (does the finding fit?, usual cause); the first cause that fits is shown
+DIAGNOSES: tuple[tuple[Callable[[Finding], bool], str], ...] = (
     (
         _overflows,
         "A value lies beyond float16's end at 65504. Keep this layer in fp32, or build the engine in fp32.",
     ),
     (
         lambda at: not at.first.finite,
-        "The form computes what is no number here: a division by zero, a logarithm or root of something negative, "
-        "or weights that are not finite.",
+        "The form gives a value that is not finite here: a division by zero, a logarithm or root of a negative "
+        "number, or weights that are not finite.",
     ),
     (
         lambda at: at.first.constant,
-        "The form gives the same for every image here: the tensor underflows to zero, its weights are zero, or "
-        "only the first image of a batch is computed.",
+        "The form gives the same values for all images here: the tensor underflows to zero, its weights are zero, "
+        "or only the first image of a batch is computed.",
     ),
     (
         lambda at: not at.layers_before and not at.is_layer,
@@ -88,13 +88,13 @@ MEANINGS: tuple[tuple[Callable[[Finding], bool], str], ...] = (
     ),
     (
         lambda at: at.first.operator in ("Resize", "Interpolate", "Upsample"),
-        "A resize inside the network is computed otherwise: half pixels, antialias, or an opset whose Resize "
-        "meant something else.",
+        "A resize inside the network is computed differently: half pixels, antialias, or an opset with another "
+        "meaning of Resize.",
     ),
     (
         lambda at: at.form == "fuse",
         "The fold of this site is wrong: a branch, an eps, statistics of another norm, or an activation or "
-        "attention that stood behind it. data/fuse/certificate.json has the sites.",
+        "attention behind the site. data/fuse/certificate.json has the sites.",
     ),
     (
         lambda at: at.first.operator in ACTIVATIONS,
@@ -102,22 +102,22 @@ MEANINGS: tuple[tuple[Callable[[Finding], bool], str], ...] = (
     ),
     (
         lambda at: at.precision != "fp32",
-        "This layer does not bear the precision: sums cancel, or values fall below the smallest number. Keep it "
-        "in fp32.",
+        "The precision is too low for this layer: sums cancel, or values fall below the smallest number. Keep "
+        "this layer in fp32.",
     ),
     (
         lambda at: at.is_layer,
-        "The weights of this layer are others, or its stride, padding, dilation or groups are read otherwise.",
+        "This layer has other weights, or another stride, padding, dilation or number of groups.",
     ),
-    (lambda _: True, "The operator is computed otherwise by this backend."),
+    (lambda _: True, "This backend computes the operator differently."),
 )
-NOTHING_DIFFERS = "Their scores do not differ either: nothing is wrong between them."
+NOTHING_DIFFERS = "The scores of both forms do not differ either: nothing is wrong between the two forms."
 GRAPH_IS_RIGHT = (
-    "The engine itself was not looked into: the graph that it was built from is right. If evaluate's scores "
-    "differ, the builder or compiler is at fault."
+    "The graph that the engine was built from is right; the engine itself could not be read. If evaluate's scores "
+    "differ, the builder or the compiler is at fault."
 )
 NOTHING_DRIFTS = (
-    "On the same pixels both forms compute the same. So what was fed or written differs, not the network: another "
-    "preprocessing or order of images in evaluate, a batch that is mixed up, or scores of another run. Evaluate "
-    "both forms again."
+    "On the same pixels, both forms compute the same. So the inputs or the stored scores differ, not the network: "
+    "another preprocessing or order of images in evaluate, a batch that is mixed up, or scores of another run. "
+    "Evaluate both forms again."
 )

@@ -1,6 +1,6 @@
-"""The first tensor at which two forms drift apart: all that both compute on the same images, side by side.
+"""Find the first tensor at which two forms differ, from the tensors that both forms compute on the same images.
 
-The gate does not import this: it judges from scores, and this looks into the forms afterwards.
+The gate does not import this room: the gate judges scores only.
 Letters: N images.
 """
 
@@ -16,26 +16,26 @@ from steps.engines.sanity import largest_finite
 from steps.reports.card import Precision
 
 LOGITS = "logits_NK"
-# what a form may differ by, tensor by tensor, where nothing is wrong: rounding, and int8's 256 steps
+# the allowed difference of one tensor: rounding, and int8's 256 steps
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 5e-2, "int8": 0.15}
 Reals = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a tensor of the form is from the reference's: the root mean square of the difference over its own.
+    """The drift of one tensor: `error` is rms(form - reference) / rms(reference).
 
-    `error` is infinite where one of the two is finite and the other is not, or the form's has another shape.
-    Where both hold the same infinity, such as what a max pooling is padded with, only the rest is compared.
+    `error` is infinite where one tensor is finite and the other is not, or where the shapes differ. Elements that
+    are the same infinity in both, such as the padding of a max pooling, are not compared.
     """
 
     name: str
     operator: str
     layer: str
     error: float
-    largest: float  # absolute value in the reference, of those that are finite
-    constant: bool  # the same for all images in the form, and not in the reference
-    finite: bool  # whether the form's is wherever the reference's is
+    largest: float  # the largest finite absolute value in the reference
+    constant: bool  # the same for all images in the form, but not in the reference
+    finite: bool  # the form is finite wherever the reference is finite
 
 
 def drifts(pairs: Iterable[tuple[Intermediate, Intermediate]]) -> list[Drift]:
@@ -44,21 +44,21 @@ def drifts(pairs: Iterable[tuple[Intermediate, Intermediate]]) -> list[Drift]:
 
 
 def first_drift(found: Sequence[Drift], precision: Precision) -> Drift | None:
-    """Return the first tensor that is further off than its precision explains, or None."""
+    """Return the first tensor whose error exceeds the tolerance of the precision, or None."""
     return next((drift for drift in found if not drift.error <= TOLERANCE[precision]), None)
 
 
 def pair_by_name(
     reference: Sequence[Intermediate], form: Sequence[Intermediate], leave_out: Iterable[str] = ()
 ) -> list[tuple[Intermediate, Intermediate]]:
-    """Return the tensors that have one name in both, in the reference's order."""
+    """Return the pairs of tensors with the same name, in the reference's order."""
     return _paired(reference, form, lambda tensor: tensor.name, set(leave_out))
 
 
 def pair_by_layer(
     reference: Sequence[Intermediate], form: Sequence[Intermediate]
 ) -> list[tuple[Intermediate, Intermediate]]:
-    """Return what the layers of one name give, for a module and its graph, and the logits."""
+    """Return the pairs of outputs of layers with the same name, and the logits, for a module and its graph."""
     return _paired(reference, form, lambda tensor: LOGITS if tensor.name == LOGITS else tensor.layer, {""})
 
 
@@ -80,37 +80,37 @@ def _paired(
 
 
 def _drift(reference: Intermediate, form: Intermediate) -> Drift:
-    wanted, found = _without_shared(*(tensor.values_N.astype(np.float64) for tensor in (reference, form)))
+    expected, found = _without_shared(*(tensor.values_N.astype(np.float64) for tensor in (reference, form)))
     return Drift(
         name=reference.name,
         operator=form.operator,
         layer=reference.layer or form.layer,
-        error=_error(wanted, found),
-        largest=largest_finite(wanted),
-        constant=_is_constant(found) and not _is_constant(wanted),
-        finite=_is_finite_where(wanted, found),
+        error=_error(expected, found),
+        largest=largest_finite(expected),
+        constant=_is_constant(found) and not _is_constant(expected),
+        finite=_is_finite_where(expected, found),
     )
 
 
-def _without_shared(wanted: Reals, found: Reals) -> tuple[Reals, Reals]:
-    """Return both with 0 where they hold the same infinity, or both no number: that is no drift of the form's."""
-    if wanted.shape != found.shape:
-        return wanted, found
-    same = (np.isinf(wanted) & (wanted == found)) | (np.isnan(wanted) & np.isnan(found))
-    return np.where(same, 0.0, wanted), np.where(same, 0.0, found)
+def _without_shared(expected: Reals, found: Reals) -> tuple[Reals, Reals]:
+    """Return both with 0 where both are the same infinity or both are NaN: the form does not drift there."""
+    if expected.shape != found.shape:
+        return expected, found
+    same = (np.isinf(expected) & (expected == found)) | (np.isnan(expected) & np.isnan(found))
+    return np.where(same, 0.0, expected), np.where(same, 0.0, found)
 
 
-def _is_finite_where(wanted: Reals, found: Reals) -> bool:
+def _is_finite_where(expected: Reals, found: Reals) -> bool:
     """Tell whether the form is finite wherever the reference is."""
     finite = np.isfinite(found)
-    return bool((finite | ~np.isfinite(wanted) if wanted.shape == found.shape else finite).all())
+    return bool((finite | ~np.isfinite(expected) if expected.shape == found.shape else finite).all())
 
 
-def _error(wanted: Reals, found: Reals) -> float:
-    if wanted.shape != found.shape or not (np.isfinite(wanted).all() and np.isfinite(found).all()):
+def _error(expected: Reals, found: Reals) -> float:
+    if expected.shape != found.shape or not (np.isfinite(expected).all() and np.isfinite(found).all()):
         return math.inf
-    scale = float(np.sqrt(np.mean(wanted**2)))
-    difference = float(np.sqrt(np.mean((wanted - found) ** 2)))
+    scale = float(np.sqrt(np.mean(expected**2)))
+    difference = float(np.sqrt(np.mean((expected - found) ** 2)))
     return 0.0 if difference == 0 else difference / scale if scale > 0 else math.inf
 
 

@@ -1,4 +1,4 @@
-"""The graph that an engine was built from, made anew in its precision, and what that graph computes."""
+"""The graph that an engine was built from, written again in its precision, and the tensors of this graph."""
 
 import shutil
 import tempfile
@@ -20,16 +20,17 @@ GRAPH = "model.onnx"
 
 
 def tensors_of_graph(engine: Path, exported: Path, images_NHWC_u8: Images) -> list[Intermediate]:
-    """Return the tensors of the graph that the engine was built from, without a resize that went into the engine.
+    """Return the tensors of the graph that the engine was built from, without the engine's resize.
 
-    By ONNX Runtime, and by PyTorch in bfloat16, which ONNX Runtime does not compute. Raises BadInput for int8,
-    whose ranges came from images that are not kept, and where the graph cannot be written or read.
+    ONNX Runtime computes the tensors; PyTorch computes bfloat16. Raises BadInput for int8, because the images of
+    the calibration are not stored, and where the graph cannot be written or read.
     """
     card = Card.read(engine / CARD)
     if card.precision == "int8":
         raise BadInput(
-            f"{card.form} does not let its tensors be read, and its graph cannot be made again without the images "
-            "that it was calibrated on; build onnxruntime-int8, which has the same graph, and localise that."
+            f"the tensors of {card.form} cannot be read, and its graph cannot be written again without the "
+            "images of the calibration; build onnxruntime-int8, which has the same graph, and localise "
+            "onnxruntime-int8."
         )
     try:
         with tempfile.TemporaryDirectory() as scratch:
@@ -38,7 +39,7 @@ def tensors_of_graph(engine: Path, exported: Path, images_NHWC_u8: Images) -> li
                 return _by_pytorch(Path(scratch) / GRAPH, images_NHWC_u8)
             return read_tensors(Path(scratch), images_NHWC_u8)
     except CannotBuild as reason:
-        raise BadInput(f"the graph that {card.form} was built from cannot be made again: {reason}") from reason
+        raise BadInput(f"the graph that {card.form} was built from cannot be written again: {reason}") from reason
 
 
 def _write(card: Card, exported: Path, out: Path) -> None:

@@ -1,6 +1,6 @@
-"""The test images on which two forms differ most, from the scores that evaluate left.
+"""The test images on which two forms differ most, from the scores of evaluate.
 
-Letters: N images, M scores that are kept of each.
+Letters: N images, M stored scores of each image.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Top = tuple[tuple[int, float], ...]  # (class id, share of the softmax), the hig
 
 @dataclass(frozen=True)
 class WorstImage:
-    """An image's name, and what both forms said of it; nothing where the scores cannot be compared."""
+    """An image's name and both forms' top classes; no classes where the scores cannot be compared."""
 
     name: str
     difference: float | None = None
@@ -31,10 +31,10 @@ class WorstImage:
 
 
 def worst_images(evaluate: Path, form: str, reference: str, names: Sequence[str], count: int) -> list[WorstImage]:
-    """Return `count` of the images in both files, the largest difference of a softmax first.
+    """Return `count` images that are in both files, the largest difference of the softmax first.
 
-    Images with a score that is not finite come before all others. Where a file is missing or cannot be compared,
-    as where the gate refused for just that, the first of `names` are taken: any image shows a fault of a network.
+    Images with a score that is not finite come first. Where a file is missing or cannot be compared, the first of
+    `names` are returned, because a fault of a network shows on any image.
     """
     try:
         return _worst(_scores(evaluate, reference), _scores(evaluate, form), count)
@@ -43,7 +43,7 @@ def worst_images(evaluate: Path, form: str, reference: str, names: Sequence[str]
 
 
 def _scores(evaluate: Path, form: str) -> tuple[pl.DataFrame, Scores]:
-    """Return the rows of the images, each once, and the scores of all rows."""
+    """Return the rows of the images, each image once, and the scores of all rows."""
     report = FormReport.read(evaluate / f"{form}.json")
     if report.card is None:
         raise BadInput(f"{evaluate / form}.json holds no card.")
@@ -71,8 +71,10 @@ def _differences(one: Scores, other: Scores) -> Floats:
     finite_N = np.all([np.isfinite(scores.logits_NM).all(axis=1) for scores in (one, other)], axis=0)
     difference_N = np.full(len(finite_N), np.inf)
     if finite_N.any():
-        some_N = np.flatnonzero(finite_N)
-        difference_N[some_N] = closeness(one.rows(some_N), other.rows(some_N)).difference.most_N
+        finite_rows_N = np.flatnonzero(finite_N)
+        difference_N[finite_rows_N] = closeness(
+            one.rows(finite_rows_N), other.rows(finite_rows_N)
+        ).difference.most_N
     return difference_N
 
 

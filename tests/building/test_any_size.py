@@ -254,8 +254,8 @@ def test_build_refuses_what_evaluate_would_with_the_side_that_would_do(other_roo
     out = other_root / "graph-onnxruntime-fp32"
     said = (
         r"^onnxruntime-fp32 takes images of up to 128 pixels a side, and was given 009\.png, of 3 x 300 "
-        r"\(the largest; 2 of 8 test images are too large\); raise build\.max_side to 300, or build it with "
-        r"build\.preprocess: host\.$"
+        r"\(the largest; 2 of 8 test images are too large\); raise build\.max_side to 300, or build the engine "
+        r"with build\.preprocess: host\.$"
     )
     with pytest.raises(Refused, match=said) as refusal:
         built(other_root, "onnxruntime-fp32", GRAPH, out)

@@ -125,7 +125,7 @@ def test_an_entry_that_its_last_user_died_of_is_dropped_and_built_again(
     for name, calls in (("again", 2), ("third", 2)):
         assert build_or_take(dataclasses.replace(order, out=new(tmp_path, name)), build, opens) == BUILT
         assert build.calls == calls
-    assert capsys.readouterr().err.count("the run that opened it last did not survive that") == 1
+    assert capsys.readouterr().err.count("the last run that opened this entry ended while it did so") == 1
     (entry,) = folder.iterdir()
     assert {file.name for file in entry.iterdir()} == {"model.engine", NOTE}
 
@@ -146,7 +146,7 @@ def test_a_cache_that_cannot_be_written_costs_the_engine_nothing(
 ) -> None:
     folder.write_text("a file where the folder should be")
     assert build_or_take(order, Builder(), opens) == BUILT
-    assert "was not kept in the build cache" in capsys.readouterr().err
+    assert "was not stored in the build cache" in capsys.readouterr().err
 
 
 def test_the_entries_not_used_for_longest_make_room(

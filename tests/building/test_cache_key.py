@@ -80,8 +80,8 @@ def more_threads(patch: pytest.MonkeyPatch) -> None:
 
 
 def other_linker(patch: pytest.MonkeyPatch) -> None:
-    own = compiler_room._said
-    patch.setattr(compiler_room, "_said", lambda flag: own(flag) if flag == "--version" else "GNU ld 9")
+    own = compiler_room._version_line
+    patch.setattr(compiler_room, "_version_line", lambda flag: own(flag) if flag == "--version" else "GNU ld 9")
 
 
 @pytest.mark.parametrize("backend", ["aotinductor", "aotinductor-cuda"])

@@ -56,11 +56,11 @@ def initializer(name: str, change: Callable[[graphs.Array], graphs.Array]) -> Ch
     [
         (initializer("mean", lambda mean: mean + 9), "centred", "mean, deviation"),
         (initializer("w1", lambda weight: weight[:, ::-1].copy()), "c1", "channels swapped"),
-        (graphs.without("Relu", 1), "pooled", "computed otherwise"),
-        (initializer("w2", np.negative), "c2", "The weights of this layer"),
+        (graphs.without("Relu", 1), "pooled", "computes the operator differently"),
+        (initializer("w2", np.negative), "c2", "This layer has other weights"),
         (last_weight(lambda weight: np.roll(weight, 1, 0)), "logits_NK", "class order"),
-        (initializer("w2", np.zeros_like), "c2", "the same for every image"),
-        (initializer("b2", lambda bias: bias * np.float32("nan")), "c2", "no number"),
+        (initializer("w2", np.zeros_like), "c2", "the same values for all images"),
+        (initializer("b2", lambda bias: bias * np.float32("nan")), "c2", "a value that is not finite"),
     ],
 )
 def test_the_first_tensor_that_drifts_is_named_with_its_meaning(
