@@ -46,8 +46,8 @@ def _refuse_a_copy_that_shares(model: nn.Module, duplicate: nn.Module) -> None:
     if parts or tensors:
         what = f"module {parts[0]}" if parts else f"memory of {tensors[0]}"
         raise BadInput(
-            f"{type(model).__name__} cannot be copied: the copy and the original share the {what}. Its __deepcopy__ "
-            "must return a new module with tensors of its own."
+            f"{type(model).__name__} cannot be copied: the copy and the original share the {what}. The __deepcopy__ "
+            "of a module must return a new module with tensors of its own."
         )
 
 
@@ -64,12 +64,8 @@ def _memory(model: nn.Module) -> dict[str, int]:
 
 def _has_memory(tensor: Tensor) -> bool:
     """Tell whether the tensor has numbers in memory: one on "meta", empty or not yet initialized has none."""
-    return (
-        tensor.layout == torch.strided
-        and tensor.device.type != "meta"
-        and not is_lazy(tensor)
-        and tensor.numel() > 0
-    )
+    has_storage = tensor.layout == torch.strided and tensor.device.type != "meta" and not is_lazy(tensor)
+    return has_storage and tensor.numel() > 0
 
 
 def _computed(model: nn.Module) -> list[Tensor]:

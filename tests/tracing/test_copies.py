@@ -1,5 +1,6 @@
 """A copy of a network shares nothing with it, or there is no copy: whatever is planned is tried on copies."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ def network(part: nn.Module) -> nn.Module:
     return nn.Sequential(part, nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
 
 
-SHARING = {
+SHARING: dict[str, Callable[[], nn.Module]] = {
     "a part that is its own copy": lambda: ReturnsItself(nn.Conv2d(3, 8, 3, padding=1, bias=False)),
     "a layer around the old numbers": lambda: SharesItsWeight(3, 8, 3, padding=1, bias=False),
     "a plain tensor": lambda: nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), KeepsATensor()),
