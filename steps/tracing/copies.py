@@ -46,8 +46,8 @@ def _refuse_a_copy_that_shares(model: nn.Module, duplicate: nn.Module) -> None:
     if parts or tensors:
         what = f"module {parts[0]}" if parts else f"memory of {tensors[0]}"
         raise BadInput(
-            f"{type(model).__name__} cannot be copied: the copy and the original share the {what}. The __deepcopy__ "
-            "of a module must return a new module with tensors of its own."
+            f"{type(model).__name__} cannot be copied: the copy and the original share the {what}. Every "
+            "__deepcopy__ of a module must return a new module with tensors of its own."
         )
 
 
