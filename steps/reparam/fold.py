@@ -10,12 +10,13 @@ from steps.errors import BadInput
 from steps.reparam.expand import MultiBranchConv
 from steps.reparam.kernels import follow_by_norm
 from steps.reparam.library_fold import fold_library_blocks
-from steps.reparam.norms import NormTail, SiteId, scale_shift, set_to_shift
+from steps.reparam.norms import PLAIN_NORMS, NormTail, SiteId, scale_shift, set_to_shift
 from steps.reparam.pairing import Pairing, pair_convs_with_norms
 from steps.reparam.sites import blocks_and_tails
 from steps.reparam.verify import find_unchangeable
 from steps.tracing.copies import copied
 
+PARTS_OF_BLOCKS = (nn.Conv2d, nn.ModuleDict, nn.Identity)  # beside our branches and their norms
 FOLDABLE = "it could be absorbed by its convolution"
 
 
@@ -31,7 +32,11 @@ def fold(model: nn.Module, example_NCHW: Tensor | None = None) -> nn.Module:
     plain = copied(model)
     for name, block, norm_name, tail in list(blocks_and_tails(plain)):
         _refuse_computed_weights(name, block)
-        conv, norm = folded_site(block, tail)
+        _refuse_foreign_parts(name, block)
+        try:
+            conv, norm = folded_site(block, tail)
+        except (AssertionError, AttributeError, KeyError, RuntimeError, TypeError) as fault:
+            raise BadInput(_changed(name, "a part of the block is not what expand made")) from fault
         plain.set_submodule(name, conv)
         plain.set_submodule(norm_name, norm)
     return fold_library_blocks(plain, example_NCHW)
@@ -141,6 +146,22 @@ def _refuse_computed_weights(site: str, block: nn.Module) -> None:
                     f"fold: the weight of {site}.{inner} is computed by {type(hook).__name__} before each pass; "
                     "remove it first (torch.nn.utils.remove_weight_norm, remove_spectral_norm, prune.remove)."
                 )
+
+
+def _refuse_foreign_parts(site: str, block: nn.Module) -> None:
+    """Raise BadInput if a module of the block was replaced or added after expand, and name the module."""
+    for inner, module in block.named_modules():
+        ours = type(module).__module__.startswith("steps.reparam.")
+        if not ours and not isinstance(module, (*PLAIN_NORMS, *PARTS_OF_BLOCKS)):
+            raise BadInput(_changed(site, f"{inner} is a {type(module).__name__}"))
+
+
+def _changed(site: str, what: str) -> str:
+    return (
+        f"fold: the block at {site} was changed after expand: {what}. Only Conv2d, BatchNorm2d and SyncBatchNorm "
+        "fold: convert other norms back (FrozenBatchNorm2d to BatchNorm2d in eval mode), and fold before you fuse "
+        "or add branches yourself."
+    )
 
 
 def _refuse_training(model: nn.Module, function: str) -> None:
