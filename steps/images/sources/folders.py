@@ -54,6 +54,12 @@ def read_folders(source: Source) -> Listing:
             f"the folders of {source.path} are called {', '.join(folders)}: ingest.layout: folders would take "
             "these names as classes. Set ingest.layout: split_folders."
         )
+    splits = [name for name in folders if name.lower() in SPLIT_NAMES and class_folders(source.path, name)]
+    if len({SPLIT_NAMES[name.lower()] for name in splits}) > 1:
+        raise BadInput(
+            f"ingest.layout: folders would take {', '.join(splits)} in {source.path} as classes, and merge the "
+            "class folders below. Set ingest.layout: split_folders, or let ingest.source name one of them."
+        )
     return _listing(source, [""], {name: (name, None) for name in folders})
 
 

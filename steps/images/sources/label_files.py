@@ -80,7 +80,7 @@ def _in_table(path: Path, lines: Sequence[Line], delimiters: str) -> dict[int, s
                 f"{path} line {place} has {len(cells)} fields, but the first line has {len(rows[0][1])}; put a "
                 "field that contains the delimiter into double quotes."
             )
-    first = [cell.lower().replace(" ", "_") for cell in rows[0][1]] if rows else []
+    first = [_header_word(cell) for cell in rows[0][1]] if rows else []
     if len(first) <= 1:
         names_only = rows[1:] if first and first[0] in NAME_HEADERS else rows
         return {number: cells[0] for number, (_, cells) in enumerate(names_only)}
@@ -103,6 +103,11 @@ def _columns(path: Path, header: Sequence[str], body: Sequence[tuple[int, list[s
             "hold only integers."
         )
     return ids[0], names[0]
+
+
+def _header_word(cell: str) -> str:
+    """Return "class_id" for "Class ID (int)"."""
+    return re.sub(r"\(.*\)", "", cell).strip().lower().replace(" ", "_")
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

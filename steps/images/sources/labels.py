@@ -12,7 +12,7 @@ from steps.images.sources.similar_names import similar_pairs, similarity
 INTEGER = re.compile(r"-?\d{1,18}(\.0+)?")  # pandas writes "3.0" if an integer column has a missing value
 SEVERAL = re.compile(r"[\[(]?\s*-?\d+(\.\d*)?(\s*[\s,;|]\s*-?\d+(\.\d*)?)+\s*[\])]?")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.I)
-NO_VALUE = {"nan", "null", "<na>", "nat"}  # texts that programs write for a missing label
+NO_VALUE = {"nan", "null", "<na>", "nat", '""', "''"}  # texts that programs write for a missing label
 LARGEST_ID = 10_000_000
 SHOWN = 3
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from steps.errors import NOT_IN_GIT, BadInput, Refused
+from steps.images.inspection import EXTENSIONS
 from steps.images.sources.folders import (
     class_folders,
     read_folders,
@@ -57,12 +58,22 @@ def find_layout(source: Source) -> str:
     if not found:
         if source.path.is_dir():
             refuse_hidden(source.path)
+            _refuse_images_without_class(source.path)
         raise Refused(
             f"nothing to read: {source.path} holds no class folder, list, table or idx file. Put the images there "
             f"as <class>/<image>, or set ingest.layout. {NOT_IN_GIT}"
         )
     signs = "; ".join(f"{layout} ({sign})" for layout, sign in found.items())
     raise Refused(f"{source.path} fits more than one layout: {signs}. Choose one with ingest.layout.")
+
+
+def _refuse_images_without_class(root: Path) -> None:
+    images = sorted(path.name for path in root.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if images:
+        raise Refused(
+            f"{root} holds {len(images)} image(s), such as {images[0]}, and no class folder, list or table, so "
+            "the images have no class. Put each image into a folder of its class (<class>/<image>), or add a list."
+        )
 
 
 def _of_file(path: Path) -> dict[str, str]:

@@ -54,7 +54,14 @@ def records_listing(
         source=_stripped(records["source"]).fill_null(REAL),
         group=groups,
     )
-    notes = (*beforehand, *notes, *_similar_groups(groups), *_unlisted(files, source), *_unwatched(source))
+    notes = (
+        *beforehand,
+        *notes,
+        *_merged_by_blanks(records["label"]),
+        *_similar_groups(groups),
+        *_unlisted(files, source),
+        *_unwatched(source),
+    )
     return Listing(root=root, rows=rows, class_names=class_names, notes=notes)
 
 
@@ -98,6 +105,9 @@ def _refuse_gaps(records: pl.DataFrame) -> None:
 
 
 def _files(records: pl.DataFrame, root: Path) -> pl.Series:
+    row = first(records["path"].str.contains("\0", literal=True))
+    if row is not None:
+        raise Refused(f"{place(records, row)}: the path contains a zero byte; save the file as UTF-8 text.")
     normal = [relative_to_root(path, root) for path in records["path"]]
     if None in normal:
         row = normal.index(None)
@@ -147,6 +157,14 @@ def _groups(records: pl.DataFrame) -> pl.Series:
             "the group another name."
         )
     return groups
+
+
+def _merged_by_blanks(labels: pl.Series) -> tuple[str, ...]:
+    """Return a note if labels are one class only because blanks around a label do not count."""
+    merged = labels.n_unique() - labels.str.strip_chars().n_unique()
+    if not merged:
+        return ()
+    return (f"{merged} label(s) differ from another label only in blanks around it, and are one class",)
 
 
 def _similar_groups(groups: pl.Series) -> tuple[str, ...]:

@@ -55,6 +55,8 @@ def test_integers_may_be_names() -> None:
         "cat;0\ngreat white shark;1\n",
         "class_id,class,colour\n1,great white shark,grey\n0,cat,black\n",
         'id,name\n0,"cat"\n1,"great white shark"\n',
+        "Class Name (str),Class ID (int),Coarse Name (str),Coarse ID (int),Icon (str)\n"
+        "great white shark,1,fish,0,/a.jpg\ncat,0,mammal,1,/b.jpg\n",
         "name\ncat\ngreat white shark\n",
         "cat\ngreat white shark\n",
     ],

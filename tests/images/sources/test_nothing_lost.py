@@ -239,7 +239,7 @@ def test_an_empty_group_is_no_group_and_other_names_are_groups(tmp_path: Path) -
     assert any("1 pair(s) of groups have similar names" in note for note in listing.notes)
 
 
-@pytest.mark.parametrize("label", ["0.5", "+1", "1e3", ".5", "nan", "NULL"])
+@pytest.mark.parametrize("label", ["0.5", "+1", "1e3", ".5", "nan", "NULL", "''"])
 @pytest.mark.parametrize("others", [[], ["cat"]])
 def test_a_number_that_is_no_class_id_is_no_class_name(tmp_path: Path, label: str, others: list[str]) -> None:
     rows = [f"{number}.jpg,{value}\n" for number, value in enumerate([label, *others])]
@@ -306,3 +306,30 @@ def test_idx_files_that_are_not_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "colour-images-idx4-ubyte").write_bytes(b"")
     note = one_note(tmp_path, "idx file")
     assert note == "1 idx file(s) are not read, because they hold no grey images: colour-images-idx4-ubyte"
+
+
+def test_labels_that_differ_in_blanks_around_them_are_one_class_and_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,label\na.jpg, cat\nb.jpg,cat\nc.jpg,dog\n")
+    assert labels(listed(tmp_path / "t.csv")[1]) == {"a.jpg": 0, "b.jpg": 0, "c.jpg": 1}
+    assert one_note(tmp_path / "t.csv", "blanks").startswith("1 label(s) differ from another label only in blanks")
+
+
+def test_a_zero_byte_in_a_path_is_called_so(tmp_path: Path) -> None:
+    plant(tmp_path, "a.jpg")
+    (tmp_path / "list.txt").write_text("a.jpg 0\nb\0.jpg 1\n")
+    with pytest.raises(Refused, match=r"list\.txt line 2: the path contains a zero byte"):
+        listed(tmp_path / "list.txt")
+
+
+def test_class_folders_below_splits_are_not_merged_into_two_classes(tmp_path: Path) -> None:
+    plant(tmp_path, "train/cat/a.jpg", "val/cat/b.jpg", "meta/c.jpg")
+    with pytest.raises(BadInput, match=r"would take train, val .* as classes.*split_folders"):
+        listed(tmp_path, "folders")
+    vehicles = plant(tmp_path / "vehicles", "train/a.jpg", "boat/b.jpg")
+    assert listed(vehicles, "folders")[1].class_names == {0: "boat", 1: "train"}
+
+
+def test_images_without_a_class_folder_are_not_called_nothing(tmp_path: Path) -> None:
+    plant(tmp_path, "b.jpg", "a.jpg", "notes.txt")
+    with pytest.raises(Refused, match=r"holds 2 image\(s\), such as a\.jpg, and no class folder"):
+        listed(tmp_path)
