@@ -149,8 +149,7 @@ def _no_space(fault: Exception, places: Sequence[Path]) -> NoSpace | None:
             return cause
         number = _number(cause)
         if number in NO_SPACE:
-            name = getattr(cause, "filename", None)
-            return NoSpace(Path(os.fsdecode(name)) if isinstance(name, str | bytes) else fullest, number=number)
+            return NoSpace(min(_names(cause), key=free_bytes, default=fullest), number=number)
     if isinstance(fault, StepError) or free_bytes(fullest) >= FULL_BYTES:
         return None
     message = " ".join(f"{type(fault).__name__}: {fault}".split())  # OpenVINO says only "iostream error"
@@ -165,6 +164,12 @@ def _causes(fault: BaseException) -> Iterator[BaseException]:
         yield cause
         seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
+
+
+def _names(fault: BaseException) -> list[Path]:
+    """Return the files that the error names; a failed copy names its source too, after the target."""
+    names = (getattr(fault, "filename2", None), getattr(fault, "filename", None))
+    return [Path(os.fsdecode(name)) for name in names if isinstance(name, str | bytes)]
 
 
 def _number(fault: BaseException) -> int | None:

@@ -183,6 +183,9 @@ NO_SPACE_BODIES = {
     "a refusal that was caused by it": (
         f"exec('try:\\n  {WRITE}\\nexcept OSError as fault:\\n  raise Refused(\"not built\") from fault')"
     ).replace("(out / 'large')", "(out / \\'large\\')"),
+    "a copy": (
+        "import shutil; open('large', 'wb').write(bytes(5 * 2**20)); shutil.copyfile('large', out / 'large')"
+    ),
     "another process": "raise OSError(28, 'No space left on device')",
 }
 
