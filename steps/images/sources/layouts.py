@@ -1,5 +1,6 @@
 """The layouts that a source can have, and how ingest.layout: auto chooses one."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,8 +39,10 @@ def read_source(source: Source, layout: str) -> tuple[str, Listing]:
         if layout == "auto":
             layout = find_layout(source)
         return layout, LAYOUTS[layout](source)
-    except OSError as fault:  # images in a folder that cannot be read must not be missing silently
-        raise Refused(
+    except OSError as fault:
+        if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Refused(  # images in a folder that cannot be read must not be missing silently
             f"{fault.filename or source.path} cannot be read ({fault.strerror}), so its images would be left out. "
             "Give this user the right to read it (chmod u+rX), or move it out of the source."
         ) from fault

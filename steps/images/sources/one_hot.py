@@ -29,7 +29,8 @@ def columns_of_classes(unread: pl.DataFrame, label: pl.Series | None = None) -> 
 
 def _flags(values: pl.Series) -> pl.Series | None:
     """Return the column as 0 and 1, or None where the column holds anything else; -1 counts as 0."""
-    numbers = values.cast(pl.String).str.strip_chars(BRACKETS).cast(pl.Float64, strict=False)
+    texts = values.cast(pl.String).str.strip_chars(BRACKETS).str.to_lowercase()
+    numbers = texts.replace({"true": "1", "false": "0"}).cast(pl.Float64, strict=False)
     if numbers.is_empty() or not numbers.is_in([-1.0, 0.0, 1.0]).fill_null(value=False).all():
         return None
     return (numbers == 1).cast(pl.Int64)

@@ -7,6 +7,7 @@ import polars as pl
 
 from steps.errors import Refused, did_you_mean
 from steps.images.inspection import EXTENSIONS
+from steps.images.sources.folders import LEFT_OUT_FOLDERS
 from steps.images.sources.label_files import names_in_label_file
 from steps.images.sources.labels import number_classes
 from steps.images.sources.listing import REAL, SPLIT_NAMES, Listing, Source, plain_files
@@ -16,7 +17,7 @@ from steps.images.sources.similar_names import similar_pairs, similarity
 SHOWN = 3
 UNREAD_SHOWN = 5
 NO_GROUP = (  # what programs write for a missing value; a group of this name would join unrelated images
-    "nan", "none", "null", "nil", "<na>", "na", "n/a", "#n/a", "nat", "undefined", '""', "''", "-", "--", "?",
+    "nan", "none", "null", "nil", "<na>", "na", "n/a", "#n/a", "nat", "undefined", "", "-", "--", "?",
 )  # fmt: skip
 FIELDS = ("path", "label", "source", "group", "split")
 SCHEMA = {
@@ -148,7 +149,8 @@ def _splits(records: pl.DataFrame) -> pl.Series:
 def _groups(records: pl.DataFrame) -> pl.Series:
     """Return the groups; refuse a text that stands for a missing group, as its images would be one group."""
     groups = _stripped(records["group"])
-    row = first(groups.str.to_lowercase().is_in(NO_GROUP).fill_null(value=False))
+    names = groups.str.to_lowercase().str.strip_chars("\"' ")
+    row = first(names.is_in(NO_GROUP).fill_null(value=False))
     if row is not None:
         count = (groups == groups[row]).sum()
         raise Refused(
@@ -180,7 +182,7 @@ def _unlisted(files: pl.Series, source: Source) -> tuple[str, ...]:
         return ()
     known, unlisted = set(files), []
     for above, folders, names in walk(source.path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if name[0] != "." and name.lower() not in LEFT_OUT_FOLDERS)
         below = Path(above).relative_to(source.path)
         unlisted += [
             path

@@ -110,6 +110,7 @@ COLUMNS_OF_CLASSES = {
     "tabs": ONE_HOT.replace(" ", "\t"),
     "commas": ONE_HOT.replace(" ", ","),
     "floats": ONE_HOT.replace("1", "1.0"),
+    "words": ONE_HOT.replace("1", "True").replace("0", "False"),
     "brackets": "a.jpg [1, 0, 0]\nb.jpg [0, 1, 0]\nc.jpg [0, 0, 1]\n",
     "two classes": "a.jpg 1 0\nb.jpg 0 1\n",
     "one class is seen": "a.jpg 1 0 0\nb.jpg 1 0 0\n",
@@ -153,9 +154,14 @@ def test_a_table_with_a_column_for_each_class_is_refused(tmp_path: Path) -> None
         listed(tmp_path / "t.csv", columns={"label": "cat"})
     assert len(listed(tmp_path / "t.csv", columns={"label": "cat"}, labels="ids")[1].class_names) == 2
     table = pl.DataFrame({"path": ["a.jpg", "b.jpg"], "cat": [True, False], "dog": [False, True]})
-    table.cast({"cat": pl.Int8, "dog": pl.Float32}).write_parquet(tmp_path / "t.parquet")
-    with pytest.raises(Refused, match="2 columns hold only 0 and 1"):
-        listed(tmp_path / "t.parquet", columns={"label": "cat"})
+    for kinds in ({"cat": pl.Boolean}, {"cat": pl.Int8, "dog": pl.Float32}):
+        table.cast(kinds).write_parquet(tmp_path / "t.parquet")
+        with pytest.raises(Refused, match="2 columns hold only 0 and 1"):
+            listed(tmp_path / "t.parquet", columns={"label": "cat"})
+    plant(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "t.csv").write_text("a.jpg,1,1,0\nb.jpg,0,1,1\n")
+    with pytest.raises(Refused, match="3 columns hold only 0 and 1, so each column seems to stand for a class"):
+        listed(tmp_path / "t.csv", columns={"path": 0, "label": 1})
 
 
 def test_flags_beside_a_label_of_a_table_are_no_classes(tmp_path: Path) -> None:
@@ -214,7 +220,7 @@ def test_images_that_no_list_names_are_counted(tmp_path: Path) -> None:
     assert note == f"2 image(s) of {tmp_path} are in no list or table and were left out: b.jpg, more/c.PNG"
 
 
-@pytest.mark.parametrize("group", ["nan", "NaN", "none", "None", "null", "NULL", '""', "<NA>", "N/A"])
+@pytest.mark.parametrize("group", ["nan", "NaN", "none", "None", "null", "NULL", '""', "'nan'", "<NA>", "N/A"])
 @pytest.mark.parametrize("layout", ["list", "table", "parquet"])
 def test_a_group_that_stands_for_no_group_is_refused(tmp_path: Path, group: str, layout: str) -> None:
     plant(tmp_path, "a.jpg", "b.jpg", "c.jpg")
@@ -333,3 +339,34 @@ def test_images_without_a_class_folder_are_not_called_nothing(tmp_path: Path) ->
     plant(tmp_path, "b.jpg", "a.jpg", "notes.txt")
     with pytest.raises(Refused, match=r"holds 2 image\(s\), such as a\.jpg, and no class folder"):
         listed(tmp_path)
+
+
+USUAL: dict[str, tuple[tuple[str, ...], int]] = {
+    "ImageNet": (("train/n01440764/a.JPEG", "train/n01443537/a.JPEG", "val/n01440764/b.JPEG"), 2),
+    "CIFAR-10": (("train/airplane/0.png", "train/automobile/1.png", "test/airplane/2.png"), 2),
+    "digits": (tuple(f"{number}/a.png" for number in range(12)), 12),
+    "flowers": (("daisy/a.jpg", "dandelion/b.jpg", "rose/c.jpg", "LICENSE.txt"), 3),
+    "letters": (tuple(f"{letter}/a.png" for letter in "ABCXYZ"), 6),
+    "other scripts": (("\u732b/a.jpg", "\u72ac/a.jpg", "\u043a\u043e\u0442/a.jpg", "kot/a.jpg"), 4),
+}
+
+
+@pytest.mark.parametrize("case", USUAL)
+def test_usual_folders_need_neither_a_refusal_nor_a_note(tmp_path: Path, case: str) -> None:
+    files, classes = USUAL[case]
+    _, listing = listed(plant(tmp_path, *files))
+    assert len(listing.class_names) == classes
+    assert [note for note in listing.notes if "has the id" not in note] == []
+
+
+def test_a_folder_for_the_images_of_each_class_is_kept(tmp_path: Path) -> None:
+    plant(tmp_path, "train/n01443537/images/a.JPEG", "train/n01629819/images/b.JPEG")  # Tiny ImageNet
+    assert set(labels(listed(tmp_path)[1]).values()) == {0, 1}
+
+
+def test_a_folder_of_the_file_system_that_only_root_reads_does_not_matter(tmp_path: Path, forbid: Any) -> None:
+    plant(tmp_path, "cat/a.jpg", "lost+found/x")
+    forbid(tmp_path / "lost+found")
+    assert sorted(labels(listed(tmp_path)[1])) == ["cat/a.jpg"]
+    (tmp_path / "train_list.txt").write_text("cat/a.jpg 0\n")
+    assert sorted(labels(listed(tmp_path)[1])) == ["cat/a.jpg"]
