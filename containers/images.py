@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from steps.yaml_text import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ("containers/Dockerfile", "containers/install", "containers/uv.txt", "requirements.lock")
@@ -29,7 +29,7 @@ class Images:
 
 def read_images(root: Path = ROOT) -> Images:
     """Return the content of containers/images.yaml."""
-    return Images(**yaml.safe_load((root / "containers/images.yaml").read_text()))
+    return Images(**read_yaml(root / "containers/images.yaml"))
 
 
 def build_context(root: Path = ROOT) -> dict[str, bytes]:

@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 from containers.images import ROOT, build_context, image_tag
 from steps.errors import BadInput
 from steps.files import end_with_parent
-from steps.yaml_text import read_yaml
 from steps.images.inside import dvc_caches
+from steps.yaml_text import read_yaml
 
 # Folders of samples from Debian packages; the descriptors of these samples do not contain the folder.
 PLACES_OF_SAMPLES = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}

@@ -2,7 +2,8 @@
 
 A stage depends on what its step imports, so that a changed helper reruns what it changes and nothing else. A room
 is listed whole where the step reaches nearly all of it, and module by module elsewhere. The files beside the steps
-(cli.py, errors.py, files.py, progress.py, cores.py) serve every step and change no output, so no stage lists them.
+(cli.py, errors.py, files.py, progress.py, cores.py, yaml_text.py) serve every step and change no output, so no
+stage lists them.
 `--check` writes nothing, and exits with 1 where dvc.yaml is stale.
 """
 

@@ -16,7 +16,7 @@ from steps.params.gate import GateParams
 from steps.params.ingest import IngestParams
 from steps.params.release import ReleaseParams
 from steps.params.split import SplitParams
-from steps.params.text import read_yaml
+from steps.params.text import params_as_json
 from steps.params.train import TrainParams
 from steps.params.validate import ValidateParams
 
@@ -94,7 +94,7 @@ class Params(Section):
 
 def load_params(path: Path) -> Params:
     """Return the checked params; raise BadInput with a line for each fault, which names the key."""
-    content = read_yaml(path)
+    content = params_as_json(path)
     try:
         return Params.model_validate_json(content, strict=True)
     except ValidationError as faults:

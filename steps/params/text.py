@@ -1,44 +1,37 @@
-"""From the text of params.yaml to its values, as YAML 1.2 and DVC read them."""
+"""From the text of params.yaml to JSON, for the strict checks of the params classes."""
 
 import json
-import re
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from steps.errors import BadInput
+from steps.yaml_text import read_yaml
 
-NUMBER_WITHOUT_POINT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
 
+def params_as_json(path: Path) -> str:
+    """Return the file's content as JSON; raise BadInput with the line that is not YAML, or the key with a date.
 
-def read_yaml(path: Path) -> str:
-    """Return the file's content as JSON, or raise BadInput with the line that is not YAML."""
+    JSON has no dates, and a date as text is the name that a person forgot to put into quotes.
+    """
     if not path.is_file():
         raise BadInput(f"{path} is not there; run from the project's folder or name it with --params.")
-    try:
-        return json.dumps(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader), default=str)
-    except yaml.MarkedYAMLError as fault:
-        line = f"line {fault.problem_mark.line + 1}: " if fault.problem_mark else ""
-        raise BadInput(f"{path} is no YAML: {line}{fault.problem or fault.context}.") from fault
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as fault:  # no UTF-8, a date as key, a circle
-        raise BadInput(f"{path} is no YAML: {' '.join(str(fault).split())}.") from fault
+    content = read_yaml(path)
+    if found := next(_dates(content), None):
+        key, text = found
+        raise BadInput(f"{path}: {key}: {text} is a date in YAML; put the text into quotes to keep the text.")
+    return json.dumps(content)
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuse a key that stands twice, which PyYAML accepts; read 1e-4 as a number, which PyYAML reads as text."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        first: dict[str, int] = {}
-        for key, _ in node.value:
-            if key.value in first:
-                problem = (
-                    f"the key '{key.value}' is there already, in line {first[key.value]}; remove one of the two"
-                )
-                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                first[key.value] = key.start_mark.line + 1
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER_WITHOUT_POINT, list("-+0123456789"))
+def _dates(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted key and the text of each date, in values and in keys."""
+    if isinstance(content, date):
+        yield key, str(content)
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            inner = f"{key}.{name}".removeprefix(".")
+            yield from _dates(name, inner) if isinstance(name, date) else _dates(value, inner)
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            yield from _dates(value, f"{key}.{number}".removeprefix("."))

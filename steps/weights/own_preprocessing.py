@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, cast
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from steps.errors import BadInput
 from steps.files import sha256
 from steps.weights.loading import load_torch
+from steps.yaml_text import read_yaml
 
 Colour = tuple[float, float, float]
 INSIDE = ("pretrained_cfg", "preprocessing", "preprocess")  # the key in timm, in our card, and a plain key
@@ -140,8 +140,5 @@ def _metadata(weights: Path) -> Mapping[str, Any]:
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())  # JSON is YAML
-    except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise BadInput(f"{path} is no YAML or JSON: {' '.join(str(fault).split())[:200]}") from fault
+    content = read_yaml(path)  # JSON is YAML
     return content if isinstance(content, Mapping) else {}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,8 +36,8 @@ def workspace(tmp_path: Path) -> Path:
     for file in ("pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / file, root / file)
     (root / "params.yaml").write_text("ingest: {source: data/raw}\n")
-    (root / "steps").mkdir()
-    for file in ("errors.py", "files.py"):
+    (root / "steps/images").mkdir(parents=True)
+    for file in ("errors.py", "files.py", "yaml_text.py", "images/__init__.py", "images/inside.py"):
         shutil.copy(ROOT / "steps" / file, root / "steps" / file)
     (root / "steps/gate.py").write_text(
         "import json, os, sys\n"
@@ -94,19 +95,103 @@ def test_on_the_host_the_step_replaces_the_script_and_gets_flags_folder_and_exit
 
 
 def test_a_tool_of_the_table_is_run_as_a_tool(workspace: Path) -> None:
-    (workspace / ".venv/lib/python3.11/site-packages/pydantic").mkdir(parents=True)
-    (workspace / ".venv/bin").mkdir()
-    (workspace / ".venv/bin/python").symlink_to(shutil.which("echo") or "echo")
-    done = call(workspace, "localise", "export", FOLDLINE_PYTHON="", VIRTUAL_ENV="", CONDA_PREFIX="")
-    assert done.stdout.strip() == "-m tools.localise export"
+    plant_python(workspace / ".venv", "polars", "pydantic")
+    done = call(workspace, "localise", "export", FOLDLINE_PYTHON="")
+    assert done.stdout == f"{workspace / '.venv'} -m tools.localise export\n"
 
 
-def test_an_environment_in_the_workspace_is_used_when_none_is_active(workspace: Path) -> None:
-    (workspace / ".venv/lib/python3.11/site-packages/pydantic").mkdir(parents=True)
-    (workspace / ".venv/bin").mkdir()
-    (workspace / ".venv/bin/python").symlink_to(shutil.which("echo") or "echo")
-    done = call(workspace, "gate", FOLDLINE_PYTHON="", VIRTUAL_ENV="", CONDA_PREFIX="")
-    assert done.stdout.strip() == "-m steps.gate"
+def plant_python(environment: Path, *packages: str) -> Path:
+    """Write a Python that prints its environment and its flags, and folders for the packages that it has."""
+    for package in packages:
+        (environment / "lib/python3.11/site-packages" / package).mkdir(parents=True)
+    python = environment / "bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho {shlex.quote(str(environment))} "$@"\n')
+    python.chmod(0o755)
+    return python
+
+
+def python_of(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the environment whose Python ran the step."""
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return done.stdout.partition(" -m steps.gate")[0]
+
+
+def call_from(parent: Path, first_word: str, workspace: Path) -> subprocess.CompletedProcess[str]:
+    """Start a step from a process whose program is the file `parent`, as DVC does: a shell that runs `exec`."""
+    command = f"exec {shlex.quote(str(workspace / 'containers/run'))} gate"
+    script = f"import subprocess, sys; sys.exit(subprocess.call(['/bin/sh', '-c', {command!r}]))"
+    environment = {name: value for name, value in os.environ.items() if name != "FOLDLINE_PYTHON"}
+    environment |= {"PATH": f"{parent.parent}:{os.environ['PATH']}", "PYTHONHOME": sys.base_prefix}
+    return subprocess.run(
+        [first_word, "-c", script],
+        executable=parent,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=parent.parent.parent,
+        timeout=60,
+    )
+
+
+def plant_parent(environment: Path, *packages: str) -> Path:
+    """Link a Python into an environment, as `python -m venv` does."""
+    python = plant_python(environment, *packages)
+    python.unlink()
+    python.symlink_to(Path(sys.executable).resolve())
+    return python
+
+
+@pytest.mark.parametrize("packages", [("pydantic",), ("polars",), ("polars", "pydantic")])
+@pytest.mark.parametrize("variable", ["CONDA_PREFIX", "VIRTUAL_ENV"])
+def test_the_environment_of_the_workspace_is_used_whatever_is_active(
+    workspace: Path, tmp_path: Path, variable: str, packages: tuple[str, ...]
+) -> None:
+    plant_python(workspace / ".venv", "polars", "pydantic")
+    plant_python(tmp_path / "active", *packages)
+    path = f"{tmp_path}/active/bin:{os.environ['PATH']}"
+    done = call(workspace, "gate", FOLDLINE_PYTHON="", PATH=path, **{variable: str(tmp_path / "active")})
+    assert python_of(done) == str(workspace / ".venv")
+
+
+def test_a_python_that_a_person_names_comes_first(workspace: Path, tmp_path: Path) -> None:
+    plant_python(workspace / ".venv", "polars", "pydantic")
+    named = plant_python(tmp_path / "named")
+    assert python_of(call(workspace, "gate", FOLDLINE_PYTHON=str(named))) == str(tmp_path / "named")
+
+
+@pytest.mark.parametrize("copies", ["tmpx", "standalone/tmpx"])
+def test_a_copy_for_an_experiment_uses_the_environment_of_the_project(
+    workspace: Path, tmp_path: Path, copies: str
+) -> None:
+    plant_python(workspace / ".venv", "polars", "pydantic")
+    copy = workspace / ".dvc/tmp/exps" / copies
+    shutil.copytree(workspace / "containers", copy / "containers")
+    assert python_of(call(copy, "gate", FOLDLINE_PYTHON="")) == str(workspace / ".venv")
+
+
+@pytest.mark.parametrize("first_word", ["{python}", "python", "bin/python"])
+def test_without_an_environment_in_the_workspace_the_python_of_dvc_is_used(
+    workspace: Path, tmp_path: Path, first_word: str
+) -> None:
+    plant_python(workspace / ".venv", "pydantic")  # an environment without polars does not count
+    parent = plant_parent(tmp_path / "of dvc", "polars", "pydantic")
+    (workspace / "steps/gate.py").write_text("import sys\nprint(sys.orig_argv[0])\n")
+    done = call_from(parent, first_word.format(python=parent), workspace)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).samefile(parent) and done.stdout.startswith(str(tmp_path / "of dvc"))
+
+
+@pytest.mark.parametrize("packages", [(), ("pydantic",), ("polars",)])
+def test_where_no_python_has_the_packages_a_sentence_says_what_to_do(
+    workspace: Path, tmp_path: Path, packages: tuple[str, ...]
+) -> None:
+    plant_python(workspace / ".venv", *packages)
+    parent = plant_parent(tmp_path / "of dvc", *packages)
+    done = call_from(parent, str(parent), workspace)
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith("containers/run: no Python here has polars and pydantic")
+    assert "make setup" in done.stderr and "FOLDLINE_PYTHON" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """params.yaml is read whole, or refused with every fault, its key and what would be right."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from dvc.utils.serialize import load_yaml
 
 from steps.errors import BadInput
 from steps.params import Params, load_params
@@ -175,8 +177,9 @@ def test_a_section_that_is_missing_is_named(tmp_path: Path) -> None:
         ("seed: 0\nclass_num: [", r"is no YAML: line 2: "),
         ("seed: 0\nseed: 1", r"is no YAML: line 2: the key 'seed' is there already, in line 1; remove one"),
         ("train:\n  lr: 0.1\n  lr: 0.2", r"is no YAML: line 3: the key 'lr' is there already, in line 2"),
-        ("train: &all\n  lr: *all", r"is no YAML: Circular"),
-        ("? 2026-01-01\n: 0", r"is no YAML: "),
+        ("train: &all\n  lr: *all", r"is no YAML: line 2: the alias 'all' is inside the value of its anchor"),
+        ("? 2026-01-01\n: 0", r"params\.yaml: 2026-01-01: 2026-01-01 is a date in YAML; put the text"),
+        ("train: {arch: 2026-01-01}", r"params\.yaml: train\.arch: 2026-01-01 is a date in YAML; put the text"),
         ("", "has 1 fault"),
         ("- seed", "has 1 fault"),
     ],
@@ -192,6 +195,21 @@ def test_a_file_that_is_not_utf8_is_no_yaml(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"seed: \xff\xfe")
     with pytest.raises(BadInput, match="is no YAML"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(("text", "seed"), [("010", 10), ("0o10", 8), ("1_000", 1000), ("0x1F", 31)])
+def test_a_seed_is_the_number_that_dvc_reads(tmp_path: Path, text: str, seed: int) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(re.sub(r"^seed: .*$", f"seed: {text}", REFERENCE.read_text(), flags=re.M))
+    assert load_params(path).seed == load_yaml(str(path))["seed"] == seed
+
+
+@pytest.mark.parametrize("text", ["1:30", "yes", "2026-01-01"])
+def test_a_word_that_yaml_1_1_reads_as_a_number_is_not_a_seed(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(re.sub(r"^seed: .*$", f"seed: {text}", REFERENCE.read_text(), flags=re.M))
+    with pytest.raises(BadInput, match="seed: "):
         load_params(path)
 
 

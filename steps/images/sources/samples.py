@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import yaml
 
 from steps.errors import BadInput, did_you_mean
 from steps.images.sources.idx import parse_array
 from steps.images.sources.listing import Listing, Source
 from steps.images.sources.pixels import PixelSet, pixel_listing
 from steps.progress import say
+from steps.yaml_text import read_yaml
 
 DIGITS = {number: str(number) for number in range(10)}
 CLOTHES = (
@@ -36,9 +36,9 @@ FASHION_SHA256 = {  # of the unpacked contents, because Debian and the mirror co
 def read_sample(source: Source) -> Listing:
     """Return the images of the sample that the descriptor `source` names."""
     try:
-        content = yaml.safe_load(source.path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as fault:
-        raise BadInput(f"ingest.source: {source.path} cannot be read as a descriptor: {fault}.") from fault
+        content = read_yaml(source.path)
+    except (OSError, BadInput) as fault:
+        raise BadInput(f"ingest.source: the descriptor cannot be read: {str(fault).rstrip('.')}.") from fault
     if not isinstance(content, dict) or set(content) != {"sample"} or not isinstance(content["sample"], str):
         raise BadInput(f"ingest.source: {source.path} is not a descriptor; write one line, `sample: <name>`.")
     name = content["sample"]
