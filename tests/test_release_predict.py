@@ -166,8 +166,8 @@ def test_predict_uses_no_card_that_says_too_little_or_is_not_of_its_model(line: 
 @pytest.mark.parametrize(
     ("flag", "value", "sentence"),
     [
-        ("--top", "0", "'0' is no whole number from 1 on"),
-        ("--threads", "-5", "'-5' is no whole number from 1 on"),
+        ("--top", "0", "'0' is no whole number of at least 1"),
+        ("--threads", "-5", "'-5' is no whole number of at least 1"),
         ("--threads", "99999999999", "99999999999 threads are more than the "),
     ],
 )

@@ -1,7 +1,7 @@
-"""Make the release that passed the gate the champion: the one in production.
+"""Make the release that passed the gate the champion, which is the release in production.
 
-`python -m tools.accept` (make accept) copies data/release to data/champion/release. The next `split` keeps what
-its ledger placed, and the next `gate` refuses what is worse than its model.
+`python -m tools.accept` (make accept) copies data/release to data/champion/release. The next `split` keeps each
+image in the split of the champion's ledger. The next `gate` refuses a model that is worse than the champion.
 """
 
 import argparse
@@ -20,10 +20,10 @@ from tools.releases import VERDICT, check_release, keep_out_of_releases, refuse_
 
 
 def accept(release: Path, champion: Path) -> None:
-    """Copy the release, whole or not at all, and then say in champion.json that there is one.
+    """Copy the release, whole or not at all, and then write champion.json.
 
-    Raises BadInput for what is no release that passed its gate, or was changed since; and where what stands in the
-    champion's place is no release.
+    Raises BadInput if `release` did not pass its gate, or was changed afterwards, and if the champion's folder is
+    not empty and holds no release.
     """
     keep_out_of_releases("--champion", champion)
     _check_passed(release)
@@ -51,19 +51,19 @@ def _check_passed(release: Path) -> None:
 
 
 def _check_of_the_last_run(release: Path) -> None:
-    """Raise BadInput where the gate beside the release has judged since: a refused run leaves the old release."""
+    """Raise BadInput if the gate beside the release judged a later run: a refused run leaves the old release."""
     last = release.parent / "gate" / VERDICT
     if last.is_file() and last.read_bytes() != (release / VERDICT).read_bytes():
         verdict = Verdict.read(last)
-        said = f": {verdict.refused.rstrip('.')}" if verdict.refused else ""
+        reason = f": {verdict.refused.rstrip('.')}" if verdict.refused else ""
         raise BadInput(
-            f"{release} is of an earlier run; the gate's last verdict is {verdict.judgement.upper()}{said}. "
-            "Run the line until it passes, or accept a copy of the release that lies elsewhere with --release."
+            f"{release} is of an earlier run; the gate's last verdict is {verdict.judgement.upper()}{reason}. "
+            "Run the line until the gate passes, or accept a copy of the release in another folder with --release."
         )
 
 
 def main() -> None:
-    """Accept the release that the flags name, and say so."""
+    """Accept the release that the flags name, and report that."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.accept", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -76,7 +76,8 @@ def main() -> None:
         say(f"accept: {error}")
         sys.exit(2)
     say(
-        f"accept: {flags.release} is now the champion, in {flags.champion}. Commit it, so that others have it too."
+        f"accept: {flags.release} is now the champion, in {flags.champion}. Commit this folder, so that others "
+        "get the champion too."
     )
 
 

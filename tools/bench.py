@@ -1,10 +1,11 @@
-"""What every form of the line costs here: `python -m tools.bench [FORM...] [--release DIR] ...`.
+"""Measure the cost of every form on this machine: `python -m tools.bench [FORM...] [--release DIR] ...`.
 
-Latency (median, p90, p99), images a second and CPU time, for each number of threads and of images at once; file
-size, peak memory, and the accuracy that evaluate found. Each form runs in a process of its own, and all take
-turns, so that whatever else the machine does hits all alike. The table goes to the terminal; bench.csv, bench.json
-and bench.html (a page that loads nothing) to .foldline/bench, as times are no output of any stage. The best
-settings are printed as the keys of params.yaml that adopt them: `build` writes them into the engines' cards.
+The tool measures latency (median, p90, p99), images per second and CPU time, for each number of threads and images
+at once. The tool also shows file size, peak memory, and the accuracy from evaluate. Each form runs in its own
+process, and the forms run in turns, so other load on the machine slows all forms. The table goes to the terminal.
+bench.csv, bench.json and bench.html (a page that loads nothing) go to .foldline/bench, because no stage may depend
+on a latency. The best settings are printed as keys of params.yaml: `build` writes these settings into the engines'
+cards.
 """
 
 import argparse
@@ -38,12 +39,12 @@ from tools.releases import MODEL, engine_folder, keep_out_of_releases, verified_
 LINE = {"train": Path("data/train/model"), "fuse": Path("data/fuse/model"), "export": Path("data/export/model")}
 BUILT, EVALUATED, OUT = Path("data/build"), Path("data/evaluate"), Path(".foldline/bench")
 LEAST_CALLS, MOST_CALLS = 5, 200
-Calls = list[tuple[float, float]]  # milliseconds of each call: on the clock, and of CPU time
+Calls = list[tuple[float, float]]  # milliseconds of each call: wall-clock time and CPU time
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is measured: every number of threads with every number of images, for so long a form."""
+    """The settings: every number of threads with every number of images, each for `seconds` a form."""
 
     threads: tuple[int, ...]
     batches: tuple[int, ...]
@@ -51,7 +52,7 @@ class Setting:
 
 
 def measure(folders: dict[str, Path], how: Setting) -> BenchReport:
-    """Return what the forms in these folders cost; one that cannot run here is listed with the reason."""
+    """Return the cost of the forms in these folders; a form that cannot run here is listed with the reason."""
     cards = {name: read_verified_card(folder) for name, folder in folders.items()}
     rows: list[BenchRow] = []
     peaks: dict[str, int] = {}
@@ -63,7 +64,7 @@ def measure(folders: dict[str, Path], how: Setting) -> BenchReport:
         ):
             not_run |= refused
             for batch in how.batches:
-                calls = _in_turns(children, batch, threads, how.seconds)
+                calls = _interleaved_calls(children, batch, threads, how.seconds)
                 rows += [_row(name, threads, batch, calls[name]) for name in children]
             peaks |= {name: max(peaks.get(name, 0), child.peak_bytes) for name, child in children.items()}
     forms = tuple(_form(name, folders[name], cards[name], peaks.get(name), not_run.get(name)) for name in folders)
@@ -72,8 +73,8 @@ def measure(folders: dict[str, Path], how: Setting) -> BenchReport:
     return report.marked()
 
 
-def _in_turns(children: dict[str, Child], batch: int, threads: int, seconds: float) -> dict[str, Calls]:
-    """Return the calls of each form; in every round each is called once, so all have the same number."""
+def _interleaved_calls(children: dict[str, Child], batch: int, threads: int, seconds: float) -> dict[str, Calls]:
+    """Return the calls of each form; each round calls each form once."""
     calls: dict[str, Calls] = {name: [child.call(batch)] for name, child in children.items()}
     slowest = max((wall for ((wall, _),) in calls.values()), default=1.0)
     rounds = min(MOST_CALLS, max(LEAST_CALLS, int(seconds * 1000 / max(slowest, 1e-3))))
@@ -114,7 +115,7 @@ def _form(name: str, folder: Path, card: Card, peak: int | None, not_run: str | 
 
 
 def _top1(card: Card) -> float | None:
-    """Return the form's accuracy where its evaluation is of these very files."""
+    """Return the form's accuracy, if evaluate ran with these files."""
     file = EVALUATED / f"{card.form}.json"
     if not file.is_file():
         return None
@@ -123,9 +124,9 @@ def _top1(card: Card) -> float | None:
 
 
 def find_forms(names: Sequence[str], release: Path | None) -> dict[str, Path]:
-    """Return the folders of the forms that are there, or of those that are named; raises BadInput for a gap.
+    """Return form -> folder of the named forms, or of all forms; raise BadInput where a form is missing.
 
-    Those of a release, or of the champion, are its model and the engines that its index names, all verified.
+    The forms of a release, or of the champion, are its model and the engines in its index, all verified.
     """
     known = LINE | _folders(BUILT) if release is None else _released(release)
     there = {name: folder for name, folder in known.items() if (folder / CARD).is_file()}
@@ -133,9 +134,9 @@ def find_forms(names: Sequence[str], release: Path | None) -> dict[str, Path]:
     if missing or not there:
         where = release or "data/"
         verb = "is not" if len(missing) == 1 else "are not"
-        lacking = f"{', '.join(missing)} {verb}" if missing else "no form is"
+        subject = f"{', '.join(missing)} {verb}" if missing else "no form is"
         raise BadInput(
-            f"{lacking} there in {where}; there are {', '.join(there) or 'none'}. "
+            f"{subject} there in {where}; there are {', '.join(there) or 'none'}. "
             "Run the stages that write them first."
         )
     return {name: there[name] for name in names or there}
@@ -153,7 +154,7 @@ def _released(folder: Path) -> dict[str, Path]:
 
 
 def as_csv(report: BenchReport) -> bytes:
-    """Return one line a row, the form's own figures repeated in each."""
+    """Return the rows as CSV; each row repeats the figures of its form."""
     text = io.StringIO()
     forms = {form.form: form for form in report.forms}
     of_form = ("backend", "precision", "takes", "size_bytes", "peak_bytes", "top1")
@@ -188,12 +189,14 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("forms", nargs="*", metavar="FORM", help="all that are there, unless some are named")
-    parser.add_argument("--release", type=Path, metavar="DIR", help="of a release (or the champion) instead")
+    parser.add_argument("forms", nargs="*", metavar="FORM", help="forms to measure (all forms)")
+    parser.add_argument(
+        "--release", type=Path, metavar="DIR", help="measure the forms of a release or of the champion"
+    )
     parser.add_argument("--threads", type=_threads, default=tuple(range(1, cpus + 1)), metavar="1,2,...")
     parser.add_argument("--batches", type=_batches, default=(1, 2, 4, 8, 16, 32), metavar="1,8,...")
     parser.add_argument(
-        "--seconds", type=_seconds, default=1.0, metavar="S", help="of each form under each setting"
+        "--seconds", type=_seconds, default=1.0, metavar="S", help="time for each form under each setting"
     )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR")
     return parser.parse_args()
@@ -202,7 +205,7 @@ def _parse() -> argparse.Namespace:
 def _numbers(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if not all(part.isdecimal() and int(part) for part in parts):
-        raise argparse.ArgumentTypeError(f"'{text}' is no list of whole numbers from 1 on, such as 1,8,32")
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of whole numbers of at least 1, such as 1,8,32")
     return tuple(sorted({int(part) for part in parts}))
 
 
@@ -230,7 +233,7 @@ def _seconds(text: str) -> float:
 
 
 def main() -> None:
-    """Run the tool; what a person can cause ends in one sentence and exit code 2."""
+    """Run the tool; an error that a person can cause gives one sentence and exit code 2."""
     flags = _parse()
     try:
         keep_out_of_releases("--out", flags.out)

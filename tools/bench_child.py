@@ -1,7 +1,8 @@
-"""One form in a process of its own, called when it is told to: `python -m tools.bench_child FOLDER THREADS`.
+"""One form in its own process, which runs on request: `python -m tools.bench_child FOLDER THREADS`.
 
-Each line of standard input is a number of images; each line of standard output the milliseconds of one call with
-so many, on the clock and of CPU time, then the process's peak memory in bytes. Only tools.bench starts it.
+Each line of standard input is a number of images. Each line of standard output has the milliseconds of one call
+with this number of images (wall-clock time, then CPU time) and the process's peak memory in bytes. tools.bench
+starts this process.
 """
 
 import resource
@@ -19,7 +20,7 @@ WARM_CALLS = 2
 
 
 def main() -> None:
-    """Answer until standard input ends; a form that cannot be opened is one sentence and exit code 2."""
+    """Answer until standard input ends; a form that cannot be opened gives one sentence and exit code 2."""
     folder, threads = Path(sys.argv[1]), int(sys.argv[2])
     try:
         run, _ = open_runner(folder, threads)

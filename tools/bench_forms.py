@@ -1,4 +1,4 @@
-"""The forms that tools.bench measures, each opened in a process of its own (tools.bench_child)."""
+"""The forms that tools.bench measures, each opened in its own process (tools.bench_child)."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from steps.progress import say, track
 
 
 class Child:
-    """A form in a process of its own."""
+    """A form in its own process."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         command = [sys.executable, "-m", "tools.bench_child", str(folder), str(threads)]
@@ -28,15 +28,15 @@ class Child:
         self.peak_bytes = 0
 
     def refusal(self) -> str | None:
-        """Wait until the form is open; return why it cannot be, or None."""
+        """Wait until the form is open; return the reason why the form cannot be opened, or None."""
         assert self.process.stdout is not None and self.process.stderr is not None
         if self.process.stdout.readline().strip() == "ready":
             return None
-        said = self.process.stderr.read().strip().splitlines()
-        return said[-1] if said else "its process ended without a word"
+        lines = self.process.stderr.read().strip().splitlines()
+        return lines[-1] if lines else "its process ended without a message"
 
     def call(self, batch: int) -> tuple[float, float]:
-        """Return the milliseconds of one call: on the clock, and of CPU time."""
+        """Return the milliseconds of one call: wall-clock time and CPU time."""
         assert self.process.stdin is not None and self.process.stdout is not None
         try:
             self.process.stdin.write(f"{batch}\n")
@@ -52,7 +52,7 @@ class Child:
 
 @contextmanager
 def opened_forms(folders: dict[str, Path], threads: int) -> Iterator[tuple[dict[str, Child], dict[str, str]]]:
-    """Start a process a form; give those that opened it, and of the others why not. None outlives the context."""
+    """Yield the opened forms, and form -> reason for all others; end all processes afterwards."""
     with ExitStack() as stack:
         opened: dict[str, Child] = {}
         refused: dict[str, str] = {}

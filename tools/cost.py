@@ -1,10 +1,10 @@
-"""What networks cost, side by side: `python -m tools.cost ARCH... [--block repvgg] [--accuracy FILE.csv] ...`.
+"""Compare the cost of networks: `python -m tools.cost ARCH... [--block repvgg] [--accuracy FILE.csv] ...`.
 
-One table over all networks (any name that `train.arch` takes, one's own modules included), each as it trains and
-in its plain form: parameters and the head's share of them, FLOPs and multiply-adds (steps/models/flops.py says
-what counts), bytes moved, peak live activations, the size of the weights file, and the measured latency of one
-image, for which all forms take turns on this machine. With accuracies it says which networks are on the Pareto
-front over the plain form's latency and accuracy; without any it claims no front.
+The tool prints one table of all networks (any value of `train.arch`, your own modules included), each as it trains
+and in its plain form. The columns are: parameters and the head's share of the parameters, FLOPs and multiply-adds
+(as steps/models/flops.py counts them), bytes moved, peak live activations, the size of the weights file, and the
+measured latency of one image. All forms are timed in turns on this machine. With accuracies, the tool names the
+networks on the Pareto front of the plain form's latency and accuracy. Without accuracies, the tool names no front.
 
 The CSV has the columns arch (as on the command line), top1 (in percent) and source (measured or published).
 """
@@ -41,13 +41,13 @@ from steps.reports.cost import (
 from tools.flags import count, cpu_threads
 from tools.releases import keep_out_of_releases
 
-PLOT = Path(".foldline/cost.html")  # where git does not see it
+PLOT = Path(".foldline/cost.html")  # git ignores this folder
 WRITERS: dict[str, Callable[[CostReport], bytes]] = {".svg": draw, ".html": page}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Under what the networks are compared; `runtime` is the one that the front is over."""
+    """The settings of a comparison; the Pareto front uses the latency in `runtime`."""
 
     block: str | None = None
     where: str = "all"
@@ -59,9 +59,9 @@ class Setting:
 
 
 def compare(archs: Iterable[str], how: Setting, accuracies: dict[str, Accuracy]) -> CostReport:
-    """Return each network's card, in the order given.
+    """Return each network's card, in the given order.
 
-    Raises BadInput for a name that nobody knows, a size that a network does not take, a block without a site.
+    Raises BadInput for an unknown network, a size that a network does not take, and a block without a site.
     """
     cards: dict[str, CostCard] = {}
     runs: dict[tuple[str, Form, Runtime], Run] = {}
@@ -100,7 +100,7 @@ def compare(archs: Iterable[str], how: Setting, accuracies: dict[str, Accuracy])
 
 
 def read_accuracies(path: Path, archs: Iterable[str]) -> dict[str, Accuracy]:
-    """Return the accuracies of these networks; raises BadInput for a table that leaves a doubt about any of it."""
+    """Return the accuracies of these networks; raise BadInput for a table with a fault or with two values."""
     try:
         rows = list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as fault:
@@ -127,7 +127,7 @@ def _accuracy(row: dict[str, Any], where: str) -> tuple[str, Accuracy]:
     arch, top1, source = (str(row.get(key) or "").strip() for key in ("arch", "top1", "source"))
     if not arch or source not in get_args(AccuracySource):
         raise BadInput(
-            f"{where}: it takes the columns arch, top1 and source, and source is measured or published."
+            f"{where}: the table takes the columns arch, top1 and source, and source is measured or published."
         )
     try:
         return arch, Accuracy.model_validate({"top1": float(top1), "source": source})
@@ -142,7 +142,7 @@ def _parse() -> argparse.Namespace:
     default = Setting()
     parser.add_argument("archs", nargs="+", metavar="ARCH")
     parser.add_argument("--block", metavar="NAME", help="train with these blocks, such as repvgg")
-    parser.add_argument("--where", default=default.where, help="which convolutions get them, as in train.expand")
+    parser.add_argument("--where", default=default.where, help="convolutions with a block, as train.expand.where")
     for flag, name, kind in (
         ("--size", "size", count),
         ("--classes", "class_num", count),
@@ -154,11 +154,16 @@ def _parse() -> argparse.Namespace:
         "--runtime",
         choices=get_args(Runtime),
         default=default.runtime,
-        help="onnxruntime: time the exported graph of the plain form too, and take the front over that",
+        help="onnxruntime: time the exported graph of the plain form too, and use this latency for the front",
     )
     parser.add_argument("--accuracy", type=Path, metavar="FILE.csv")
     parser.add_argument(
-        "--plot", nargs="?", type=Path, const=PLOT, metavar="FILE.svg|FILE.html", help=f"draw it, in {PLOT}"
+        "--plot",
+        nargs="?",
+        type=Path,
+        const=PLOT,
+        metavar="FILE.svg|FILE.html",
+        help=f"draw the comparison ({PLOT})",
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
@@ -190,7 +195,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Run the tool; what a person can cause ends in one sentence and exit code 2."""
+    """Run the tool; an error that a person can cause gives one sentence and exit code 2."""
     flags = _parse()
     try:
         run(flags)

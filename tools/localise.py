@@ -1,10 +1,11 @@
-"""Find the first tensor at which a form drifts from the one it was made from, and say what that usually means.
+"""Find the first tensor at which a form drifts from the form that it was made from, and name the usual cause.
 
-`python -m tools.localise onnxruntime-fp16` compares that engine with `export` on the test images whose scores
-differ most, and writes `.foldline/localise/onnxruntime-fp16.html`. Forms are `fuse`, `export` and the engines
-that were built. Of an engine that cannot be looked into here, the graph that it was built from is compared; one
-that resizes is given pixels that it need not resize. Exit code 0: compared; 2: something is missing, and a
-sentence on stderr says what; where that is the engine's package, it tells of the graph too, and the page is there.
+`python -m tools.localise onnxruntime-fp16` compares this engine with `export`, on the test images whose scores
+differ most, and writes `.foldline/localise/onnxruntime-fp16.html`. A form is `fuse`, `export` or a built engine.
+If the tensors of an engine cannot be read on this machine, the tool compares the graph that the engine was built
+from. An engine that resizes gets pixels that need no resize. Exit code 0: compared. Exit code 2: something is
+missing, and a sentence on stderr names it. If only the engine's package is missing, the tool still compares the
+graph and writes the page.
 """
 
 import argparse
@@ -42,14 +43,15 @@ PARENTS = {"fuse": "train", "export": "fuse"}
 SAME_SCORE = 0.01  # of the softmax
 OUT = Path(".foldline/localise")
 FUSED_DIFFERS = (
-    "But as it runs, the engine scores these pixels otherwise than its own graph does (by {difference:.2g} of the "
+    "But in a normal run, the engine gives these pixels other scores than its graph (by {difference:.2g} of the "
     "softmax): the runtime's fused kernels compute something else, such as int8 sums that saturate on this CPU. "
-    "Within the graph drift grows most at '{name}' (to {error:.2g}). Run it on another CPU, or build another "
-    "precision."
+    "Within the graph, the drift grows most at '{name}' (to {error:.2g}). Run the engine on another CPU, or build "
+    "another precision."
 )
 RESIZE_LEFT = (
-    "On pixels that it need not resize the engine computes the same. If evaluate's scores differ, its resize and "
-    "crop do, or another preprocessing or order of images was evaluated, or the scores are of another run."
+    "On pixels that need no resize, the engine computes the same. If evaluate's scores differ, the engine's "
+    "resize and crop differ, or evaluate had another preprocessing or order of images, or the scores are of "
+    "another run."
 )
 
 
@@ -59,8 +61,10 @@ def main() -> None:
         prog="python -m tools.localise", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("form", metavar="FORM")
-    parser.add_argument("--data", type=Path, default=Path("data"), metavar="FOLDER", help="of the steps (data)")
-    parser.add_argument("--images", type=int, default=8, metavar="N", help="how many of the worst (8)")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), metavar="FOLDER", help="the folder of the steps (data)"
+    )
+    parser.add_argument("--images", type=int, default=8, metavar="N", help="number of worst images to compare (8)")
     flags = parser.parse_args()
     try:
         found = localise(flags.form, flags.data, max(flags.images, 2))
@@ -77,7 +81,7 @@ def main() -> None:
 
 
 def _missing(card: Card) -> MissingPackage | None:
-    """Return what the form's backend lacks on this machine, if anything."""
+    """Return the missing package of the form's backend, or None."""
     try:
         backend_module(card.backend)
     except MissingPackage as missing:
@@ -88,7 +92,7 @@ def _missing(card: Card) -> MissingPackage | None:
 def localise(form: str, data: Path, count: int) -> Localised:
     """Return where the form drifts from its parent on the `count` worst test images, or raise BadInput."""
     if form == "train":
-        raise BadInput("train is made from no other form: it is what the others are compared with.")
+        raise BadInput("train is made from no other form: all other forms are compared with train.")
     folder, parent = _folder(form, data), PARENTS.get(form, "export")
     card = Card.read(folder / CARD)
     test = read_manifest(data / "split/manifest.parquet", split="test")
@@ -98,27 +102,25 @@ def localise(form: str, data: Path, count: int) -> Localised:
     reference = read_tensors(_folder(parent, data), images_NHWC_u8)
     compared = drifts(_paired(form, _folder(parent, data), reference, of_form))
     if not compared:
-        raise BadInput(
-            f"{form} and {parent} have no tensor that is called alike; their graphs cannot be compared."
-        )
+        raise BadInput(f"{form} and {parent} have no tensor with the same name; their graphs cannot be compared.")
     first = first_drift(compared, card.precision)
     if first:
-        means = diagnosis(Finding(first, compared, form, card.precision))
+        sentence = diagnosis(Finding(first, compared, form, card.precision))
     elif note:
-        means = _of_scores(worst, GRAPH_IS_RIGHT)
+        sentence = _of_scores(worst, GRAPH_IS_RIGHT)
     else:
-        means = _as_it_runs(folder, card, images_NHWC_u8, of_form, compared) or _of_scores(
+        sentence = _fused_kernels_differ(folder, card, images_NHWC_u8, of_form, compared) or _of_scores(
             worst, RESIZE_LEFT if card.takes == "any" else NOTHING_DRIFTS
         )
-    return Localised(form, parent, card, compared, first, means, worst, images_NHWC_u8, note)
+    return Localised(form, parent, card, compared, first, sentence, worst, images_NHWC_u8, note)
 
 
-def _as_it_runs(
+def _fused_kernels_differ(
     folder: Path, card: Card, images_NHWC_u8: Images, shown: list[Intermediate], compared: Sequence[Drift]
 ) -> str | None:
-    """Return what it means that the form scores the same pixels otherwise when none of its tensors is asked for.
+    """Return the diagnosis if the form gives the same pixels other scores when no tensor is read, else None.
 
-    To show a tensor, a runtime leaves the layers around it unfused: other kernels than those that answer.
+    A runtime that shows a tensor does not fuse the layers around this tensor, so other kernels compute the scores.
     """
     written_NK = next((tensor.values_N for tensor in shown if tensor.name == LOGITS), None)
     if card.form in PARENTS or written_NK is None:
@@ -137,14 +139,14 @@ def _growth(neighbours: tuple[Drift | None, Drift | None]) -> float:
     return here - before
 
 
-def _of_scores(worst: list[WorstImage], where_they_differ: str) -> str:
-    """Return what it means that no tensor drifts, from whether the scores do."""
+def _of_scores(worst: list[WorstImage], if_scores_differ: str) -> str:
+    """Return the diagnosis where no tensor drifts: NOTHING_DIFFERS if the scores agree too."""
     known = [image.difference for image in worst if image.difference is not None]
-    return NOTHING_DIFFERS if known and max(known) < SAME_SCORE else where_they_differ
+    return NOTHING_DIFFERS if known and max(known) < SAME_SCORE else if_scores_differ
 
 
 def _folder(form: str, data: Path) -> Path:
-    """Return the form's artifact, or raise BadInput with the forms that there are."""
+    """Return the folder of the form's artifact, or raise BadInput with the existing forms."""
     forms = {name: data / name / "model" for name in ("train", *PARENTS)}
     forms |= {path.parent.name: path.parent for path in sorted((data / "build").glob(f"*/{CARD}"))}
     there = [name for name, folder in forms.items() if (folder / CARD).is_file()]
@@ -154,17 +156,17 @@ def _folder(form: str, data: Path) -> Path:
 
 
 def _images(worst: list[WorstImage], test: pl.DataFrame, data: Path, card: Card) -> Images:
-    wanted = pl.DataFrame({"name": [image.name for image in worst]})
-    rows = wanted.join(test, on="name", how="inner", maintain_order="left")
+    names = pl.DataFrame({"name": [image.name for image in worst]})
+    rows = names.join(test, on="name", how="inner", maintain_order="left")
     if rows.height != len(worst):
         raise BadInput(f"images of {data / 'evaluate'} are not in {data / 'split'}: evaluate the form again.")
     return load_all(rows, image_root(data / "ingest"), card.preprocessing)
 
 
 def _tensors(folder: Path, data: Path, images_NHWC_u8: Images) -> tuple[list[Intermediate], str]:
-    """Return the form's tensors; of an engine that does not show them, those of the graph it was built from.
+    """Return the form's tensors, or those of the engine's graph with a note, if the engine's cannot be read.
 
-    An engine that resizes is given images that it leaves as they are.
+    An engine that resizes gets images that need no resize.
     """
     card = Card.read(folder / CARD)
     try:
@@ -173,12 +175,12 @@ def _tensors(folder: Path, data: Path, images_NHWC_u8: Images) -> tuple[list[Int
         try:
             tensors = tensors_of_graph(folder, _folder("export", data), images_NHWC_u8)
         except BadInput as fault:
-            if isinstance(reason, MissingPackage):  # the first thing to mend
+            if isinstance(reason, MissingPackage):  # the first thing to repair
                 raise BadInput(f"{card.form}: {reason} Without it: {fault}") from fault
             raise
         without = ", without its resize and crop" if card.takes == "any" else ""
-        said = f"so the graph that it was built from was compared{without}"
-        return tensors, f"({card.form}: {str(reason).rstrip('.')}; {said}.)"
+        note = f"so the graph that it was built from was compared{without}"
+        return tensors, f"({card.form}: {str(reason).rstrip('.')}; {note}.)"
 
 
 def _paired(
@@ -190,7 +192,7 @@ def _paired(
 
 
 def _unfolded(parent: Path) -> set[str]:
-    """Return the convolutions whose norm still stands behind them: the fused ones answer for both."""
+    """Return the convolutions with a norm that is not folded: the fused layer has the output of both."""
     network, card = load_model(parent)
     size = card.preprocessing.size
     return set(pair_convs_with_norms(network, torch.zeros(1, 3, size, size)).norm_of)

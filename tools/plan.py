@@ -1,6 +1,6 @@
-"""Print what expanding a network would do, convolution by convolution: its branches, or why it is left as it is.
+"""Print the plan of an expansion: the branches of each convolution, or the reason why it has no block.
 
-`python -m tools.plan resnet18 --block acb` builds the network without weights and changes nothing.
+`python -m tools.plan resnet18 --block acb` builds the network without weights and writes nothing.
 """
 
 import argparse
@@ -18,15 +18,15 @@ from steps.reparam.plan import ExpansionPlan
 
 
 def plan(arch: str, block: str, where: str, size: int, mode: Mode = "branch") -> ExpansionPlan:
-    """Return the plan for this architecture on images of `size` pixels; BadInput for a name nobody knows."""
+    """Return the plan for this architecture on images of `size` pixels; raise BadInput for an unknown name."""
     if size < 1:
-        raise BadInput(f"--size {size}: images have one pixel or more.")
+        raise BadInput(f"--size {size}: images have at least one pixel.")
     network = create(arch, class_num=10, size=size).eval()
     return plan_expansion(network, block, where, torch.zeros(1, 3, size, size), mode)
 
 
 def main() -> None:
-    """Print the plan that the flags ask for, one line a convolution, and its sum."""
+    """Print the plan, one line for each convolution, and the number of expanded convolutions."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -37,7 +37,7 @@ def main() -> None:
         "--mode",
         choices=get_args(Mode),
         default="branch",
-        help="as train.expand.mode (branch): the plan tries the blocks out so, and skips where that shows",
+        help="as train.expand.mode (branch): the plan tries each block in this mode, and skips a block that fails",
     )
     parser.add_argument("--size", type=int, default=224, metavar="PIXELS", help="of the images (224)")
     flags = parser.parse_args()

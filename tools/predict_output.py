@@ -1,4 +1,4 @@
-"""How predictions are written: as a table, as csv or as JSON, each a stream of text, an image at a time."""
+"""Predictions as a table, as CSV or as JSON, written one image at a time."""
 
 import contextlib
 import csv
@@ -32,7 +32,7 @@ Writer = Callable[[Iterable[Prediction], tuple[str, ...]], Iterator[str]]
 
 
 def as_table(predictions: Iterable[Prediction], class_names: tuple[str, ...]) -> Iterator[str]:
-    """Yield a line a class, for people; the image stands last, as nobody knows how long the next path is."""
+    """Yield one line for each class, for people; the image is last, because the longest path is unknown."""
     shown = [_printable(name) for name in class_names]
     width = min(WIDEST_NAME, max(len("class"), *map(len, shown)))
     digits = max(len("id"), len(str(len(shown) - 1)))
@@ -44,7 +44,7 @@ def as_table(predictions: Iterable[Prediction], class_names: tuple[str, ...]) ->
 
 
 def as_csv(predictions: Iterable[Prediction], class_names: tuple[str, ...]) -> Iterator[str]:
-    """Yield a header and a row a class."""
+    """Yield a header and one row for each class."""
     yield _csv_row(COLUMNS)
     for found in predictions:
         for rank, (number, share) in enumerate(zip(found.class_ids, found.probabilities, strict=True), start=1):
@@ -52,7 +52,7 @@ def as_csv(predictions: Iterable[Prediction], class_names: tuple[str, ...]) -> I
 
 
 def as_json(predictions: Iterable[Prediction], class_names: tuple[str, ...]) -> Iterator[str]:
-    """Yield one array, an image a line."""
+    """Yield one JSON array, with one image a line."""
     before = "[\n"
     for found in predictions:
         classes = [
@@ -69,16 +69,16 @@ WRITERS: dict[str, Writer] = {"table": as_table, "csv": as_csv, "json": as_json}
 
 @contextlib.contextmanager
 def opened_for_writing(out: Path | None) -> Iterator[TextIO]:
-    """Give a file that becomes `out` when all is written, or stdout; names that are not UTF-8 keep their bytes.
+    """Yield stdout, or a file that becomes `out` at the end; names that are not UTF-8 keep their bytes.
 
     Raises BadInput where the file cannot be written.
     """
     if out is None:
-        _let_any_name_out()
+        _allow_any_name_on_stdout()
         yield sys.stdout
         sys.stdout.flush()
         return
-    place = _place_of(out)
+    place = _output_file(out)
     temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -94,8 +94,8 @@ def opened_for_writing(out: Path | None) -> Iterator[TextIO]:
             temporary.unlink(missing_ok=True)
 
 
-def _let_any_name_out() -> None:
-    """Off a terminal every name is UTF-8, or its own bytes; a terminal shows escaped what it lacks."""
+def _allow_any_name_on_stdout() -> None:
+    """Make stdout accept any file name: as UTF-8 or raw bytes; on a terminal, escaped where not printable."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         if sys.stdout.isatty():
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -103,18 +103,18 @@ def _let_any_name_out() -> None:
             sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
-def _place_of(out: Path) -> Path:
-    """Return the file that is written or replaced: the one that a link leads to, if it leads to one."""
+def _output_file(out: Path) -> Path:
+    """Return the file to write or replace; for a link to a file, the target of the link."""
     try:
         kind = out.stat().st_mode
     except OSError as fault:
-        if fault.errno in (errno.ENOENT, errno.ELOOP):  # as of a link that leads nowhere, or round in a circle
+        if fault.errno in (errno.ENOENT, errno.ELOOP):  # no file, a broken link or a circular link
             return out
         raise BadInput(f"--out {out} cannot be written: {fault.strerror}.") from fault
     if stat.S_ISDIR(kind):
         raise BadInput(f"--out {out} is a folder; name a file.")
     if not stat.S_ISREG(kind):
-        raise BadInput(f"--out {out} is no regular file, and would be replaced; name another.")
+        raise BadInput(f"--out {out} is no regular file, and would be replaced; name another file.")
     return out.resolve()
 
 
@@ -125,7 +125,7 @@ def _csv_row(values: Iterable[object]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return the text with what a terminal would obey, or cannot show, written as an escape."""
+    """Return the text with control characters, and characters that cannot be printed, as escapes."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )

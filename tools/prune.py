@@ -1,6 +1,6 @@
-"""Remove what an engine that was dropped from params.yaml left behind: `make prune`, before a bare `dvc repro`.
+"""Remove the files of engines that are no longer in params.yaml: `make prune`, before a bare `dvc repro`.
 
-The flow does the same by itself. DVC would take the files for part of data/build and data/evaluate.
+The flow removes these files by itself. DVC would treat the files as part of data/build and data/evaluate.
 """
 
 import sys
@@ -15,7 +15,7 @@ PARAMS = Path("params.yaml")
 
 
 def main() -> int:
-    """Prune, and name each thing that went; return 0, or 2 where params.yaml has faults."""
+    """Remove the files and name each of them; return 0, or 2 where params.yaml has faults."""
     try:
         load_params(PARAMS)  # DVC reads the engines from it
     except BadInput as fault:

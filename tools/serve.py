@@ -1,13 +1,13 @@
 """Write a Triton model repository from a release: `python -m tools.serve --out models/ [--engine NAME] ...`
 
-OUT/NAME holds config.pbtxt, labels.txt, a README that says what a client sends, the release's predict.py (whose
-functions make that from an image file), and the engine in the version folder 1. Other models in OUT are left
-alone; an earlier one of the same name and of this tool is replaced, whole or not at all. Then, with the engine's
-own runtime in the server:
+OUT/NAME holds config.pbtxt, labels.txt, a README about the requests of a client, the release's predict.py (with
+functions that prepare an image file for a request), and the engine in the version folder 1. Other models in OUT
+stay as they are. An earlier model with this name, written by this tool, is replaced, whole or not at all. Then
+start the server, which needs the engine's runtime:
 
     tritonserver --model-repository=models/
 
-Exit code 0: written; 2: something could not be used, and a sentence says what.
+Exit code 0: written. Exit code 2: something could not be used, and a sentence names it.
 """
 
 import argparse
@@ -39,9 +39,9 @@ from tools.triton_config import config_text
 
 VERSION = "1"
 CONFIG = "config.pbtxt"
-MOST_IMAGES = 64  # at once, for an engine that takes any number
-MOST = 2**31 - 1  # what Triton's configuration holds its numbers in
-QUEUE_MICROSECONDS = 200  # how long an image may wait for company
+MOST_IMAGES = 64  # in one batch, for an engine that takes any number
+MOST = 2**31 - 1  # the largest int32, the type of Triton's numbers
+QUEUE_MICROSECONDS = 200  # the longest wait of an image for a batch
 Graph = tuple[str, str]  # the names of its input and its output
 
 
@@ -49,28 +49,28 @@ def _most_images(card: Card, asked: int | None) -> int:
     least, _, most = card.device.batch or (1, 0, 0)
     if least > 1:
         raise BadInput(
-            f"{card.form} takes at least {least} images at once, and a server cannot promise so many; build it "
-            "with build.batch.min: 1."
+            f"{card.form} takes at least {least} images at once, and a server cannot guarantee this number; build "
+            "the engine with build.batch.min: 1."
         )
     if most and asked and asked > most:
         raise BadInput(f"--max-batch {asked}: {card.form} takes at most {most} images at once.")
     return asked or most or MOST_IMAGES
 
 
-def _gathered(config: dict[str, Any], card: Card, asked: int | None) -> dict[str, Any]:
-    """Let Triton gather single requests to batches; it adds the batch to `dims` itself."""
+def _with_dynamic_batching(config: dict[str, Any], card: Card, asked: int | None) -> dict[str, Any]:
+    """Let Triton join single requests into batches; Triton adds the batch axis to `dims`."""
     most = _most_images(card, asked)
     best = [min(card.device.batch[1], most)] if card.device.batch else []
     batching = {"preferred_batch_size": best, "max_queue_delay_microseconds": QUEUE_MICROSECONDS}
     return {**config, "max_batch_size": most, "dynamic_batching": batching}
 
 
-def _as_they_come(config: dict[str, Any], card: Card, asked: int | None) -> dict[str, Any]:
-    """Run each request as it is: with a max_batch_size, Triton's OpenVINO takes batches of that very size only."""
+def _without_batching(config: dict[str, Any], card: Card, asked: int | None) -> dict[str, Any]:
+    """Run each request as it is: with max_batch_size, Triton's OpenVINO takes only batches of this size."""
     if asked is not None:
         raise BadInput(
-            f"--max-batch {asked}: for {card.form} Triton would take batches of that very size only; leave it "
-            "out, and any number of images may come in a request."
+            f"--max-batch {asked}: for {card.form}, Triton would take batches of exactly this size only. "
+            "Leave --max-batch out; then a request may have any number of images."
         )
     for tensor in (config["input"][0], config["output"][0]):
         tensor["dims"] = [-1, *tensor["dims"]]
@@ -79,7 +79,7 @@ def _as_they_come(config: dict[str, Any], card: Card, asked: int | None) -> dict
 
 @dataclass(frozen=True)
 class Server:
-    """How Triton runs a backend's engines: keys that say so, where, how batches and threads are set."""
+    """How Triton runs a backend's engines: its keys, the device, and the settings of batches and threads."""
 
     keys: dict[str, str]
     kind: str
@@ -88,15 +88,17 @@ class Server:
 
 
 SERVERS: dict[str, Server] = {
-    "onnxruntime": Server({"platform": "onnxruntime_onnx"}, "KIND_CPU", _gathered, "intra_op_thread_count"),
-    "openvino": Server({"backend": "openvino"}, "KIND_CPU", _as_they_come, "INFERENCE_NUM_THREADS"),
-    "tensorrt": Server({"platform": "tensorrt_plan"}, "KIND_GPU", _gathered),
+    "onnxruntime": Server(
+        {"platform": "onnxruntime_onnx"}, "KIND_CPU", _with_dynamic_batching, "intra_op_thread_count"
+    ),
+    "openvino": Server({"backend": "openvino"}, "KIND_CPU", _without_batching, "INFERENCE_NUM_THREADS"),
+    "tensorrt": Server({"platform": "tensorrt_plan"}, "KIND_GPU", _with_dynamic_batching),
 }
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the flags ask for; None leaves it to the release's name, the engine's card and the runtime."""
+class ServeOptions:
+    """The flags; None means the release's name, the engine's card or the runtime's default."""
 
     engine: str = MODEL
     name: str | None = None
@@ -105,20 +107,20 @@ class Wanted:
     threads: int | None = None
 
 
-def serve(release: Path, out: Path, wanted: Wanted) -> Path:
-    """Write the model's folder below `out`, whole or not at all, and return it. Raises BadInput."""
+def serve(release: Path, out: Path, options: ServeOptions) -> Path:
+    """Write the model's folder in `out`, whole or not at all, and return the folder; raise BadInput."""
     keep_out_of_releases("--out", out)
     release = verified_release(release)
     index = ReleaseCard.read(release / INDEX)
-    name = _checked_name(wanted.name if wanted.name is not None else index.name)
-    folder = engine_folder(release, index, wanted.engine)
+    name = _checked_name(options.name if options.name is not None else index.name)
+    folder = engine_folder(release, index, options.engine)
     card = read_verified_card(folder)
     server = _server_of(card)
-    config = _config(name, card, server, wanted, _graph(release / MODEL / "model.onnx"))
+    config = _config(name, card, server, options, _graph(release / MODEL / "model.onnx"))
     target = out / name
     refuse_a_folder_of_others(target, _is_ours(target), "--out or --name")
     out.mkdir(parents=True, exist_ok=True)
-    # Beside `out`, not in it: a server that polls the repository must not see half of a model.
+    # Not in `out`: a server that polls the repository must never see half a model.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".tmp", dir=out.absolute().parent) as scratch:
         written = Path(scratch) / name
         (written / VERSION).mkdir(parents=True)
@@ -132,7 +134,7 @@ def serve(release: Path, out: Path, wanted: Wanted) -> Path:
     return target
 
 
-def _config(name: str, card: Card, server: Server, wanted: Wanted, graph: Graph) -> dict[str, Any]:
+def _config(name: str, card: Card, server: Server, options: ServeOptions, graph: Graph) -> dict[str, Any]:
     """Return the model's configuration."""
     side = {"sized": card.preprocessing.size, "any": -1}[card.takes]
     source = {"name": graph[0], "data_type": "TYPE_UINT8", "dims": [side, side, 3]}
@@ -143,18 +145,18 @@ def _config(name: str, card: Card, server: Server, wanted: Wanted, graph: Graph)
         "default_model_filename": BACKENDS[card.backend].files[0],
         "input": [source],
         "output": [scores],
-        "instance_group": [{"count": wanted.instances, "kind": server.kind}],
+        "instance_group": [{"count": options.instances, "kind": server.kind}],
     }
-    if wanted.threads is not None and server.threads is None:
+    if options.threads is not None and server.threads is None:
         raise BadInput(f"--threads: {card.form} runs on a GPU, which has no threads to count.")
-    threads = wanted.threads or card.device.threads
+    threads = options.threads or card.device.threads
     if threads and server.threads is not None:
         config["parameters"] = {server.threads: {"string_value": str(threads)}}
-    return server.batches(config, card, wanted.max_batch)
+    return server.batches(config, card, options.max_batch)
 
 
 def _graph(model: Path) -> Graph:
-    """Return the names of the exported graph's input and output, which all its engines have kept."""
+    """Return the names of the exported graph's input and output; all engines have the same names."""
     import onnx
 
     graph = onnx.load(model).graph
@@ -165,24 +167,24 @@ def _graph(model: Path) -> Graph:
 def _server_of(card: Card) -> Server:
     if card.backend not in SERVERS:
         raise BadInput(
-            f"{card.form}: Triton has no backend for {card.backend}; engines that it serves are those of "
+            f"{card.form}: Triton has no backend for {card.backend}; Triton serves engines of "
             f"{', '.join(SERVERS)}."
         )
     return SERVERS[card.backend]
 
 
 def _checked_name(name: str) -> str:
-    """Return the model's name if it can be a folder and a part of an address."""
+    """Return the model's name, or raise BadInput if it cannot be a folder and a part of a URL."""
     try:
         return ReleaseParams(name=name).name
     except ValueError as fault:
         raise BadInput(
-            f"'{name}' is no name for a model: small letters, digits, '-' and '_', at most 63; see --name."
+            f"'{name}' is no name for a model: use at most 63 small letters, digits, '-' and '_'; see --name."
         ) from fault
 
 
 def _is_ours(target: Path) -> bool:
-    sealed = (target / SUMS).exists()  # a release, whose index this tool's folders hold too
+    sealed = (target / SUMS).exists()  # a release has the same index, but is not this tool's folder
     return not sealed and all((target / name).is_file() for name in (INDEX, CONFIG))
 
 
@@ -198,29 +200,29 @@ def _parse() -> argparse.Namespace:
         prog="python -m tools.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     counts: dict[str, tuple[Callable[[str], int], str]] = {
-        "--max-batch": (_count, f"most images at once (what the engine was built for, or {MOST_IMAGES})"),
-        "--instances": (_count, "copies of the model that serve at the same time (1)"),
-        "--threads": (_count, "threads of each copy, on a CPU (what its card says, or its runtime likes)"),
+        "--max-batch": (_count, f"most images in one batch (the engine's limit, or {MOST_IMAGES})"),
+        "--instances": (_count, "copies of the model that run at the same time (1)"),
+        "--threads": (_count, "CPU threads of each copy (the engine's card, else the runtime decides)"),
     }
     parser.add_argument("--release", type=Path, default=Path("data/release"), metavar="PATH")
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="the model repository")
-    parser.add_argument("--engine", default=MODEL, metavar="NAME", help=f"one that the release holds ({MODEL})")
+    parser.add_argument("--engine", default=MODEL, metavar="NAME", help=f"an engine of the release ({MODEL})")
     parser.add_argument("--name", metavar="NAME", help="the model's name (the release's)")
-    for flag, (kind, says) in counts.items():
-        parser.add_argument(flag, type=kind, metavar="N", help=says)
+    for flag, (kind, text) in counts.items():
+        parser.add_argument(flag, type=kind, metavar="N", help=text)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Run the tool; what a person can cause ends in one sentence and exit code 2."""
+    """Run the tool; an error that a person can cause gives one sentence and exit code 2."""
     flags = _parse()
-    wanted = Wanted(flags.engine, flags.name, flags.max_batch, flags.instances or 1, flags.threads)
+    options = ServeOptions(flags.engine, flags.name, flags.max_batch, flags.instances or 1, flags.threads)
     try:
-        written = serve(flags.release, flags.out, wanted)
+        written = serve(flags.release, flags.out, options)
     except (StepError, OSError) as error:
         say(f"serve: {error}")
         sys.exit(2)
-    say(f"serve: {written} is written; its README.md says what a client sends.")
+    say(f"serve: {written} is written; its README.md describes the requests of a client.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""config.pbtxt, held against its schema: the messages and fields of Triton's model configuration in use here.
+"""Write config.pbtxt with the schema of Triton's model configuration, as far as this project uses it.
 
 Field names, numbers and types are those of the public `inference.ModelConfig` (triton-inference-server/common,
-protobuf/model_config.proto); a field that is not in MESSAGES, or a value of another type, is refused by protobuf.
+protobuf/model_config.proto). protobuf refuses a field that is not in MESSAGES, and a value of another type.
 """
 
 from typing import Any
@@ -51,7 +51,7 @@ SCALARS = {
 
 
 def config_text(config: dict[str, Any]) -> str:
-    """Return the configuration as config.pbtxt holds it; raises ValueError for what the schema does not know."""
+    """Return the text of config.pbtxt; raise ValueError for a field or value that the schema does not allow."""
     try:
         message = json_format.ParseDict(config, model_config()())
     except json_format.ParseError as fault:
@@ -60,7 +60,7 @@ def config_text(config: dict[str, Any]) -> str:
 
 
 def model_config() -> Any:
-    """Return the class of protobuf messages that the schema describes."""
+    """Return the protobuf message class of the schema."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(_schema())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.ModelConfig"))
@@ -81,17 +81,17 @@ def _schema() -> Any:
 
 
 def _add_field(message: Any, full_name: str, name: str, number: int, kind: str) -> None:
-    manner, _, of = kind.rpartition(" ")
+    modifier, _, type_name = kind.rpartition(" ")
     field = message.field.add(name=name, number=number)
-    field.label = _Field.LABEL_REPEATED if manner else _Field.LABEL_OPTIONAL
-    if manner == "map":  # to protobuf, a list of pairs
+    field.label = _Field.LABEL_REPEATED if modifier else _Field.LABEL_OPTIONAL
+    if modifier == "map":  # protobuf stores a map as a list of pairs
         pair = message.nested_type.add(name=f"{name.capitalize()}Entry")
         pair.options.map_entry = True
         _add_field(pair, "", "key", 1, "string")
-        _add_field(pair, "", "value", 2, of)
+        _add_field(pair, "", "value", 2, type_name)
         field.type, field.type_name = _Field.TYPE_MESSAGE, f"{full_name}.{pair.name}"
-    elif of in SCALARS:
-        field.type = SCALARS[of]
+    elif type_name in SCALARS:
+        field.type = SCALARS[type_name]
     else:
-        field.type = _Field.TYPE_ENUM if of in ENUMS else _Field.TYPE_MESSAGE
-        field.type_name = f".{PACKAGE}.{of}"
+        field.type = _Field.TYPE_ENUM if type_name in ENUMS else _Field.TYPE_MESSAGE
+        field.type_name = f".{PACKAGE}.{type_name}"

@@ -1,4 +1,4 @@
-// Classify images with a release, through OpenVINO: what predict.py does, in C++, for decoded images (PPM).
+// Classify decoded images (PPM) with a release through OpenVINO, as predict.py does.
 
 #include <cmath>
 #include <cstdio>
@@ -20,8 +20,8 @@ constexpr const char* USAGE =
     "  IMAGE.ppm        a decoded image: binary PPM (P6), RGB, upright, of any size\n"
     "  --top N          classes to print for each image (1)\n"
     "  --engine NAME    run engines/NAME, such as openvino-fp32, instead of model/model.onnx\n"
-    "  --pixels FILE    write the last image as the model takes it, as PPM\n"
-    "Exit code 0: all images were classified; 2: something could not be used, and a sentence says what.\n";
+    "  --pixels FILE    write the pixels of the last image, as the model takes them, as PPM\n"
+    "Exit code 0: all images were classified. Exit code 2: something could not be used, and a sentence names it.\n";
 
 struct Options {
     std::string release, engine, pixels;
@@ -37,12 +37,12 @@ Options parsed(const std::vector<std::string>& words) {
             (options.release.empty() ? options.release : options.images.emplace_back()) = word;
             continue;
         }
-        if (i + 1 == words.size()) throw Unusable(word + " wants a value, or is no option.");
+        if (i + 1 == words.size()) throw Unusable(word + " needs a value, or is no option.");
         const std::string& value = words[++i];
         if (word == "--top") {
             const bool number = value.size() < 10 && std::all_of(value.begin(), value.end(), ::isdigit);
             options.top = number && !value.empty() ? std::stoul(value) : 0;
-            if (options.top == 0) throw Unusable("--top wants a number from 1 on, not '" + value + "'.");
+            if (options.top == 0) throw Unusable("--top needs a number of at least 1, not '" + value + "'.");
         } else if (word == "--engine") {
             options.engine = value;
         } else if (word == "--pixels") {
@@ -65,15 +65,15 @@ std::string model_of(const Options& options) {
     throw Unusable(options.release + " has no engine " + options.engine + " that OpenVINO reads.");
 }
 
-// Tell whether the model was built to compute in bfloat16: then it holds weights in it.
+// Tell whether the model computes in bfloat16: such a model has weights in bfloat16.
 bool holds_bfloat16(const std::shared_ptr<ov::Model>& model) {
     for (const auto& node : model->get_ops())
         if (std::string(node->get_type_name()) == "Constant" && node->get_element_type() == ov::element::bf16) return true;
     return false;
 }
 
-// Return the model for this CPU, in the precision in which it was judged: by itself OpenVINO takes bfloat16 for all
-// models where the CPU has it, and for none where it has not.
+// Return the model for this CPU, in the precision that the gate judged. By default, OpenVINO uses bfloat16 for every
+// model on a CPU with bfloat16.
 ov::CompiledModel opened(const std::string& path) {
     try {
         ov::Core core;
@@ -81,20 +81,20 @@ ov::CompiledModel opened(const std::string& path) {
         const auto precision = holds_bfloat16(model) ? ov::element::bf16 : ov::element::f32;
         const auto able = core.get_property("CPU", ov::device::capabilities);
         if (precision == ov::element::bf16 && std::find(able.begin(), able.end(), "BF16") == able.end())
-            throw Unusable(path + " computes in bfloat16, which this CPU lacks; take another engine, or none.");
+            throw Unusable(path + " computes in bfloat16, which this CPU lacks; use another engine, or no --engine.");
         return core.compile_model(model, "CPU", ov::hint::inference_precision(precision),
                                   ov::hint::execution_mode(ov::hint::ExecutionMode::ACCURACY));
     } catch (const Unusable&) {
         throw;
     } catch (const std::exception& fault) {
-        std::string reason;  // the last of the lines, behind those that name OpenVINO's sources
+        std::string reason;  // the last line; the lines before it name OpenVINO's sources
         for (const std::string& line : lines_of(fault.what()))
             if (line.find_first_not_of(" \t") != std::string::npos) reason = line;
         throw Unusable("OpenVINO cannot read " + path + ": " + reason);
     }
 }
 
-// The model, ready to answer; scores are probabilities, in the order of class ids.
+// The opened model; scores are probabilities, in the order of class ids.
 class Classifier {
 public:
     Classifier(const Options& options, const std::string& model) {
@@ -109,16 +109,16 @@ public:
         if (compiled.input().get_element_type() != ov::element::u8 || !takes.compatible({1, size, size, 3}))
             throw Unusable(model + " does not take the images that preprocessing.txt describes.");
         if (takes[1].is_static() || takes[2].is_static()) return;
-        most_side_ = read_most_side(options.release + "/" + card);
-        if (most_side_ == 0) throw Unusable(model + " takes any size, and its card.json says not up to which.");
+        max_side_ = read_max_side(options.release + "/" + card);
+        if (max_side_ == 0) throw Unusable(model + " takes images of any size, but its card.json has no max_side.");
     }
 
-    // Return the image as the model takes it: one that takes any size resizes and crops by itself.
+    // Return the image as the model takes it; a model that takes any size resizes and crops by itself.
     Image prepared(const Image& decoded, const std::string& path) const {
-        if (most_side_ == 0) return preprocessed(decoded, how);
-        if (std::max(decoded.width, decoded.height) > most_side_)
+        if (max_side_ == 0) return preprocessed(decoded, how);
+        if (std::max(decoded.width, decoded.height) > max_side_)
             throw Unusable(path + " has " + std::to_string(decoded.width) + " x " + std::to_string(decoded.height) +
-                           " pixels, and the engine takes up to " + std::to_string(most_side_) + " a side.");
+                           " pixels, and the engine takes up to " + std::to_string(max_side_) + " a side.");
         return decoded;
     }
 
@@ -133,7 +133,7 @@ public:
                            std::to_string(logits.get_size()) + " scores.");
         const float* first = logits.data<const float>();
         if (!std::all_of(first, first + names.size(), [](float logit) { return std::isfinite(logit); }))
-            throw Unusable(path + " cannot be classified: the model gives it a score that is not finite.");
+            throw Unusable(path + " cannot be classified: the model gives a score that is not finite.");
         std::vector<double> shares(first, first + names.size());
         const double highest = *std::max_element(shares.begin(), shares.end());
         for (double& share : shares) share = std::exp(share - highest);
@@ -142,15 +142,15 @@ public:
         return shares;
     }
 
-    std::vector<std::string> names;  // as labels.txt writes them, each on one line
+    std::vector<std::string> names;  // with the escapes of labels.txt
     Preprocessing how;
 
 private:
     ov::InferRequest request_;
-    long most_side_ = 0;  // pixels, of an engine that takes images of any size; 0: it takes them at the network's
+    long max_side_ = 0;  // pixels, of an engine that takes any size; 0: the engine takes the network's size
 };
 
-// Return a path as labels.txt writes names: on one line, and without tabs.
+// Return a path with the escapes of labels.txt: on one line, without tabs.
 std::string on_one_line(const std::string& path) {
     static const std::string special = "\\\t\n\r";
     std::string written;
@@ -191,7 +191,7 @@ int main(int count, char** words) try {
     for (const std::string& path : options.images) {
         try {
             classify(classifier, path, options);
-        } catch (const Unusable& fault) {  // of one image: the others are classified all the same
+        } catch (const Unusable& fault) {  // a fault of one image does not stop the others
             std::cerr << "classify: " << fault.what() << "\n";
             code = 2;
         }

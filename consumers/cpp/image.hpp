@@ -1,8 +1,9 @@
-// From the bytes of a PPM file to the network's input, with the very numbers of the line's own preprocessing.
+// From the bytes of a PPM file to the network's input, with exactly the pixels of predict.py.
 //
-// Pillow's antialiased resize, as its Resample.c does it: a filter as wide as the shrinking asks for, its weights
-// rounded to 22 binary places, first along the rows and then along the columns, each pass rounded to 8 bits.
-// All of it is integer arithmetic but the weights, which are doubles as in Pillow: the pixels are the same to the bit.
+// This is Pillow's antialiased resize, as in Pillow's Resample.c. The filter is as wide as the reduction needs. Its
+// weights are rounded to 22 binary places. The first pass goes along the rows, the second pass along the columns, and
+// each pass is rounded to 8 bits. The weights are doubles, as in Pillow; all other arithmetic uses integers. So the
+// pixels equal Pillow's bit by bit.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +23,7 @@ struct Unusable : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Rows of pixels, three bytes each (red, green, blue), with nothing between them.
+// Rows of pixels, three bytes for each pixel (red, green, blue), without padding.
 struct Image {
     long width = 0, height = 0;
     std::vector<uint8_t> rgb;
@@ -31,20 +32,20 @@ struct Image {
     uint8_t* row(long y) { return rgb.data() + y * width * 3; }
 };
 
-// What the release says an image goes through: short side to `resize`, then the centre of `size` x `size`.
+// The preprocessing of the release: resize the short side to `resize`, then crop the centre to `size` x `size`.
 struct Preprocessing {
     long size = 0, resize = 0;
     bool bicubic = false;
 };
 
-constexpr long MAX_ASPECT = 50;             // of an image that is longer, the middle is used
-constexpr long long MAX_PIXELS = 89478485;  // Pillow's limit, from which on an image is taken for a trap
-constexpr int PRECISION = 32 - 8 - 2;       // binary places of a weight: two bits are left for overshoot
+constexpr long MAX_ASPECT = 50;             // only the middle of a longer image is used
+constexpr long long MAX_PIXELS = 89478485;  // Pillow's limit against decompression bombs
+constexpr int PRECISION = 32 - 8 - 2;       // binary places of a weight; two bits remain for overshoot
 
 inline std::string bytes_of(const std::string& path) try {
-    std::error_code unknown;  // what cannot be asked for cannot be opened either
+    std::error_code unknown;  // a file without a status cannot be opened either, and is reported below
     const std::filesystem::file_status found = std::filesystem::status(path, unknown);
-    if (std::filesystem::exists(found) && !std::filesystem::is_regular_file(found))  // a pipe would be waited for
+    if (std::filesystem::exists(found) && !std::filesystem::is_regular_file(found))  // a pipe would block
         throw Unusable(path + " is no regular file.");
     std::ifstream file(path, std::ios::binary);
     if (!file) throw Unusable(path + " cannot be opened.");
@@ -57,12 +58,12 @@ inline std::string bytes_of(const std::string& path) try {
 
 // ---- PPM
 
-// Reads the header's numbers: whitespace between them, comments from '#' to the end of the line anywhere.
+// Reads the numbers of a header: whitespace separates them, and a comment goes from '#' to the end of the line.
 class PpmHeader {
 public:
     PpmHeader(const std::string& content, const std::string& path) : content_(content), path_(path) {}
 
-    // Return the next number and take the one whitespace behind it.
+    // Return the next number; the single whitespace behind the number is read too.
     long number(const char* meaning, long least, long most) {
         std::string digits;
         while (position_ < content_.size()) {
@@ -93,7 +94,7 @@ private:
     size_t position_ = 2;  // behind "P6"
 };
 
-// Return the image of a binary PPM; `path` is for the sentence that says what is wrong with it.
+// Return the image of a binary PPM; messages about a fault name `path`.
 inline Image read_ppm(const std::string& content, const std::string& path) {
     if (content.compare(0, 2, "P6") != 0 || (content.size() > 2 && !std::strchr("# \t\n\v\f\r", content[2])))
         throw Unusable(path + " is no binary PPM (it does not begin with P6); `convert photo.jpg photo.ppm` makes one.");
@@ -105,9 +106,9 @@ inline Image read_ppm(const std::string& content, const std::string& path) {
     const size_t samples = size_t(image.width) * size_t(image.height) * 3, bytes_each = most < 256 ? 1 : 2;
     if ((long long)image.width * image.height > MAX_PIXELS)
         throw Unusable(path + " claims more than " + std::to_string(MAX_PIXELS) + " pixels.");
-    const size_t there = content.size() - header.position();
-    if (there < samples * bytes_each)
-        throw Unusable(path + " is cut short: " + std::to_string(there) + " bytes of pixels, and " +
+    const size_t found = content.size() - header.position();
+    if (found < samples * bytes_each)
+        throw Unusable(path + " is cut short: " + std::to_string(found) + " bytes of pixels, and " +
                        std::to_string(samples * bytes_each) + " are needed.");
     const uint8_t* from = reinterpret_cast<const uint8_t*>(content.data()) + header.position();
     if (most == 255) {
@@ -133,7 +134,7 @@ inline void write_ppm(const Image& image, const std::string& path) {
 
 inline double triangle(double x) { return std::max(0.0, 1.0 - std::fabs(x)); }
 
-inline double cubic(double x) {  // Keys (1981) with a = -1/2, in the order of Pillow's operations
+inline double cubic(double x) {  // Keys (1981) with a = -1/2; the order of operations is Pillow's
     constexpr double a = -0.5;
     x = std::fabs(x);
     if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
@@ -141,13 +142,13 @@ inline double cubic(double x) {  // Keys (1981) with a = -1/2, in the order of P
     return 0.0;
 }
 
-// The pixels of a line that one pixel of the resized line is made of, and their weights.
+// The input pixels of one resized pixel, from `first` on, and their weights.
 struct Window {
     long first = 0;
     std::vector<int> weights;
 };
 
-// Return the windows of the pixels `begin` to `begin + count` of a line resized from `from` to `to` pixels.
+// Return the windows of the resized pixels `begin` to `begin + count`, for a line resized from `from` to `to` pixels.
 inline std::vector<Window> windows(long from, long to, long begin, long count, bool bicubic) {
     const double scale = double(from) / double(to), stretch = std::max(scale, 1.0);
     const double support = (bicubic ? 2.0 : 1.0) * stretch;
@@ -175,13 +176,13 @@ inline std::vector<Window> windows(long from, long to, long begin, long count, b
 
 inline uint8_t rounded(int sum) { return uint8_t(std::clamp(sum >> PRECISION, 0, 255)); }
 
-// Return each row resized: of its `to` pixels, those from `begin` on, `count` of them.
+// Return every row resized to `to` pixels; only `count` pixels from `begin` on are computed.
 inline Image resized_rows(const Image& image, long to, long begin, long count, bool bicubic) {
     Image result{count, image.height, std::vector<uint8_t>(size_t(count * image.height * 3))};
-    const auto made_of = windows(image.width, to, begin, count, bicubic);
+    const auto line_windows = windows(image.width, to, begin, count, bicubic);
     for (long y = 0; y < image.height; ++y) {
         uint8_t* out = result.row(y);
-        for (const Window& window : made_of) {
+        for (const Window& window : line_windows) {
             int sums[3] = {1 << (PRECISION - 1), 1 << (PRECISION - 1), 1 << (PRECISION - 1)};
             const uint8_t* in = image.row(y) + window.first * 3;
             for (int weight : window.weights)
@@ -192,13 +193,13 @@ inline Image resized_rows(const Image& image, long to, long begin, long count, b
     return result;
 }
 
-// Return each column resized: of its `to` pixels, those from `begin` on, `count` of them.
+// Return every column resized to `to` pixels; only `count` pixels from `begin` on are computed.
 inline Image resized_columns(const Image& image, long to, long begin, long count, bool bicubic) {
     Image result{image.width, count, std::vector<uint8_t>(size_t(image.width * count * 3))};
-    const auto made_of = windows(image.height, to, begin, count, bicubic);
+    const auto line_windows = windows(image.height, to, begin, count, bicubic);
     std::vector<int> sums(size_t(image.width * 3));
     for (long y = 0; y < count; ++y) {
-        const Window& window = made_of[size_t(y)];
+        const Window& window = line_windows[size_t(y)];
         std::fill(sums.begin(), sums.end(), 1 << (PRECISION - 1));
         for (size_t k = 0; k < window.weights.size(); ++k) {
             const uint8_t* in = image.row(window.first + long(k));
@@ -216,13 +217,13 @@ inline Image cropped(const Image& image, long left, long top, long width, long h
     return result;
 }
 
-// Return `side` resized so that `shortest` becomes `resize`: the exact quotient, rounded half to even.
+// Return side * resize / shortest, computed exactly and rounded half to even.
 inline long resized_side(long side, long shortest, long resize) {
     const long long product = (long long)side * resize, quotient = product / shortest, twice = 2 * (product % shortest);
     return long(quotient) + (twice > shortest || (twice == shortest && quotient % 2 == 1));
 }
 
-// Return the network's input, `how.size` x `how.size`. Only the pixels that the crop keeps are computed.
+// Return the network's input, `how.size` x `how.size`. Only the pixels inside the crop are computed.
 inline Image preprocessed(const Image& whole, const Preprocessing& how) {
     const long w = std::min(whole.width, MAX_ASPECT * whole.height);
     const long h = std::min(whole.height, MAX_ASPECT * whole.width);

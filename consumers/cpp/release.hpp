@@ -1,4 +1,4 @@
-// What this program reads of a release: its seal, the names of its classes, and how its images are prepared.
+// Read a release: its checksums, its class names and its preprocessing.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +29,7 @@ inline std::string sha256(std::string bytes) {
     bytes += '\x80';
     bytes.append((120 - bytes.size() % 64) % 64, '\0');
     for (int shift = 56; shift >= 0; shift -= 8) bytes += char(bits >> shift & 0xff);
-    const auto turned = [](uint32_t x, int by) { return x >> by | x << (32 - by); };
+    const auto rotated = [](uint32_t x, int by) { return x >> by | x << (32 - by); };
     for (size_t block = 0; block < bytes.size(); block += 64) {
         uint32_t w[64];
         for (size_t i = 0; i < 16; ++i) {
@@ -37,12 +37,12 @@ inline std::string sha256(std::string bytes) {
             for (size_t k = 0; k < 4; ++k) w[i] = w[i] << 8 | uint8_t(bytes[block + 4 * i + k]);
         }
         for (size_t i = 16; i < 64; ++i)
-            w[i] = w[i - 16] + w[i - 7] + (turned(w[i - 15], 7) ^ turned(w[i - 15], 18) ^ w[i - 15] >> 3) +
-                   (turned(w[i - 2], 17) ^ turned(w[i - 2], 19) ^ w[i - 2] >> 10);
+            w[i] = w[i - 16] + w[i - 7] + (rotated(w[i - 15], 7) ^ rotated(w[i - 15], 18) ^ w[i - 15] >> 3) +
+                   (rotated(w[i - 2], 17) ^ rotated(w[i - 2], 19) ^ w[i - 2] >> 10);
         auto [a, b, c, d, e, f, g, h] = state;
         for (size_t i = 0; i < 64; ++i) {
-            const uint32_t one = h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + ((e & f) ^ (~e & g)) + K[i] + w[i];
-            const uint32_t two = (turned(a, 2) ^ turned(a, 13) ^ turned(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+            const uint32_t one = h + (rotated(e, 6) ^ rotated(e, 11) ^ rotated(e, 25)) + ((e & f) ^ (~e & g)) + K[i] + w[i];
+            const uint32_t two = (rotated(a, 2) ^ rotated(a, 13) ^ rotated(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
             h = g, g = f, f = e, e = d + one, d = c, c = b, b = a, a = one + two;
         }
         const std::array<uint32_t, 8> mixed = {a, b, c, d, e, f, g, h};
@@ -54,7 +54,7 @@ inline std::string sha256(std::string bytes) {
     return text;
 }
 
-// Return the lines of a text, without their ends.
+// Return the lines of a text, without line ends.
 inline std::vector<std::string> lines_of(const std::string& text) {
     std::vector<std::string> lines;
     std::istringstream stream(text);
@@ -62,41 +62,42 @@ inline std::vector<std::string> lines_of(const std::string& text) {
     return lines;
 }
 
-// Raise Unusable unless every file that SHA256SUMS names is there, unchanged, and it names those that are `used`.
+// Throw Unusable unless every file in SHA256SUMS exists and is unchanged, and all `used` files are in SHA256SUMS.
 inline void verify(const std::string& release, const std::vector<std::string>& used) {
     std::map<std::string, std::string> sealed;
     for (const std::string& line : lines_of(bytes_of(release + "/SHA256SUMS")))
         if (line.size() > 66) sealed[line.substr(66)] = line.substr(0, 64);
     for (const std::string& name : used)
-        if (!sealed.count(name)) throw Unusable(release + "/SHA256SUMS names no " + name + ", so it is not used.");
+        if (!sealed.count(name))
+            throw Unusable(release + "/SHA256SUMS names no " + name + ", so the file cannot be verified.");
     for (const auto& [name, checksum] : sealed)
         if (sha256(bytes_of(release + "/" + name)) != checksum)
             throw Unusable(release + "/" + name +
-                           " is not the file that was released: its checksum differs; fetch it again.");
+                           " is not the file that was released: its checksum differs; fetch the release again.");
 }
 
-// Return how many pixels a side an engine of any size takes, or 0 where its card.json says none. No JSON reader is
-// needed: a quote inside a string has a backslash before it, so the key stands nowhere but where it is one.
-inline long read_most_side(const std::string& path) {
+// Return `max_side` of an engine's card.json in pixels, or 0 where the card has none. A text search is enough: a
+// quote inside a JSON string has a backslash, so the searched text can only be the key.
+inline long read_max_side(const std::string& path) {
     const std::string card = bytes_of(path), key = "\"max_side\": ";
     const size_t place = card.find(key);
     return place == std::string::npos ? 0 : std::atol(card.c_str() + place + key.size());
 }
 
-// Return what preprocessing.txt says: a key and a value in each line.
+// Return the preprocessing from preprocessing.txt, which has a key and a value in each line.
 inline Preprocessing read_preprocessing(const std::string& path) {
-    std::map<std::string, std::string> said;
+    std::map<std::string, std::string> values;
     for (const std::string& line : lines_of(bytes_of(path)))
         if (const size_t space = line.find(' '); space != std::string::npos)
-            said[line.substr(0, space)] = line.substr(space + 1);
+            values[line.substr(0, space)] = line.substr(space + 1);
     const auto pixels = [&](const std::string& key) {
-        const std::string& text = said[key];
+        const std::string& text = values[key];
         const bool number = !text.empty() && text.size() < 7 && std::all_of(text.begin(), text.end(), ::isdigit);
         if (!number || text == "0") throw Unusable(path + ": `" + key + "` is no number of pixels.");
         return std::stol(text);
     };
-    const Preprocessing how{pixels("size"), pixels("resize"), said["interpolation"] == "bicubic"};
-    if (!how.bicubic && said["interpolation"] != "bilinear")
+    const Preprocessing how{pixels("size"), pixels("resize"), values["interpolation"] == "bicubic"};
+    if (!how.bicubic && values["interpolation"] != "bilinear")
         throw Unusable(path + ": `interpolation` is neither bilinear nor bicubic.");
     if (how.size > how.resize) throw Unusable(path + ": the crop, `size`, is larger than `resize`.");
     return how;

@@ -14,7 +14,7 @@ from steps.engines.contract import Images
 from steps.pages.serving import client_page
 from tests.released import BATCH, Released, add_engine
 from tests.tools.served import read_config
-from tools.serve import Wanted, serve
+from tools.serve import ServeOptions, serve
 from tools.triton_config import config_text
 
 
@@ -36,7 +36,7 @@ def told(folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[st
 def test_the_clients_lines_make_what_the_model_was_judged_on(
     released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = serve(released.folder, tmp_path / "models", Wanted())
+    folder = serve(released.folder, tmp_path / "models", ServeOptions())
     _, images_NHWC_u8 = told(folder, released.images[2], monkeypatch)
     assert np.abs(shares_of(folder, images_NHWC_u8) - released.shares_NK["export"][2]).max() <= 1e-3
 
@@ -45,7 +45,7 @@ def test_for_an_engine_that_resizes_the_lines_hand_over_the_image_and_import_not
     released: Released, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_engine(copy, Target("onnxruntime", "fp32", BATCH, (), max_side=640), takes="any", max_side=640)
-    folder = serve(copy, tmp_path / "models", Wanted("added"))
+    folder = serve(copy, tmp_path / "models", ServeOptions("added"))
     lines, images_NHWC_u8 = told(folder, released.images[2], monkeypatch)
     assert "preprocess" not in lines and "HOW" not in lines
     assert images_NHWC_u8.shape == (1, 31, 47, 3)

@@ -129,7 +129,7 @@ def _gone(release: Path) -> None:
 FAULTS = {
     "is not the file": _changed, "added later": _added, "is missing": _removed,
     "no passing verdict": _failed, "holds a refusal": _refused, "is no release": _gone,
-    r"card\.json is not what release\.json says: the release was changed and sealed anew": _sealed_anew,
+    r"card\.json is not what release\.json says: the release was changed and sealed again": _sealed_anew,
     r"card\.json is not the card that passed as export in verdict\.json": _listed_anew,
     r"model\.onnx is not what model/card\.json says": _under_the_old_card,
     r"labels\.txt is not what model/card\.json says": _changed_and_listed("labels.txt"),

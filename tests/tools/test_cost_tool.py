@@ -226,9 +226,9 @@ BAD = {
     "repvgg_nano --size 32 --rounds 1 --json README.md/cost.json": "a file cannot be written",
     "repvgg_nano --plot cost.png": "must end in .svg or .html",
     "repvgg_nano --accuracy nowhere.csv": "nowhere.csv cannot be read",
-    "repvgg_nano --threads 0": "'0' is no whole number from 1 on",
+    "repvgg_nano --threads 0": "'0' is no whole number of at least 1",
     "repvgg_nano --threads 99999": "99999 threads are more than the",
-    "repvgg_nano --size small": "'small' is no whole number from 1 on",
+    "repvgg_nano --size small": "'small' is no whole number of at least 1",
     "repvgg_nano --runtime tensorrt": "invalid choice",
     "": "required: ARCH",
 }

@@ -28,13 +28,13 @@ def test_an_engine_that_shows_nothing_is_not_acquitted_only_its_graph_is(root: P
     found = localise(engine, root / "data", 4)
     assert found.first is None and len(found.compared) >= 8
     assert "the graph that it was built from was compared.)" in found.sentence
-    assert "the builder or compiler is at fault" in found.meaning and "not the network" not in found.sentence
+    assert "the builder or the compiler is at fault" in found.meaning and "not the network" not in found.sentence
     assert max(drift.error for drift in found.compared) > 1e-4, "it was compared with itself"
 
 
 def test_an_int8_engine_that_shows_nothing_is_refused(root: Path) -> None:
     build(root, lambda model: model, "tensorrt-rtx-int8", backend="tensorrt-rtx", precision="int8")
-    with pytest.raises(BadInput, match=r"build onnxruntime-int8, .* localise that"):
+    with pytest.raises(BadInput, match=r"build onnxruntime-int8, .* localise onnxruntime-int8"):
         localise("tensorrt-rtx-int8", root / "data", 4)
 
 
@@ -54,7 +54,7 @@ def test_an_engine_that_resizes_is_looked_into_and_of_a_hidden_one_the_rest_is_c
     write_card(shown, card.model_copy(update={"form": form, "backend": backend, **takes}))
     found = localise(form, root / "data", 4)
     assert found.first is None and len(found.compared) > 5 and max(drift.error for drift in found.compared) < 1e-4
-    assert "its resize and crop do" in found.meaning
+    assert "the engine's resize and crop differ" in found.meaning
     hidden = root / "data/build/tensorrt-rtx-fp32"
     shutil.copytree(right, hidden)
     write_card(hidden, card.model_copy(update={"form": "tensorrt-rtx-fp32", "backend": "tensorrt-rtx", **takes}))

@@ -22,7 +22,7 @@ def test_each_convolution_has_its_line_with_branches_or_a_reason(
 ) -> None:
     out, _ = said(monkeypatch, capsys, "timm:resnet18", "--block", "acb", "--size", "32")
     assert "conv1: full + row + column" in out
-    assert "layer2.0.downsample.0: skipped, 'acb' adds no branch to a 1x1 convolution like this" in out
+    assert "layer2.0.downsample.0: skipped, 'acb' adds no branch to this 1x1 convolution" in out
     assert out.rstrip().endswith("17 of 20 convolutions train as 'acb' blocks")
 
 
@@ -50,7 +50,7 @@ def test_the_plan_is_tried_out_in_the_wanted_mode(
     assert modes == ["branch", "online"]
 
 
-@pytest.mark.parametrize(("size", "sentence"), [("0", "plan: --size 0: images have one pixel or more")])
+@pytest.mark.parametrize(("size", "sentence"), [("0", "plan: --size 0: images have at least one pixel")])
 def test_a_size_that_is_none_is_exit_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], size: str, sentence: str
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.predict import let_any_name_out
+from consumers.predict import allow_any_name_on_stdout
 from steps.errors import BadInput
 from tests.backends.tiny import NAMES
 from tests.tools.tables import rows_of
@@ -51,7 +51,7 @@ def written_by_the_tool(text: str) -> None:
 
 
 def written_by_a_release(text: str) -> None:
-    let_any_name_out()
+    allow_any_name_on_stdout()
     print(text, end="", flush=True)
 
 

@@ -108,7 +108,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_classified(
         f"{folder}/b.jpg", f"{folder}/d.png", f"{tmp_path}/absent.png", f"{tmp_path}/pipe.png",
         f"{folder}/empty",
     ]  # fmt: skip
-    assert lines[-1] == "predict: 5 could not be classified."
+    assert lines[-1] == "predict: 5 images could not be classified."
 
 
 def test_a_decoder_that_raises_anything_spoils_one_image_only(
@@ -151,7 +151,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["--release", "n" * 300],
         f"{'n' * 300}/SHA256SUMS cannot be read: File name",
     ),
-    "no count": (["--top", "0"], "'0' is no whole number from 1 on"),
+    "no count": (["--top", "0"], "'0' is no whole number of at least 1"),
     "more threads than CPUs": (["--threads", "5000"], "5000 threads are more than the"),
     "a folder to write": (["--out", "."], "--out . is a folder"),
 }

@@ -16,7 +16,7 @@ from tests.backends.tiny import NAMES
 from tests.released import Released, seal_release
 from tests.tools.served import read_config
 from tools import serve as tool
-from tools.serve import Wanted, serve
+from tools.serve import ServeOptions, serve
 
 ENGINES = {"model": "onnxruntime_onnx", "onnxruntime-fp32": "onnxruntime_onnx", "openvino-fp32": "openvino"}
 BATCH = {"model": [], "onnxruntime-fp32": [], "openvino-fp32": ["-1"]}  # where it stands in dims, Triton adds none
@@ -42,7 +42,7 @@ def change_engine(release: Path, engine: str, **changed: object) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_repository_describes_the_engine(released: Released, tmp_path: Path, engine: str) -> None:
-    folder = serve(released.folder, tmp_path / "models", Wanted(engine))
+    folder = serve(released.folder, tmp_path / "models", ServeOptions(engine))
     assert folder == tmp_path / "models/classifier"
     config = config_of(folder)
     assert config["name"] == folder.name
@@ -64,7 +64,7 @@ def test_the_repository_describes_the_engine(released: Released, tmp_path: Path,
 
 
 def test_the_names_in_it_are_those_that_the_runtime_knows(released: Released, tmp_path: Path) -> None:
-    folder = serve(released.folder, tmp_path / "models", Wanted())
+    folder = serve(released.folder, tmp_path / "models", ServeOptions())
     config = config_of(folder)
     session = onnxruntime.InferenceSession(folder / "1/model.onnx", providers=["CPUExecutionProvider"])
     (source,), (scores,) = session.get_inputs(), session.get_outputs()
@@ -77,7 +77,7 @@ def test_the_names_in_it_are_those_that_the_runtime_knows(released: Released, tm
 
 
 def test_flags_are_written_where_triton_reads_them(released: Released, tmp_path: Path) -> None:
-    wanted = Wanted("onnxruntime-fp32", name="digits_v2", max_batch=16, instances=3, threads=2)
+    wanted = ServeOptions("onnxruntime-fp32", name="digits_v2", max_batch=16, instances=3, threads=2)
     config = config_of(serve(released.folder, tmp_path / "models", wanted))
     assert config["name"] == "digits_v2" and config["max_batch_size"] == 16
     assert config["instance_group"] == [{"count": 3, "kind": "KIND_CPU"}]
@@ -86,22 +86,22 @@ def test_flags_are_written_where_triton_reads_them(released: Released, tmp_path:
 
 def test_threads_are_those_that_the_card_says_unless_a_flag_does(copy: Path, tmp_path: Path) -> None:
     change_engine(copy, "digits", backend="onnxruntime", device=Device(kind="cpu", threads=3))
-    for wanted, threads in ((Wanted("digits"), "3"), (Wanted("digits", threads=2), "2")):
+    for wanted, threads in ((ServeOptions("digits"), "3"), (ServeOptions("digits", threads=2), "2")):
         config = config_of(serve(copy, tmp_path / "models", wanted))
         assert config["parameters"] == {"intra_op_thread_count": {"string_value": threads}}
 
 
 def test_openvino_is_given_no_batch_size_that_triton_would_insist_on(released: Released, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="batches of that very size only"):
-        serve(released.folder, tmp_path / "models", Wanted("openvino-fp32", max_batch=16))
-    folder = serve(released.folder, tmp_path / "models", Wanted("openvino-fp32", threads=2))
+    with pytest.raises(BadInput, match="batches of exactly this size only"):
+        serve(released.folder, tmp_path / "models", ServeOptions("openvino-fp32", max_batch=16))
+    folder = serve(released.folder, tmp_path / "models", ServeOptions("openvino-fp32", threads=2))
     assert config_of(folder)["parameters"] == {"INFERENCE_NUM_THREADS": {"string_value": "2"}}
     assert "any number of images" in (folder / "README.md").read_text()
 
 
 def test_an_engine_of_a_gpu_is_served_as_it_was_built(copy: Path, tmp_path: Path) -> None:
     change_engine(copy, "tensorrt-fp16", backend="tensorrt", device=GPU, takes="any", max_side=2048)
-    folder = serve(copy, tmp_path / "models", Wanted("tensorrt-fp16"))
+    folder = serve(copy, tmp_path / "models", ServeOptions("tensorrt-fp16"))
     config = config_of(folder)
     assert (config["platform"], config["default_model_filename"]) == ("tensorrt_plan", "model.engine")
     assert config["input"][0]["dims"] == ["-1", "-1", "3"]
@@ -110,36 +110,36 @@ def test_an_engine_of_a_gpu_is_served_as_it_was_built(copy: Path, tmp_path: Path
     page = (folder / "README.md").read_text()
     assert "any height and width up to 2048" in page and "tensorrt 10.13" in page and "8.6" in page
     with pytest.raises(BadInput, match="at most 32 images at once"):
-        serve(copy, tmp_path / "models", Wanted("tensorrt-fp16", max_batch=33))
+        serve(copy, tmp_path / "models", ServeOptions("tensorrt-fp16", max_batch=33))
     with pytest.raises(BadInput, match="no threads to count"):
-        serve(copy, tmp_path / "models", Wanted("tensorrt-fp16", threads=1))
+        serve(copy, tmp_path / "models", ServeOptions("tensorrt-fp16", threads=1))
 
 
 def test_an_engine_that_triton_does_not_serve_is_refused(copy: Path, tmp_path: Path) -> None:
     change_engine(copy, "tensorrt-rtx-fp16", backend="tensorrt-rtx", device=GPU)
     with pytest.raises(BadInput, match="Triton has no backend for tensorrt-rtx"):
-        serve(copy, tmp_path / "models", Wanted("tensorrt-rtx-fp16"))
+        serve(copy, tmp_path / "models", ServeOptions("tensorrt-rtx-fp16"))
     assert not (tmp_path / "models").exists()
 
 
 def test_an_engine_that_wants_several_images_at_once_is_refused(copy: Path, tmp_path: Path) -> None:
     change_engine(copy, "tensorrt-fp16", backend="tensorrt", device=GPU.model_copy(update={"batch": (4, 8, 32)}))
     with pytest.raises(BadInput, match=r"at least 4 images.*build\.batch\.min: 1"):
-        serve(copy, tmp_path / "models", Wanted("tensorrt-fp16"))
+        serve(copy, tmp_path / "models", ServeOptions("tensorrt-fp16"))
 
 
 def test_other_models_are_left_alone_and_an_earlier_one_is_replaced(released: Released, tmp_path: Path) -> None:
     models = tmp_path / "models"
     (models / "other").mkdir(parents=True)
     (models / "other/config.pbtxt").write_text("name: 'other'")
-    first = serve(released.folder, models, Wanted())
+    first = serve(released.folder, models, ServeOptions())
     (first / "1/stale.bin").touch()
-    serve(released.folder, models, Wanted("openvino-fp32"))
+    serve(released.folder, models, ServeOptions("openvino-fp32"))
     assert {path.name for path in (first / "1").iterdir()} == {"model.xml", "model.bin"}
     assert {path.name for path in models.iterdir()} == {"other", "classifier"}
     assert {path.name for path in tmp_path.iterdir()} == {"models"}
     with pytest.raises(BadInput, match="was not written by this tool"):
-        serve(released.folder, models, Wanted(name="other"))
+        serve(released.folder, models, ServeOptions(name="other"))
     assert (models / "other/config.pbtxt").read_text() == "name: 'other'"
 
 
@@ -151,12 +151,12 @@ def test_no_release_is_replaced_for_holding_the_same_index(
         (copy / name).touch()
     write_sums(copy)
     with pytest.raises(BadInput, match="was not written by this tool"):
-        serve(released.folder, copy.parent, Wanted(name=copy.name))
+        serve(released.folder, copy.parent, ServeOptions(name=copy.name))
     check_sums(copy)
 
 
 def test_nothing_is_half_written(released: Released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = serve(released.folder, tmp_path / "models", Wanted())
+    before = serve(released.folder, tmp_path / "models", ServeOptions())
     content = {path: path.read_bytes() for path in before.rglob("*") if path.is_file()}
 
     def broken(*_: object) -> str:
@@ -164,7 +164,7 @@ def test_nothing_is_half_written(released: Released, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(tool, "client_page", broken)
     with pytest.raises(OSError, match="No space left"):
-        serve(released.folder, tmp_path / "models", Wanted("openvino-fp32"))
+        serve(released.folder, tmp_path / "models", ServeOptions("openvino-fp32"))
     assert {path: path.read_bytes() for path in before.rglob("*") if path.is_file()} == content
     assert {path.name for path in tmp_path.iterdir()} == {"models"}
 
@@ -172,7 +172,7 @@ def test_nothing_is_half_written(released: Released, tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("name", ["", "..", "a/b", "Digits", "-x", "a" * 64, "a b", 'x"y', "ä"])
 def test_a_name_that_is_no_folder_and_no_address_is_refused(released: Released, tmp_path: Path, name: str) -> None:
     with pytest.raises(BadInput, match="is no name for a model"):
-        serve(released.folder, tmp_path / "models", Wanted(name=name))
+        serve(released.folder, tmp_path / "models", ServeOptions(name=name))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -216,4 +216,4 @@ def test_a_count_that_no_configuration_holds_is_refused_by_its_flag(
 def test_a_release_that_was_changed_is_not_served(copy: Path, tmp_path: Path) -> None:
     (copy / "labels.txt").write_text("other\n")
     with pytest.raises(BadInput, match=r"labels\.txt is not the file"):
-        serve(copy, tmp_path / "models", Wanted())
+        serve(copy, tmp_path / "models", ServeOptions())
