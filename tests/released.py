@@ -125,6 +125,7 @@ def _build(engine: str, exported: Path, out: Path, card: Card) -> Card:
 def _evaluated(root: Path, form: str, folder: Path) -> npt.NDArray[np.float64]:
     (root / "evaluate").mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)  # where evaluate keeps the images it has read: another worker is in the same folder
         patch.setattr(steps.evaluate, "_note_latency", lambda *_: None)  # seconds that nothing here reads
         evaluate(form, folder, root / "ingest", root / "split", root / "evaluate")
     scores = pl.read_parquet(root / f"evaluate/{form}.parquet")["scores"].to_list()

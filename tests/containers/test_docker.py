@@ -14,6 +14,8 @@ import pytest
 
 from containers.images import ROOT, build_context, image_tag, read_images
 from containers.on_docker import docker_run
+from tests.clone import environment
+from tests.finished import Line
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(2400), pytest.mark.usefixtures("images")]
 STRANGER = 12345  # a user that no image knows
@@ -57,10 +59,10 @@ PACKAGES = {
 def workspace(tmp_path: Path) -> Path:
     """A workspace of another user, whose step `gate` writes down what it sees, and images outside of it."""
     root, elsewhere = tmp_path / "workspace", tmp_path / "images"
-    shutil.copytree(ROOT / "containers", root / "containers", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("containers", "steps"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / file, root / file)
-    (root / "steps").mkdir()
     (root / "steps/gate.py").write_text(LOOKING_STEP)
     elsewhere.mkdir()
     (elsewhere / "one.png").touch()
@@ -68,10 +70,14 @@ def workspace(tmp_path: Path) -> Path:
     return root
 
 
+def in_docker() -> dict[str, str]:
+    """Return the environment of a person whose steps run in containers."""
+    return {**environment(), "STEPS_ON": "docker"}
+
+
 def in_container(workspace: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "STEPS_ON": "docker", "FOLDLINE_PYTHON": sys.executable}
     command = [str(workspace / "containers/run"), "gate", *flags]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=in_docker(), timeout=120)
 
 
 def running(workspace: Path) -> list[str]:
@@ -130,10 +136,9 @@ def test_an_image_holds_its_packages_runs_as_nobody_special_and_names_no_index(i
 
 
 def test_every_step_starts_in_its_image() -> None:
-    environment = {**os.environ, "STEPS_ON": "docker", "FOLDLINE_PYTHON": sys.executable}
     for step in read_images().steps:
         done = subprocess.run(
-            [ROOT / "containers/run", step, "--help"], capture_output=True, text=True, env=environment, timeout=300
+            [ROOT / "containers/run", step, "--help"], capture_output=True, text=True, env=in_docker(), timeout=300
         )
         assert done.returncode == 0, f"{step}: {done.stderr}"
         assert f"steps.{step}" in done.stdout
@@ -141,9 +146,8 @@ def test_every_step_starts_in_its_image() -> None:
 
 @pytest.mark.parametrize("killed", ["caller", "client"])
 def test_a_container_ends_with_its_caller(workspace: Path, killed: str) -> None:
-    environment = {**os.environ, "STEPS_ON": "docker", "FOLDLINE_PYTHON": sys.executable}
     line = f'"{workspace}/containers/run" gate "{workspace.parent}/images" --stay; true'
-    with subprocess.Popen(["bash", "-c", line], env=environment) as caller:
+    with subprocess.Popen(["bash", "-c", line], env=in_docker()) as caller:
         beat = workspace / "beat"
         _wait_until(beat.exists)
         children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children").read_text().split()
@@ -162,14 +166,15 @@ def _wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def test_the_line_in_containers_leaves_the_lock_that_the_host_leaves(tmp_path: Path) -> None:
-    locks = {}
-    for place in ("host", "docker"):
-        clone = tmp_path / place
-        subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-        environment = {**os.environ, "STEPS_ON": place, "FOLDLINE_PYTHON": sys.executable, "DVC_NO_ANALYTICS": "1"}
-        subprocess.run(
-            [sys.executable, "-m", "dvc", "repro", "--quiet"], cwd=clone, env=environment, check=True, timeout=1800
-        )
-        locks[place] = (clone / "dvc.lock").read_bytes()
-    assert locks["docker"] == locks["host"]
+def test_the_line_in_containers_leaves_the_lock_that_the_host_leaves(finished_line: Line, tmp_path: Path) -> None:
+    line = finished_line.copy(tmp_path / "line")
+    for stage in line.outs:
+        line.forget(stage)
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--quiet"],
+        cwd=line.folder,
+        env=in_docker(),
+        check=True,
+        timeout=1800,
+    )
+    assert line.lock == finished_line.lock
