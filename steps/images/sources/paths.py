@@ -18,8 +18,9 @@ def is_inside(root: Path, path: Path) -> bool:
 def relative_to_root(written: str, root: Path) -> str | None:
     """Return a list's path, normalised and relative to `root`; return None for a path outside `root`."""
     path = posixpath.normpath(written.strip())
-    for beginning in (root.absolute(), root.resolve()):
-        path = path.removeprefix(f"{beginning}/")
+    if path.startswith("/"):
+        for beginning in (root.absolute(), root.resolve()):
+            path = path.removeprefix(f"{beginning}/")
     if path.startswith(("/", "../")) or path in ("..", ".") or "\0" in path:
         return None
     return path

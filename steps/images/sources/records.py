@@ -183,12 +183,10 @@ def _unlisted(files: pl.Series, source: Source) -> tuple[str, ...]:
     known, unlisted = set(files), []
     for above, folders, names in walk(source.path):
         folders[:] = sorted(name for name in folders if name[0] != "." and name.lower() not in LEFT_OUT_FOLDERS)
-        below = Path(above).relative_to(source.path)
-        unlisted += [
-            path
-            for name in sorted(names)
-            if Path(name).suffix.lower() in EXTENSIONS and (path := (below / name).as_posix()) not in known
-        ]
+        below = Path(above).relative_to(source.path).as_posix()
+        images = sorted(name for name in names if f".{name.rpartition('.')[2].lower()}" in EXTENSIONS)
+        paths = images if below == "." else [f"{below}/{name}" for name in images]
+        unlisted += [path for path in paths if path not in known]
     if not unlisted:
         return ()
     shown = ", ".join(as_utf8(path) for path in unlisted[:SHOWN])
