@@ -55,7 +55,7 @@ def find_layout(source: Source) -> str:
     """
     if source.lists:
         return "list"
-    found = _of_folder(source.path) if source.path.is_dir() else _of_file(source.path)
+    found = _of_folder(source) if source.path.is_dir() else _of_file(source.path)
     if len(found) == 1:
         return next(iter(found))
     if not found:
@@ -90,9 +90,10 @@ def _of_file(path: Path) -> dict[str, str]:
     return {layout: extension for layout, is_so in signs.items() if is_so}
 
 
-def _of_folder(root: Path) -> dict[str, str]:
+def _of_folder(source: Source) -> dict[str, str]:
     """Return {layout: what shows it}. Lists and tables in a folder name the images in its subfolders."""
-    lists, tables, idx = find_lists(root), find_tables(root), find_idx(root)
+    root = source.path
+    lists, tables, idx = find_lists(root), find_tables(source), find_idx(root)
     found = {"list": ", ".join(lists.values())} if lists else _of_subfolders(root)
     if tables:
         found["table"] = tables[0].name

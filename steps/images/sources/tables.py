@@ -19,9 +19,11 @@ ONE_COLUMN = "write one column with the class of each image instead of one colum
 LARGEST_WHOLE = 2.0**53  # larger floats cannot represent every whole number
 
 
-def find_tables(folder: Path) -> list[Path]:
-    """Return the tables in `folder`, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in TABLE_EXTENSIONS and path.is_file())
+def find_tables(source: Source) -> list[Path]:
+    """Return the tables in the folder `source`, sorted; the label file is not a table of images."""
+    label_file = source.path / (source.label_names or "")
+    tables = (path for path in source.path.iterdir() if path.suffix.lower() in TABLE_EXTENSIONS and path.is_file())
+    return sorted(path for path in tables if path != label_file)
 
 
 def read_tables(source: Source) -> Listing:
@@ -29,7 +31,7 @@ def read_tables(source: Source) -> Listing:
     if source.path.is_file():
         path, root = source.path, source.path.parent
     else:
-        path, root = _only_table(source.path), source.path
+        path, root = _only_table(source), source.path
     asked = {"path": "path", "label": "label", **source.columns}
     table, first_line = (_parquet(path), 1) if path.suffix.lower() == ".parquet" else _csv(path, source, asked)
     columns = _columns(table, asked, path)
@@ -60,8 +62,8 @@ def _refuse_line_breaks(records: pl.DataFrame) -> None:
         raise Refused(f"{place(records, row)}: a field has a line break; close or remove its double quote.")
 
 
-def _only_table(folder: Path) -> Path:
-    tables = find_tables(folder)
+def _only_table(source: Source) -> Path:
+    folder, tables = source.path, find_tables(source)
     if not tables:
         raise BadInput(f"ingest.source: {folder} holds no .csv, .tsv or .parquet file; name the table to read.")
     if len(tables) > 1:

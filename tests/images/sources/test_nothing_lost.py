@@ -370,3 +370,17 @@ def test_a_folder_of_the_file_system_that_only_root_reads_does_not_matter(tmp_pa
     assert sorted(labels(listed(tmp_path)[1])) == ["cat/a.jpg"]
     (tmp_path / "train_list.txt").write_text("cat/a.jpg 0\n")
     assert sorted(labels(listed(tmp_path)[1])) == ["cat/a.jpg"]
+
+
+@pytest.mark.parametrize("layout", ["folders", "table", "list"])
+def test_a_csv_of_classes_is_no_table_of_images(tmp_path: Path, layout: str) -> None:
+    plant(tmp_path, "cat/a.jpg", "dog/b.jpg")
+    (tmp_path / "classes.csv").write_text("id,name\n0,dog\n1,cat\n")
+    if layout == "table":
+        (tmp_path / "t.csv").write_text("path,label\ncat/a.jpg,1\ndog/b.jpg,0\n")
+    if layout == "list":
+        (tmp_path / "train_list.txt").write_text("cat/a.jpg 1\ndog/b.jpg 0\n")
+    found = "auto" if layout != "table" else "table"  # class folders beside a table are two layouts
+    _, listing = listed(tmp_path, found, label_names="classes.csv")
+    assert labels(listing) == {"cat/a.jpg": 1, "dog/b.jpg": 0}
+    assert listing.class_names == {0: "dog", 1: "cat"}
