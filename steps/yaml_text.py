@@ -93,13 +93,13 @@ class _Document:
             return self._alias(event, depth)
         _check_depth(event, depth)
         if event.tag is not None:
-            _refuse(event, f"the tag {event.tag.replace(TAGS, '!!')} is not allowed; remove the tag")
+            _refuse(event, f"the tag {_shown(event.tag.replace(TAGS, '!!'))} is not allowed; remove the tag")
         self._values += 1
         if self._values > MAX_VALUES:
             _refuse(event, f"the file has more than {MAX_VALUES:,} keys and values")
         if event.anchor is not None:
             if event.anchor in self._anchors:
-                _fail(event, f"the anchor '{event.anchor}' is there already; rename one of the two")
+                _fail(event, f"the anchor '{_shown(event.anchor)}' is there already; rename one of the two")
             self._anchors[event.anchor] = None
         if isinstance(event, yaml.ScalarEvent):
             node = _Node(_scalar(event), 1 + len(event.value))
@@ -113,10 +113,10 @@ class _Document:
 
     def _alias(self, event: Any, depth: int) -> _Node:
         if event.anchor not in self._anchors:
-            _fail(event, f"there is no anchor '{event.anchor}' above this alias")
+            _fail(event, f"there is no anchor '{_shown(event.anchor)}' above this alias")
         node = self._anchors[event.anchor]
         if node is None:
-            _fail(event, f"the alias '{event.anchor}' is inside the value of its anchor, so the value has no end")
+            _fail(event, f"the alias '{_shown(event.anchor)}' is inside the value of its anchor")
         _check_depth(event, depth + node.height)
         self._aliased += node.size
         if self._aliased > MAX_ALIASED:
@@ -140,7 +140,7 @@ class _Document:
             node = self._node(next(self._events), depth + 1)
             nodes += [key, node]
             if key.value in lines:
-                name, line = getattr(first, "value", key.value), lines[key.value]
+                name, line = _shown(getattr(first, "value", key.value)), lines[key.value]
                 _fail(first, f"the key '{name}' is there already, in line {line}; remove one of the two")
             lines[key.value] = _line(first)
             if _is_plain(first, "<<"):
@@ -156,7 +156,7 @@ class _Document:
         if isinstance(node.value, list | dict):
             _refuse(event, "a key must be one word or number, not a list or a section")
         if isinstance(node.value, int) and abs(node.value) >= MAX_KEY:
-            _refuse(event, f"the number {str(node.value)[:40]} is too large for a key; put the number into quotes")
+            _refuse(event, f"the number {_shown(node.value)} is too large for a key; put the number into quotes")
         return node
 
 
@@ -230,7 +230,7 @@ def _value(event: Any, value: Callable[[str], Any]) -> Any:
     try:
         return value(event.value)
     except (ValueError, OverflowError) as fault:  # 2026-13-45, 0x_, a number of 5,000 digits
-        raise _Refusal(f"line {_line(event)}: '{event.value[:40]}' is not valid: {fault}") from fault
+        raise _Refusal(f"line {_line(event)}: '{_shown(event.value)}' is not valid: {fault}") from fault
 
 
 def _check_depth(event: Any, depth: int) -> None:
@@ -240,6 +240,11 @@ def _check_depth(event: Any, depth: int) -> None:
 
 def _is_plain(event: Any, text: str) -> bool:
     return isinstance(event, yaml.ScalarEvent) and event.tag is None and event.implicit[0] and event.value == text
+
+
+def _shown(value: object) -> str:
+    """Return the value as a part of a sentence: one short line."""
+    return " ".join(str(value).split())[:40]
 
 
 def _line(event: Any) -> int:

@@ -4,15 +4,28 @@ import json
 import math
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml
 
+from containers.on_docker import outside_paths
 from steps.errors import BadInput
+from steps.images.sources.listing import Source
+from steps.images.sources.samples import read_sample
+from steps.params import load_params
+from steps.weights.own_preprocessing import found_with
 from steps.yaml_text import MAX_BYTES, MAX_DEPTH, MAX_VALUES, read_yaml
 
+ROOT = Path(__file__).parent.parent
+READERS: dict[str, Callable[[Path], object]] = {
+    "params.yaml": load_params,
+    "sample.yaml": lambda path: read_sample(Source(path)),
+    "weights.pt.yaml": lambda path: found_with(path.with_suffix("")),
+    "config.json": lambda path: found_with(path.parent),
+}
 SECONDS = 10.0  # the largest list that is read takes 1 s; nested aliases took 45 s
 LINES_OF_WORDS = (
     "010 -010 0777 08 09 099 00 -0 +12 0o10 -0o10 +0o10 0o8 0O10 0b101 0b2 0B1 0x1F -0x1F 0X1F 0xG 0x_1",
@@ -63,6 +76,7 @@ REFUSED_HERE = [
     ("a: 0x_\n", "line 1: '0x_' is not valid"),
     ("a: &x {b: *x}\n", "line 1: the alias 'x' is inside the value of its anchor"),
     ("? [a]\n: 2\n", "line 1: a key must be one word or number"),
+    ('"a\\nb": 1\n"a\\nb": 2\n', "line 2: the key 'a b' is there already"),
 ]
 BOMBS = {
     "aliases": (
@@ -157,3 +171,37 @@ def test_the_config_of_a_network_with_21000_classes_is_read(tmp_path: Path) -> N
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"id2label": names, "label2id": {name: number for number, name in names.items()}}))
     assert read_yaml(path)["id2label"] == names
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_file_of_a_person_is_read_with_the_limits(tmp_path: Path, name: str) -> None:
+    text, message = BOMBS["aliases"]
+    (tmp_path / name).write_text(text)
+    begin = time.monotonic()
+    with pytest.raises(BadInput, match=re.escape(message)) as fault:
+        READERS[name](tmp_path / name)
+    assert time.monotonic() - begin < SECONDS
+    assert str(tmp_path / name) in str(fault.value) and len(str(fault.value).splitlines()) == 1
+
+
+def test_the_paths_for_a_container_are_read_with_the_limits(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(BOMBS["aliases"][0])
+    assert outside_paths(tmp_path, []) == []  # the step in the container reports the fault
+
+
+def test_no_other_file_loads_yaml() -> None:
+    folders = ("steps", "flows", "tools", "containers")
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"^(import|from) yaml\b|\bsafe_load\b", path.read_text(), re.M)
+    ]
+    assert sorted(found) == ["steps/yaml_text.py", "tools/params_page.py"]  # the second one writes YAML
+
+
+def test_json_beside_weights_may_escape_each_letter(tmp_path: Path) -> None:
+    text = json.dumps({"label": "\N{GRINNING FACE}", "size": 224})  # two escapes, which no YAML has
+    (tmp_path / "config.json").write_text(text)
+    found = found_with(tmp_path)
+    assert found and found.stated.size == 224

@@ -140,5 +140,8 @@ def _metadata(weights: Path) -> Mapping[str, Any]:
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:
-    content = read_yaml(path)  # JSON is YAML
+    try:
+        content = json.loads(path.read_bytes()) if path.suffix == ".json" else read_yaml(path)
+    except (ValueError, RecursionError):  # YAML in a file called .json, or the fault with its line
+        content = read_yaml(path)
     return content if isinstance(content, Mapping) else {}
