@@ -1,4 +1,4 @@
-"""Steps on a small disk: train streams its images where they do not fit, and a full disk ends in one sentence."""
+"""Steps on a small disk: train streams images that do not fit, and a full disk is an error that names itself."""
 
 import os
 import subprocess
@@ -9,11 +9,22 @@ import pytest
 import yaml
 
 from steps.params.train import TrainParams
+from tests.backends.tiny import onnx_model, weights, write_exported, write_images
 from tests.full_disk import fill, small_disk
 from tests.reference_params import reference_params
 from tests.training.trainings import PARAMS, ROOT, changed, make_workspace
 
 pytestmark = pytest.mark.slow
+BUILD = """
+import sys
+from pathlib import Path
+from steps.build import build
+from tests.backends.tiny import ANY_CLASS
+try:
+    build(ANY_CLASS, 0, "aotinductor-fp32", Path("model"), Path("ingest"), Path("split"), Path("disk"))
+except OSError as fault:
+    print(fault.strerror)
+"""
 
 
 def run_train(workspace: Path, params: TrainParams) -> tuple[int, list[str]]:
@@ -56,3 +67,19 @@ def test_train_on_a_full_disk_is_one_sentence_and_exit_3(
         assert lines[-1].startswith("train: ") and f"{full}/" in lines[-1] and "free there" in lines[-1]
         assert not any("Traceback" in line for line in lines)
         assert not (workspace / "data/train").exists() and not (workspace / "data/.train.tmp").exists()
+
+
+def test_torch_does_not_abort_the_build_of_an_engine_that_does_not_fit(tmp_path: Path) -> None:
+    write_exported(tmp_path / "model", onnx_model(weights()))
+    write_images(tmp_path)
+    with small_disk(tmp_path / "disk") as disk:
+        fill(disk, but=8192)
+        ran = subprocess.run(
+            [sys.executable, "-c", BUILD],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (ran.returncode, ran.stdout) == (0, "No space left on device\n"), ran.stderr

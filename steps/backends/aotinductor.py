@@ -6,6 +6,7 @@ the CPU instructions or the compute capability that it was compiled for. Each bu
 model.pt2 runs native code, so `open_runner` first compares the file with its card's checksum.
 """
 
+import io
 import json
 import os
 import re
@@ -104,16 +105,21 @@ def surroundings(backend: str) -> dict[str, str]:
 
 
 def _compile(program: Any, order: Order) -> None:
-    """Compile in a fresh cache, so that files of an earlier build cannot change the result."""
+    """Compile in a fresh cache, so that files of an earlier build cannot change the result.
+
+    The package is made in memory: on a full disk, torch's writer of files aborts the process.
+    """
     from torch._inductor.utils import fresh_cache
 
+    package = io.BytesIO()
     try:
         with fresh_cache(), torch.no_grad():
             torch._inductor.aoti_compile_and_package(
-                program, package_path=str(order.out / MODEL), inductor_configs=_settings(order.backend)
+                program, package_path=package, inductor_configs=_settings(order.backend)
             )
     except Exception as fault:  # inductor's errors share no base
         raise CannotBuild(f"{order.backend} cannot compile the graph: {_first_line(fault)}") from fault
+    (order.out / MODEL).write_bytes(package.getbuffer())
 
 
 def _settings(backend: str) -> dict[str, Any]:
