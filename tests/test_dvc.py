@@ -1,14 +1,16 @@
 """DVC as its users use it: a remote, another clone, an experiment, and the way back."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.clone import dvc
+from tests.clone import dvc, environment
 from tests.finished import Line
 
 pytestmark = pytest.mark.slow
@@ -77,6 +79,53 @@ def test_an_edited_network_changes_the_stages_that_make_it_and_no_other(line: Li
     changed = json.loads(dvc(line.folder, "status", "--json").stdout)
     assert set(changed) == {"train", "fuse", "evaluate@train", "evaluate@fuse"}
     assert all(facts == [{"changed deps": {"networks": "modified"}}] for facts in changed.values())
+
+
+@pytest.fixture
+def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The bin folder of a conda base that has pydantic and a python, but no polars; dvc is found by its name."""
+    (tmp_path / "conda/lib/python3.11/site-packages/pydantic").mkdir(parents=True)
+    (tmp_path / "conda/bin").mkdir()
+    (tmp_path / "conda/bin/python").symlink_to("/bin/false")
+    (tmp_path / "conda/bin/python3").symlink_to("/bin/false")
+    for name in ("CONDA_PREFIX", "VIRTUAL_ENV"):
+        monkeypatch.setenv(name, str(tmp_path / "conda"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{tmp_path}/conda/bin:{os.environ['PATH']}")
+    return tmp_path / "conda/bin"
+
+
+@pytest.mark.parametrize("images", ["copied", "in DVC"])
+def test_an_experiment_in_a_copy_runs_with_the_python_of_dvc(line: Line, ambient: Path, images: str) -> None:
+    copied = ("--copy-paths", "data/raw") if images == "copied" else ()
+    if images == "in DVC":
+        plain_dvc(line.folder, "add", "data/raw")
+        git(line.folder, "add", "--all")
+        git(line.folder, *AUTHOR, "commit", "-qm", "The images")
+    log = plain_dvc(line.folder, "exp", "run", "--temp", *copied, "-S", "gate.max_top1_drop=0.4")
+    assert "verdict: PASS" in log and "Running stage 'release'" in log
+    shown = plain_dvc(line.folder, "exp", "show", "--csv")
+    assert "0.4" in shown
+
+
+def test_a_queued_experiment_runs_with_the_python_of_dvc(line: Line, ambient: Path) -> None:
+    for drop in ("0.4", "0.45"):
+        copied = ("--copy-paths", "data/raw")
+        plain_dvc(line.folder, "exp", "run", "--queue", *copied, "-S", f"gate.max_top1_drop={drop}")
+    try:
+        plain_dvc(line.folder, "exp", "run", "--run-all")
+        status = plain_dvc(line.folder, "queue", "status")
+    finally:
+        plain_dvc(line.folder, "queue", "stop", "--kill")
+    assert status.count("Success") == 2, status
+
+
+def plain_dvc(folder: Path, *arguments: str) -> str:
+    """Return what dvc printed. No variable names the Python of the steps."""
+    variables = {name: value for name, value in environment().items() if name != "FOLDLINE_PYTHON"}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def git(folder: Path, *arguments: str) -> str:
