@@ -114,14 +114,23 @@ def _parse(step: Callable[..., None]) -> dict[str, Any]:
 
 
 def _flags(step: Callable[..., None]) -> dict[str, inspect.Parameter]:
-    from_params = {"params", *SHARED_KEYS}
     signature = inspect.signature(step, eval_str=True)
-    return {name: parameter for name, parameter in signature.parameters.items() if name not in from_params}
+    return {
+        name: parameter
+        for name, parameter in signature.parameters.items()
+        if name not in SHARED_KEYS and section_of(step.__name__, name) is None
+    }
 
 
 def _from_params(step: Callable[..., None], params: Params) -> dict[str, Any]:
     parameters = inspect.signature(step).parameters
     values: dict[str, Any] = {key: getattr(params, key) for key in SHARED_KEYS if key in parameters}
-    if "params" in parameters:
-        values["params"] = params.section(step.__name__)
-    return values
+    sections = {name: section_of(step.__name__, name) for name in parameters}
+    return values | {name: params.section(section) for name, section in sections.items() if section is not None}
+
+
+def section_of(step: str, parameter: str) -> str | None:
+    """Return the section of params.yaml that a parameter stands for: `params` the step's, `gate_params` gate's."""
+    if parameter == "params":
+        return step
+    return parameter.removesuffix("_params") if parameter.endswith("_params") else None

@@ -7,7 +7,6 @@ from steps.cli import run_step
 from steps.errors import BadInput, Refused
 from steps.files import write_whole
 from steps.params.gate import GateParams
-from steps.parity.criteria import AGAINST_CHAMPION, FLOORS, PAIRED
 from steps.parity.judge import Terms, judge
 from steps.progress import say
 from steps.reports.evaluate import Latency
@@ -24,9 +23,7 @@ def gate(params: GateParams, engines: tuple[str, ...], evaluate: Path, out: Path
     is missing. The sentence names form, metric, value, bound and key. Other engines are candidates: a candidate
     ships if it passes.
     """
-    limits = {key: getattr(params, key) for key in PAIRED | FLOORS | AGAINST_CHAMPION}
-    terms = Terms(engines, params.required, limits, params.confidence, params.champion, params.classes)
-    verdict = _with_command(judge(evaluate, terms))
+    verdict = _with_command(judge(evaluate, Terms.of(engines, params.model_dump())))
     write_whole(out / "verdict.md", page(verdict).encode())
     say(f"verdict: {verdict.judgement.upper()}\n{table(verdict, _latencies(engines))}")
     if verdict.copies:

@@ -8,7 +8,9 @@ from steps.cli import run_step
 from steps.engines.names import missing_files
 from steps.errors import BadInput, Refused
 from steps.files import write_whole
+from steps.params.gate import GateParams
 from steps.params.release import ReleaseParams
+from steps.parity.judge import Terms, judge
 from steps.reports.artifact import CARD, read_verified_card
 from steps.reports.card import Card
 from steps.reports.release import INDEX, ReleaseCard, checksums, plain_files, write_sums
@@ -25,13 +27,25 @@ SHIPPED = LINE[-1]  # every release holds the model of this form
 EMBEDDED = "onnxruntime"  # predict.py and Triton run this model with this backend
 
 
-def release(params: ReleaseParams, gate: Path, model: Path, build: Path, ledger: Path, out: Path) -> None:
+def release(
+    params: ReleaseParams,
+    gate_params: GateParams,
+    engines: tuple[str, ...],
+    evaluate: Path,
+    gate: Path,
+    model: Path,
+    build: Path,
+    ledger: Path,
+    out: Path,
+) -> None:
     """Write the release: model/, engines/, labels.txt, ledger.parquet, verdict, consumers, LICENSE, checksums.
 
-    Refuses without a passing verdict, and when a model on disk is not the judged model. All engines that passed
-    ship; release.json has the reasons for the others.
+    Refuses without a passing verdict, where the verdict is not what the rule of the gate gives for `evaluate`, and
+    when a model on disk is not the judged model. All engines that passed ship; release.json has the reasons for
+    the others.
     """
     verdict = _passing_verdict(gate)
+    _refuse_another_verdict(verdict, judge(evaluate, Terms.of(engines, gate_params.model_dump())), gate)
     forms = {form.form: form for form in verdict.forms}
     candidates = {name: form for name, form in forms.items() if name not in (*LINE, CHAMPION)}
     shipped = [name for name, form in candidates.items() if form.judgement == "pass"]
@@ -64,6 +78,19 @@ def _passing_verdict(gate: Path) -> Verdict:
     if not any(form.form == SHIPPED and form.judgement == "pass" for form in verdict.forms):
         raise Refused(f"{gate / 'verdict.json'} has no passed form '{SHIPPED}', whose model every release holds.")
     return verdict
+
+
+def _refuse_another_verdict(verdict: Verdict, rule: Verdict, gate: Path) -> None:
+    """Refuse a verdict that was edited, or belongs to other scores or bounds; name the form that differs."""
+    if verdict == rule:
+        return
+    judged, given = ({form.form: form for form in one.forms} for one in (rule, verdict))
+    forms = [form for form in {**judged, **given} if judged.get(form) != given.get(form)]
+    what = f"of the form '{forms[0]}' " if forms else ""
+    raise Refused(
+        f"the verdict {what}in {gate / 'verdict.json'} is not the verdict that the gate's rule gives for the "
+        "scores in evaluate: the verdict was changed, or is older than the scores; run the gate again."
+    )
 
 
 def _ship(artifact: Path, judged: FormVerdict, target: Path) -> Card:

@@ -2,9 +2,11 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from steps.errors import BadInput, Refused
 from steps.reports.artifact import artifact_checksum, write_card
@@ -13,7 +15,8 @@ from steps.reports.card import Card
 from steps.reports.release import check_sums
 from steps.reports.verdict import Verdict, card_checksum
 from tests.backends.tiny import NAMES, onnx_model, run_step_in, weights, write_exported
-from tests.judged import ENGINES, RELEASE, WITHHELD, released
+from tests.judged import ENGINES, LENIENT, RELEASE, WITHHELD, released
+from tests.reference_params import reference_params
 
 LICENSE = Path(__file__).parent.parent / "LICENSE"
 
@@ -132,7 +135,9 @@ def test_a_model_that_is_not_the_one_that_was_judged_does_not_ship(change: str, 
 @pytest.mark.parametrize(
     ("form", "folder"), [("export", "data/export/model"), (ENGINES[0], f"data/build/{ENGINES[0]}")]
 )
-def test_no_model_ships_without_its_files_though_its_card_was_judged(form: str, folder: str) -> None:
+def test_no_model_ships_without_its_files_though_its_card_was_judged(
+    form: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     card = Card.read(Path(folder) / "card.json")
     files = {name: checksum for name, checksum in card.files.items() if name != "model.onnx"}
     less = card.model_copy(update={"files": files, "artifact": artifact_checksum(files)})
@@ -141,8 +146,55 @@ def test_no_model_ships_without_its_files_though_its_card_was_judged(form: str, 
     forms = [
         one.model_copy(update={"card": card_checksum(less)}) if one.form == form else one for one in verdict.forms
     ]
-    verdict.model_copy(update={"forms": tuple(forms)}).write(Path("data/gate/verdict.json"))
+    changed = verdict.model_copy(update={"forms": tuple(forms)})
+    changed.write(Path("data/gate/verdict.json"))
+    monkeypatch.setattr("steps.release.judge", lambda *_: changed)
     with pytest.raises(Refused, match=rf"^{form}: {folder} has a card that lists no model\.onnx"):
+        released()
+
+
+def _pass_the_withheld(verdict: Verdict) -> Verdict:
+    forms = [form.model_copy(update={"judgement": "pass", "why": ""}) for form in verdict.forms]
+    return verdict.model_copy(update={"forms": tuple(forms)})
+
+
+def _drop_a_required_form(verdict: Verdict) -> Verdict:
+    return verdict.model_copy(update={"forms": tuple(form for form in verdict.forms if form.form != "fuse")})
+
+
+def _list_an_engine_twice(verdict: Verdict) -> Verdict:
+    return verdict.model_copy(update={"forms": (*verdict.forms, verdict.forms[3])})
+
+
+def _name_a_form_outside(verdict: Verdict) -> Verdict:
+    outside = verdict.forms[3].model_copy(update={"form": "../../outside/onnxruntime-fp32"})
+    return verdict.model_copy(update={"forms": (*verdict.forms, outside)})
+
+
+def _negative_size(verdict: Verdict) -> Verdict:
+    forms = [form.model_copy(update={"size_bytes": -5}) for form in verdict.forms]
+    return verdict.model_copy(update={"forms": tuple(forms)})
+
+
+EDITS = (_pass_the_withheld, _drop_a_required_form, _list_an_engine_twice, _name_a_form_outside, _negative_size)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_verdict_that_the_gates_rule_does_not_give_does_not_ship(
+    line: Path, edit: Callable[[Verdict], Verdict]
+) -> None:
+    verdict = Verdict.read(Path("data/gate/verdict.json"))
+    edit(verdict).write(Path("data/gate/verdict.json"))
+    with pytest.raises(Refused, match="is not the verdict that the gate's rule gives"):
+        released()
+    assert not list(line.parent.rglob("outside"))
+
+
+@pytest.mark.usefixtures("line")
+def test_scores_that_were_changed_after_the_gate_do_not_ship() -> None:
+    for path in Path("data/evaluate").glob(f"{ENGINES[0]}*"):
+        path.unlink()
+    with pytest.raises(Refused, match=f"the verdict of the form '{ENGINES[0]}'"):
         released()
 
 
@@ -154,7 +206,9 @@ def test_a_missing_ledger_is_named() -> None:
 
 
 def test_the_command_line_writes_the_release_or_refuses_with_exit_3(line: Path) -> None:
-    flags = {**RELEASE, "out": "data/release"}
+    flags = {**RELEASE, "out": "data/release", "params": "own.yaml"}
+    params = reference_params() | {"engines": list(ENGINES), "gate": LENIENT.model_dump(mode="json")}
+    (line / "own.yaml").write_text(yaml.safe_dump(params))
     done = run_step_in(line, "release", flags)
     assert done.returncode == 0, done.stderr
     check_sums(line / "data/release")

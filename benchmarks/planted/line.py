@@ -136,15 +136,19 @@ def _build(line: Line, engine: str) -> None:
 
 
 def _gate(line: Line, _: str) -> None:
+    gate(_gate_params(line), line.engines, line.root / "evaluate", line.root / "gate")
+
+
+def _gate_params(line: Line) -> GateParams:
     strict = tuple(form for form in line.forms[1:] if not form.endswith(COARSE))
-    params = GateParams(**{"required": strict, **line.given("gate")})
-    gate(params, line.engines, line.root / "evaluate", line.root / "gate")
+    return GateParams(**{"required": strict, **line.given("gate")})
 
 
 def _release(line: Line, _: str) -> None:
     root = line.root
     ledger = root / "split/ledger.parquet"
-    release(ReleaseParams(), root / "gate", line.model("export"), root / "build", ledger, root / "release")
+    given = ReleaseParams(), _gate_params(line), line.engines, root / "evaluate"
+    release(*given, root / "gate", line.model("export"), root / "build", ledger, root / "release")
 
 
 # a step's name -> how it is run on a line's folders

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from steps.metrics.agreement import same_class
 from steps.metrics.calibration import calibration_error
@@ -41,6 +41,19 @@ class Terms:
     confidence: float
     champion: Literal["compare", "skip"] = "compare"
     classes: Classes = "list"
+
+    @classmethod
+    def of(cls, engines: Sequence[str], settings: Mapping[str, Any]) -> Self:
+        """Return the terms of the values under `gate:` in params.yaml."""
+        limits = {key: settings[key] for key in PAIRED | FLOORS | AGAINST_CHAMPION}
+        return cls(
+            engines,
+            settings["required"],
+            limits,
+            settings["confidence"],
+            settings["champion"],
+            settings["classes"],
+        )
 
     def pair(self, reference: Evidence, form: Evidence) -> Pair:
         """Return both forms, with the terms that a criterion needs."""
