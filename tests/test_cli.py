@@ -60,8 +60,8 @@ def start(workspace: Path, body: str, *flags: str) -> "subprocess.Popen[str]":
 
 def run(workspace: Path, body: str, *flags: str) -> tuple[int, str]:
     process = start(workspace, body, *flags)
-    said = process.communicate(timeout=60)[1]
-    return process.returncode, said
+    printed = process.communicate(timeout=60)[1]
+    return process.returncode, printed
 
 
 def files(folder: Path) -> set[str]:
@@ -75,28 +75,28 @@ def test_a_step_that_is_done_replaces_the_folder_of_the_last_run(workspace: Path
 
 
 def test_a_crash_leaves_the_last_output_alone_and_no_half_of_the_new(workspace: Path) -> None:
-    code, said = run(workspace, "1 / 0")
-    assert code == 1 and "ZeroDivisionError" in said
+    code, printed = run(workspace, "1 / 0")
+    assert code == 1 and "ZeroDivisionError" in printed
     assert files(workspace / "data/fuse") == {"old", "report.json"}
     assert files(workspace / "data") == {"fuse"}
 
 
 def test_bad_input_is_one_line_and_exit_2(workspace: Path) -> None:
-    code, said = run(workspace, "raise BadInput('m is no model; give a folder.')")
-    assert (code, said) == (2, "fuse: m is no model; give a folder.\n")
+    code, printed = run(workspace, "raise BadInput('m is no model; give a folder.')")
+    assert (code, printed) == (2, "fuse: m is no model; give a folder.\n")
     assert files(workspace / "data/fuse") == {"old", "report.json"}
 
 
 def test_a_refusal_writes_its_sentence_into_the_report_and_exits_3(workspace: Path) -> None:
-    code, said = run(workspace, "raise Refused('error 0.1 at site a exceeds 1e-5.')")
-    assert (code, said) == (3, "fuse: error 0.1 at site a exceeds 1e-5.\n")
+    code, printed = run(workspace, "raise Refused('error 0.1 at site a exceeds 1e-5.')")
+    assert (code, printed) == (3, "fuse: error 0.1 at site a exceeds 1e-5.\n")
     assert read_refusal(workspace / "data/fuse/report.json") == "error 0.1 at site a exceeds 1e-5."
 
 
 @pytest.mark.parametrize("out", [".", "..", "data/..", "/"])
 def test_a_folder_without_a_name_is_no_output(workspace: Path, out: str) -> None:
-    code, said = run(workspace, "pass", "--model", "m", "--out", out)
-    assert code == 2 and f"--out {out} cannot be replaced" in said
+    code, printed = run(workspace, "pass", "--model", "m", "--out", out)
+    assert code == 2 and f"--out {out} cannot be replaced" in printed
 
 
 def test_a_folder_that_the_step_did_not_write_is_left_alone(workspace: Path) -> None:
@@ -104,8 +104,8 @@ def test_a_folder_that_the_step_did_not_write_is_left_alone(workspace: Path) -> 
     precious.mkdir()
     (precious / "photo.png").write_text("of a person")
     (precious / "report.pdf").write_text("of a person")
-    code, said = run(workspace, "pass", "--model", "m", "--out", "precious")
-    assert code == 2 and "--out precious contains files but no report.json" in said
+    code, printed = run(workspace, "pass", "--model", "m", "--out", "precious")
+    assert code == 2 and "--out precious contains files but no report.json" in printed
     assert run(workspace, "pass", "--model", "m", "--out", "precious/photo.png")[0] == 2
     assert files(precious) == {"photo.png", "report.pdf"} and (precious / "photo.png").read_text() == "of a person"
 
@@ -164,8 +164,8 @@ def test_a_folder_in_the_place_of_a_shared_file_is_named(workspace: Path) -> Non
         capture_output=True,
         text=True,
     )
-    said = "fuse: data/shared/whole cannot be replaced: Is a directory; remove it.\n"
-    assert (ran.returncode, ran.stderr) == (2, said)
+    printed = "fuse: data/shared/whole cannot be replaced: Is a directory; remove it.\n"
+    assert (ran.returncode, ran.stderr) == (2, printed)
 
 
 WRITE = "(out / 'large').write_bytes(bytes(5 * 2**20))"
@@ -198,9 +198,9 @@ def test_a_disk_without_space_is_one_sentence_and_exit_3_and_nothing_is_publishe
         old = disk / "fuse"
         old.mkdir()
         (old / "report.json").write_text("{}")
-        code, said = run(workspace, body, "--model", "m", "--out", "disk/fuse")
-        assert code == 3, said
-        (line,) = said.splitlines()
+        code, printed = run(workspace, body, "--model", "m", "--out", "disk/fuse")
+        assert code == 3, printed
+        (line,) = printed.splitlines()
         assert line.startswith("fuse: ") and "disk/" in line.partition(" needs ")[0]
         assert "needs more than the 4,1" in line and " bytes that are free there. Free some space there" in line
         assert files(disk) == {"fuse"} and files(old) == {"report.json"}
@@ -209,21 +209,21 @@ def test_a_disk_without_space_is_one_sentence_and_exit_3_and_nothing_is_publishe
 def test_a_refusal_whose_report_finds_no_space_is_not_published(workspace: Path) -> None:
     body = "(out / 'large').write_bytes(bytes(4 * 2**20 - 4096 * 2)); raise Refused('no' * 10**4)"
     with small_disk(workspace / "disk") as disk:
-        code, said = run(workspace, body, "--model", "m", "--out", "disk/fuse")
-        assert code == 3 and said.startswith("fuse: disk/.fuse.tmp/report.json needs more than the "), said
+        code, printed = run(workspace, body, "--model", "m", "--out", "disk/fuse")
+        assert code == 3 and printed.startswith("fuse: disk/.fuse.tmp/report.json needs more than the "), printed
         assert files(disk) == set()
 
 
 def test_the_limit_of_a_files_size_is_one_sentence_and_exit_3(workspace: Path) -> None:
     body = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); {WRITE}"
-    code, said = run(workspace, body)
-    assert code == 3 and "a file there may have at most 4,096 bytes (ulimit -f)" in said, said
+    code, printed = run(workspace, body)
+    assert code == 3 and "a file there may have at most 4,096 bytes (ulimit -f)" in printed, printed
     assert files(workspace / "data") == {"fuse"} and files(workspace / "data/fuse") == {"old", "report.json"}
 
 
 def test_a_quota_is_one_sentence_and_exit_3(workspace: Path) -> None:
-    code, said = run(workspace, "raise OSError(122, 'Disk quota exceeded', 'data/large')")
-    assert code == 3 and "data/large needs more bytes, but the disk quota is used up" in said
+    code, printed = run(workspace, "raise OSError(122, 'Disk quota exceeded', 'data/large')")
+    assert code == 3 and "data/large needs more bytes, but the disk quota is used up" in printed
     assert files(workspace / "data/fuse") == {"old", "report.json"}
 
 
@@ -231,31 +231,31 @@ def test_ctrl_c_is_one_line_and_exit_130(workspace: Path) -> None:
     process = start(workspace, "time.sleep(60)")
     wait_for(workspace / "data/.fuse.tmp/half")
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and said.startswith("fuse: interrupted; no output was left incomplete.")
+    printed = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and printed.startswith("fuse: interrupted; no output was left incomplete.")
     assert files(workspace / "data") == {"fuse"}
 
 
 @pytest.mark.parametrize("flags", [("--model", "m"), ("--model", "m", "--out", "o", "--other", "x")])
 def test_wrong_flags_are_exit_2(workspace: Path, flags: tuple[str, ...]) -> None:
-    code, said = run(workspace, "pass", *flags)
-    assert code == 2 and "--o" in said
+    code, printed = run(workspace, "pass", *flags)
+    assert code == 2 and "--o" in printed
 
 
 def test_an_unknown_key_is_exit_2_and_names_the_near_one(workspace: Path) -> None:
     params = workspace / "params.yaml"
     params.write_text(params.read_text().replace("max_error_fp32", "max_eror_fp32"))
-    code, said = run(workspace, "pass")
+    code, printed = run(workspace, "pass")
     assert code == 2
-    assert "fuse.max_eror_fp32: unknown key. Did you mean 'max_error_fp32'?" in said
+    assert "fuse.max_eror_fp32: unknown key. Did you mean 'max_error_fp32'?" in printed
     assert files(workspace / "data/fuse") == {"old", "report.json"}
 
 
 def test_all_faults_of_params_are_reported_at_once(workspace: Path) -> None:
     params = workspace / "params.yaml"
     params.write_text(params.read_text().replace("seed: 0", "seed: -1").replace("lr: 0.1", "lr: fast"))
-    code, said = run(workspace, "pass")
-    assert code == 2 and "seed:" in said and "train.lr:" in said
+    code, printed = run(workspace, "pass")
+    assert code == 2 and "seed:" in printed and "train.lr:" in printed
 
 
 def test_a_killed_step_leaves_nothing_under_the_final_name_and_running_again_finishes(workspace: Path) -> None:
@@ -271,10 +271,10 @@ def test_a_killed_step_leaves_nothing_under_the_final_name_and_running_again_fin
 def test_a_second_writer_of_the_same_output_is_refused(workspace: Path) -> None:
     first = start(workspace, "time.sleep(60)")
     wait_for(workspace / "data/.fuse.tmp/half")
-    code, said = run(workspace, "pass")
+    code, printed = run(workspace, "pass")
     first.kill()
     first.communicate()
-    assert code == 2 and "another run is writing data" in said
+    assert code == 2 and "another run is writing data" in printed
 
 
 def test_a_step_ends_when_its_parent_is_killed(workspace: Path) -> None:

@@ -49,6 +49,9 @@ def test_only_what_params_and_dvc_name_outside_the_workspace_is_mounted_too(
     assert mounted("ingest: {source: data/sample.yaml}") == {"elsewhere/lists"}
     (root / ".dvc/config.local").write_text("[cache]\n    dir = ../../elsewhere/cache\n")
     assert mounted("ingest: {source: data}") == {"elsewhere/cache"}
+    (root / ".dvc/config.local").unlink()
+    (root / ".dvc/cache").symlink_to(elsewhere / "cache")  # DVC's default place may be a link to a larger disk
+    assert mounted("ingest: {source: data}") == {"elsewhere/cache"}
 
 
 def test_the_guard_passes_on_the_exit_code_and_the_flags() -> None:
