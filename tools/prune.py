@@ -3,6 +3,7 @@
 The flow removes these files by itself. DVC would treat the files as part of data/build and data/evaluate.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -16,6 +17,9 @@ PARAMS = Path("params.yaml")
 
 def main() -> int:
     """Remove the files and name each of them; return 0, or 2 where params.yaml has faults."""
+    argparse.ArgumentParser(
+        prog="python -m tools.prune", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     try:
         load_params(PARAMS)  # DVC reads the engines from it
     except BadInput as fault:

@@ -115,6 +115,6 @@ def test_the_page_and_the_readme_count_the_networks_that_were_tried_and_none_was
     assert "\n".join(lines).strip() in PAGE
     folded = [result for result in results if not result.skipped and not result.wrong]
     readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"of {len(results):,} tried, {len(folded):,} came back" in readme
+    assert f"{len(results):,} networks of timm and torchvision were tried. {len(folded):,} of them came" in readme
     assert f"({sum(result.sites for result in folded):,} sites)" in readme
-    assert f"the worst {max(result.error or 0 for result in folded):.1e} off" in readme
+    assert f"the largest error was {max(result.error or 0 for result in folded):.1e} in float64" in readme

@@ -18,6 +18,7 @@ def test_params_with_a_fault_are_one_sentence_and_exit_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["prune"])
     (tmp_path / "params.yaml").write_text(text)
     assert prune.main() == 2
     assert said in capsys.readouterr().err
