@@ -26,8 +26,8 @@ def start_dvc(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     """
     command = [sys.executable, "-m", "dvc", *arguments]
     there = {**environment(), "SHELL": "/bin/sh"}
-    with said_in(folder).open("w") as said:
-        return subprocess.Popen(command, cwd=folder, env=there, stdout=said, stderr=said, text=True)
+    with said_in(folder).open("w") as message:
+        return subprocess.Popen(command, cwd=folder, env=there, stdout=message, stderr=message, text=True)
 
 
 def said_in(folder: Path) -> Path:

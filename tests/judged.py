@@ -56,17 +56,17 @@ def make_judged(root: Path) -> Path:
 
 
 def _label_as_the_network_says(root: Path) -> None:
-    said = reference(probe_images(IMAGES), weights()).argmax(axis=1)
+    message = reference(probe_images(IMAGES), weights()).argmax(axis=1)
     manifest = pl.read_parquet(root / "split/manifest.parquet")
-    manifest.with_columns(label=pl.Series(said)).write_parquet(root / "split/manifest.parquet")
+    manifest.with_columns(label=pl.Series(message)).write_parquet(root / "split/manifest.parquet")
 
 
 def _write_form(folder: Path, form: str, made_from: str | None) -> Card:
     card = write_exported(folder, onnx_model(weights(seed=1 if form == WITHHELD else 0)))
     (folder / "report.json").write_text("{}")  # as build leaves one beside an engine
     precision = form.partition("-")[2] or card.precision
-    said = {"form": form, "made_from": made_from, "precision": precision}
-    return write_card(folder, card.model_copy(update=said))
+    message = {"form": form, "made_from": made_from, "precision": precision}
+    return write_card(folder, card.model_copy(update=message))
 
 
 def released(out: Path = Path("data/release")) -> ReleaseCard:

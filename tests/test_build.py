@@ -180,5 +180,5 @@ def test_from_the_command_line_a_refusal_is_exit_3_and_stands_in_the_report(root
     ],
 )
 def test_outputs_are_judged_by_what_no_working_engine_gives(logits: list[list[float]], fault: str | None) -> None:
-    said = output_fault(np.array(logits, np.float32), "fp16")
-    assert said is None if fault is None else fault in str(said)
+    message = output_fault(np.array(logits, np.float32), "fp16")
+    assert message is None if fault is None else fault in str(message)

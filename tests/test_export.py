@@ -64,8 +64,8 @@ def test_the_certificate_shows_every_batch_size_and_the_real_images(exported: Pa
 
 def test_the_graph_describes_itself(exported: Path, fused: Path) -> None:
     model = onnx.load(exported / "model" / "model.onnx")
-    said = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    assert said == {"class_names": list(NAMES), "preprocessing": HOW.model_dump(mode="json")}
+    message = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert message == {"class_names": list(NAMES), "preprocessing": HOW.model_dump(mode="json")}
     card = Card.read(exported / "model" / "card.json")
     assert (card.form, card.backend, card.class_names) == ("export", "onnxruntime", NAMES)
     assert card.made_from == Card.read(fused / "card.json").artifact

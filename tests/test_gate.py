@@ -215,8 +215,8 @@ def test_latencies_are_shown_and_change_no_output(forms: Forms, capsys: pytest.C
     any_size = Latency(form="train", takes="any", threads=1, milliseconds={1: {"p50": 2.5}})
     any_size.write(latencies / "train.json")
     judged(forms)
-    said = capsys.readouterr().err
-    assert "1.25 ms  " in said and "2.50 ms (resize not included)" in said
+    message = capsys.readouterr().err
+    assert "1.25 ms  " in message and "2.50 ms (resize not included)" in message
     assert (forms.folder.parent / "gate/verdict.md").read_bytes() == before
 
 

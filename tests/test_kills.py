@@ -115,8 +115,8 @@ def step_processes(line: Line, stage: str) -> list[int]:
 
 def start_flow(line: Line, *arguments: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "flows", *arguments]
-    with said_in(line.folder).open("w") as said:
-        return subprocess.Popen(command, cwd=line.folder, env=environment(), stdout=said, stderr=said, text=True)
+    with said_in(line.folder).open("w") as log:
+        return subprocess.Popen(command, cwd=line.folder, env=environment(), stdout=log, stderr=log, text=True)
 
 
 def kill_step_in(line: Line, stage: str, after: float) -> bool:

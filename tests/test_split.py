@@ -23,7 +23,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 def test_every_class_is_dealt_out_by_the_shares_and_the_report_says_that_there_is_no_memory(
     workspace: Workspace,
 ) -> None:
-    code, said = run_split(workspace, manifest([0] * 100 + [1] * 40))
+    code, message = run_split(workspace, manifest([0] * 100 + [1] * 40))
     assert code == 0
     assert report().per_class == {
         "c0": {"train": 65, "val": 15, "test": 20},
@@ -31,7 +31,7 @@ def test_every_class_is_dealt_out_by_the_shares_and_the_report_says_that_there_i
     }
     assert report().memory == "none: no accepted release yet"
     assert report().off_quota == {}
-    assert "91 train, 21 val, 28 test, of 2 classes; memory: none: no accepted release yet" in said
+    assert "91 train, 21 val, 28 test, of 2 classes; memory: none: no accepted release yet" in message
     rows = pl.read_parquet(OUT / "manifest.parquet")
     assert rows.schema["weight"] == pl.Float32
     assert (rows["weight"] == 1).all()
@@ -48,9 +48,9 @@ def test_what_validate_dropped_is_in_no_split(workspace: Workspace) -> None:
 def test_data_that_validate_refused_are_not_split(workspace: Workspace) -> None:
     run_split(workspace, manifest([0] * 50))
     ValidateReport(refused="3 images are unreadable.").write(Path("data/validate/report.json"))
-    code, said = workspace.run(split, **FLAGS)
+    code, message = workspace.run(split, **FLAGS)
     assert code == 2
-    assert "validate refused these images, so there is nothing to split: 3 images are unreadable." in said
+    assert "validate refused these images, so there is nothing to split: 3 images are unreadable." in message
 
 
 def test_the_same_images_give_the_same_bytes_and_another_seed_others(workspace: Workspace) -> None:
@@ -82,9 +82,9 @@ def test_the_same_images_give_the_same_bytes_and_another_seed_others(workspace: 
 def test_a_class_that_is_too_small_is_refused_by_name(
     workspace: Workspace, labels: list[int], sentence: str
 ) -> None:
-    code, said = run_split(workspace, manifest(labels))
+    code, message = run_split(workspace, manifest(labels))
     assert code == 3
-    assert f"split: {sentence}" in said
+    assert f"split: {sentence}" in message
     assert (report().refused or "").startswith(sentence)
     assert sorted(path.name for path in OUT.iterdir()) == ["report.json"]
 
@@ -98,11 +98,11 @@ def test_small_classes_stay_in_train_only_where_params_say_so(workspace: Workspa
 
 
 def test_a_class_of_two_large_groups_is_refused_with_the_reason(workspace: Workspace) -> None:
-    code, said = run_split(workspace, manifest([0] * 40, groups=["a"] * 20 + ["b"] * 20))
+    code, message = run_split(workspace, manifest([0] * 40, groups=["a"] * 20 + ["b"] * 20))
     assert code == 3
     assert (
         "class 'c0' gets 0 images in val, but split.min_per_class is 5: the groups of the class are too large"
-        in said
+        in message
     )
 
 
@@ -112,13 +112,13 @@ def test_an_accepted_split_is_kept_when_images_are_added_and_the_seed_changes(wo
     before = placed()
     accept()
     workspace.params["seed"] = 7
-    code, said = run_split(workspace, pl.concat([images, manifest([0, 1] * 30, first=500)]))
+    code, message = run_split(workspace, pl.concat([images, manifest([0, 1] * 30, first=500)]))
     assert code == 0
     assert {name: placed()[name] for name in before} == before
     assert report().kept_in_place == 100
     assert report().memory == "ledger of 100 keys"
     assert report().images == {"train": 104, "val": 24, "test": 32}
-    assert "memory: ledger of 100 keys" in said
+    assert "memory: ledger of 100 keys" in message
     assert pl.read_parquet(OUT / "ledger.parquet").height == 160
 
 
@@ -167,17 +167,17 @@ def test_a_missing_changed_or_foreign_ledger_is_said_and_not_guessed(
     if champion == "changed":
         turned = pl.read_parquet(ledger).with_columns((pl.col("split") + 1) % 3)
         turned.cast({"split": pl.UInt8}).write_parquet(ledger)
-    code, said = run_split(workspace, manifest([0] * 50))
+    code, message = run_split(workspace, manifest([0] * 50))
     assert code == 2
-    assert sentence in said and "git checkout " in said
+    assert sentence in message and "git checkout " in message
 
 
 def test_what_is_said_of_a_foreign_ledger_is_enough_to_begin_anew(workspace: Workspace) -> None:
     run_split(workspace, manifest([0] * 50, first=1000))
     accept()
-    said = run_split(workspace, manifest([0] * 50))[1]
-    told = re.search(r"write (\{.*?\}) into (\S+)\. Then images may change their split", said)
-    assert told, said
+    message = run_split(workspace, manifest([0] * 50))[1]
+    told = re.search(r"write (\{.*?\}) into (\S+)\. Then images may change their split", message)
+    assert told, message
     Path(told[2]).write_text(told[1])
     assert run_split(workspace, manifest([0] * 50))[0] == 0
     assert report().memory == "none: no accepted release yet"
@@ -186,9 +186,9 @@ def test_what_is_said_of_a_foreign_ledger_is_enough_to_begin_anew(workspace: Wor
 def test_a_class_without_training_images_is_refused(workspace: Workspace) -> None:
     workspace.params["split"]["small_classes"] = "train_only"
     splits = ["train"] * 40 + ["val"] * 5 + ["test"] * 5
-    code, said = run_split(workspace, manifest([0] * 45 + [1] * 5, splits=splits))
+    code, message = run_split(workspace, manifest([0] * 45 + [1] * 5, splits=splits))
     assert code == 3
-    assert "class 'c1' has no image in train" in said
+    assert "class 'c1' has no image in train" in message
 
 
 def test_the_report_is_written_where_the_step_refuses_as_where_it_is_done(workspace: Workspace) -> None:

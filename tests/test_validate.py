@@ -82,14 +82,14 @@ PLANTED: dict[str, tuple[pl.DataFrame, dict[str, Any], str]] = {
 def test_each_fault_is_refused_by_its_own_sentence_and_key(workspace: Workspace, check: str) -> None:
     images, params, words = PLANTED[check]
     workspace.params["validate"] |= params
-    code, said = judge(workspace, images)
+    code, message = judge(workspace, images)
     found = finding(check)
     refused = ValidateReport.read(REPORT).refused
     assert code == 3
     assert refused is not None
     assert words in found.sentence
     assert refused.startswith(found.sentence)
-    assert f"validate: {refused}" in said
+    assert f"validate: {refused}" in message
     assert f"{found.key} allows 0." in refused
 
 
@@ -98,8 +98,8 @@ def test_each_expectation_has_a_key_that_allows_it(workspace: Workspace, expecta
     images, params, _ = PLANTED[expectation.check]
     assert expectation.key in ValidateParams.model_fields
     workspace.params["validate"] |= {**params, expectation.key: 2}
-    code, said = judge(workspace, images)
-    assert code == 0, said
+    code, message = judge(workspace, images)
+    assert code == 0, message
     assert finding(expectation.check).count >= 1
     assert ValidateReport.read(REPORT).refused is None
 
@@ -118,22 +118,22 @@ def test_every_fault_that_ingest_can_name_is_judged_or_set_right(workspace: Work
 
 
 def test_sound_images_pass_and_are_counted(workspace: Workspace) -> None:
-    code, said = judge(workspace, manifest([0] * 30 + [1] * 10))
+    code, message = judge(workspace, manifest([0] * 30 + [1] * 10))
     report = ValidateReport.read(REPORT)
     assert (code, report.refused, report.dropped, report.class_num) == (0, None, 0, 2)
     assert report.images_per_class == {"c0": 30, "c1": 10}
     assert report.imbalance == 3.0
-    assert said == "validate: 40 images of 2 classes; 0 dropped.\n"
+    assert message == "validate: 40 images of 2 classes; 0 dropped.\n"
     assert pl.read_parquet(ISSUES).is_empty()
 
 
 def test_class_num_is_held_against_the_labels(workspace: Workspace) -> None:
     workspace.params["class_num"] = 3
     assert judge(workspace, manifest([0, 1, 2]))[0] == 0
-    code, said = judge(workspace, manifest([0, 1, 2, 3]))
+    code, message = judge(workspace, manifest([0, 1, 2, 3]))
     assert code == 3
-    assert "000003.png (label 3)" in said
-    assert "set class_num: 4" in said
+    assert "000003.png (label 3)" in message
+    assert "set class_num: 4" in message
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_one_class_is_refused_and_the_folder_that_was_meant_is_named(
 def test_labels_that_count_from_1_are_told_so(workspace: Workspace) -> None:
     for class_num in ("auto", 3):
         workspace.params["class_num"] = class_num
-        code, said = judge(workspace, manifest([1, 2, 3]))
+        code, message = judge(workspace, manifest([1, 2, 3]))
         assert code == 3
-        assert "The labels go from 1 to 3, so they seem to start at 1: subtract 1 from each." in said
+        assert "The labels go from 1 to 3, so they seem to start at 1: subtract 1 from each." in message
 
 
 def test_labels_with_gaps_are_not_told_to_subtract(workspace: Workspace) -> None:
@@ -173,20 +173,20 @@ def test_labels_with_gaps_are_not_told_to_subtract(workspace: Workspace) -> None
 
 
 def test_a_huge_label_costs_neither_memory_nor_a_crash(workspace: Workspace) -> None:
-    code, said = judge(workspace, manifest([0, 1, 2**40]))
+    code, message = judge(workspace, manifest([0, 1, 2**40]))
     assert code == 3
-    assert f"{2**40 - 2} of {2**40 + 1} class ids have no readable image" in said
+    assert f"{2**40 - 2} of {2**40 + 1} class ids have no readable image" in message
     assert len(ValidateReport.read(REPORT).unused_ids) == 100
 
 
 def test_who_carries_the_largest_id_is_said_where_ids_are_unused(workspace: Workspace) -> None:
-    code, said = judge(workspace, manifest([0, 1, 2] * 5 + [7]))
+    code, message = judge(workspace, manifest([0, 1, 2] * 5 + [7]))
     assert code == 3
     assert (
         "4 of 8 class ids have no readable image, so the last layer could not learn these classes: 3, 4, 5 and 1 "
-        in said
+        in message
     )
-    assert "allow more; the largest id, 7, is the label of 1 image: 000015.png." in said
+    assert "allow more; the largest id, 7, is the label of 1 image: 000015.png." in message
     judge(workspace, manifest([0, 1] + [3] * 5))
     assert "the label of 5 images: 000002.png, 000003.png, 000004.png and 2 more." in (
         ValidateReport.read(REPORT).refused or ""
@@ -194,31 +194,31 @@ def test_who_carries_the_largest_id_is_said_where_ids_are_unused(workspace: Work
 
 
 def test_images_with_good_labels_are_not_blamed_for_others(workspace: Workspace) -> None:
-    said = judge(workspace, manifest([0, 1, 2, -1]))[1]
-    assert "000003.png (label -1)" in said and "Ids start at 0: correct these labels." in said
-    assert "000002.png" not in said
+    message = judge(workspace, manifest([0, 1, 2, -1]))[1]
+    assert "000003.png (label -1)" in message and "Ids start at 0: correct these labels." in message
+    assert "000002.png" not in message
     workspace.params["class_num"] = 5
-    said = judge(workspace, manifest([0, 1, 2]))[1]
-    assert "2 of 5 class ids have no readable image" in said
-    assert "The largest id is 2: set class_num: 3, add the missing images" in said and ".png" not in said
+    message = judge(workspace, manifest([0, 1, 2]))[1]
+    assert "2 of 5 class ids have no readable image" in message
+    assert "The largest id is 2: set class_num: 3, add the missing images" in message and ".png" not in message
     workspace.params["class_num"] = "auto"
-    said = judge(workspace, manifest([0, 2, 3]))[1]
-    assert "1 of 4 class ids has no readable image" in said and ".png" not in said
+    message = judge(workspace, manifest([0, 2, 3]))[1]
+    assert "1 of 4 class ids has no readable image" in message and ".png" not in message
 
 
 def test_several_faults_are_all_said_and_the_worst_is_the_sentence(workspace: Workspace) -> None:
-    code, said = judge(workspace, manifest([0, 1, 3, 3], faults=[["empty"], [], [], []]))
+    code, message = judge(workspace, manifest([0, 1, 3, 3], faults=[["empty"], [], [], []]))
     assert code == 3
     refused = ValidateReport.read(REPORT).refused or ""
     assert refused.startswith("1 of 4 images is unreadable: 000000.png (empty: has no bytes)")
     assert refused.endswith("More faults exceed their allowance: unused_ids (2).")
-    assert "2 of 4 class ids have no readable image" in said
+    assert "2 of 4 class ids have no readable image" in message
 
 
 def test_a_name_with_control_characters_stays_on_its_line(workspace: Workspace) -> None:
     images = with_faults("empty").with_columns(pl.col("name").replace("000000.png", "a\nrefused: no\x1b[2J.png"))
-    said = judge(workspace, images)[1]
-    assert "a\\nrefused: no\\x1b[2J.png" in said
+    message = judge(workspace, images)[1]
+    assert "a\\nrefused: no\\x1b[2J.png" in message
 
 
 def test_the_same_manifest_gives_the_same_bytes(workspace: Workspace) -> None:
@@ -232,9 +232,9 @@ def test_the_same_manifest_gives_the_same_bytes(workspace: Workspace) -> None:
 
 
 def test_a_manifest_that_breaks_its_contract_is_bad_input(workspace: Workspace) -> None:
-    code, said = judge(workspace, manifest([0, 1]).with_columns(pl.lit("no hash").alias("checksum")))
+    code, message = judge(workspace, manifest([0, 1]).with_columns(pl.lit("no hash").alias("checksum")))
     assert code == 2
-    assert "breaks its contract in column(s) checksum" in said
+    assert "breaks its contract in column(s) checksum" in message
     assert not REPORT.exists()
 
 

@@ -107,10 +107,10 @@ def test_a_planted_fault_is_refused_from_the_files_on(workspace: Workspace, faul
     folder = two_classes(workspace)
     plant(folder, workspace)
     assert workspace.run(ingest, out="data/ingest")[0] == 0
-    code, said = workspace.run(validate, ingest="data/ingest", out="data/validate")
+    code, message = workspace.run(validate, ingest="data/ingest", out="data/validate")
     assert code == 3
     assert sentence in (ValidateReport.read(REPORT).refused or "")
-    assert f"validate: {ValidateReport.read(REPORT).refused}" in said
+    assert f"validate: {ValidateReport.read(REPORT).refused}" in message
 
 
 def test_a_class_with_one_image_passes_here_and_is_refused_by_split(workspace: Workspace) -> None:
@@ -120,9 +120,9 @@ def test_a_class_with_one_image_passes_here_and_is_refused_by_split(workspace: W
     assert workspace.run(ingest, out="data/ingest")[0] == 0
     assert workspace.run(validate, ingest="data/ingest", out="data/validate")[0] == 0
     flags = {"ingest": "data/ingest", "validate": "data/validate", "champion": "data/champion"}
-    code, said = workspace.run(split, **flags, out="data/split")
+    code, message = workspace.run(split, **flags, out="data/split")
     assert code == 3
-    assert "split: class 'scratch' has 1 image; 3 splits of at least 5 need 15. Add images or lower" in said
+    assert "split: class 'scratch' has 1 image; 3 splits of at least 5 need 15. Add images or lower" in message
 
 
 def test_an_unreadable_image_that_is_allowed_is_left_out_with_a_record_and_pages_to_read(
@@ -130,8 +130,8 @@ def test_an_unreadable_image_that_is_allowed_is_left_out_with_a_record_and_pages
 ) -> None:
     write_ingest(manifest([0, 1] * 10, faults=[["truncated"]] + [[]] * 19), workspace.folder / "data/ingest")
     workspace.params["validate"]["max_unreadable"] = 1
-    code, said = workspace.run_apart("validate", ingest="data/ingest", out="data/validate")
-    assert (code, said) == (
+    code, message = workspace.run_apart("validate", ingest="data/ingest", out="data/validate")
+    assert (code, message) == (
         0,
         "validate: 1 of 20 images is unreadable: 000000.png (truncated: ends before the image is complete).\n"
         "validate: 20 images of 2 classes; 1 dropped.\n",

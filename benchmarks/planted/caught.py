@@ -49,8 +49,8 @@ def caught(stage: str, fault: StepError) -> Catch:
         form = sentence.partition(":")[0]
         broken = [row for row in fault.report.criteria if row.form == form and row.judgement != "pass"]
         failed = [row for row in broken if row.judgement == "fail"] or broken
-        said = tuple(row.sentence for row in failed)
-        return Catch(stage, frozenset(row.metric for row in failed), sentence, said)
+        message = tuple(row.sentence for row in failed)
+        return Catch(stage, frozenset(row.metric for row in failed), sentence, message)
     found = frozenset(name for name, pattern in SENTENCES.items() if re.search(pattern, sentence))
     certificate = fault.report if isinstance(fault, Refused) else None
     rows = certificate.rows if isinstance(certificate, Certificate) else ()

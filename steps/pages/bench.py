@@ -19,7 +19,7 @@ NO_FRONT = "No form has an accuracy that was measured on these files (data/evalu
 
 
 def lines(report: BenchReport) -> list[str]:
-    """Return the report for a terminal: the table in columns, then what has to be said beside it."""
+    """Return the report for a terminal: the table in columns, then the remarks."""
     return [*aligned(HEADER, table(report)), *notes(report)]
 
 
@@ -29,8 +29,8 @@ def table(report: BenchReport) -> list[tuple[str, ...]]:
 
 
 def notes(report: BenchReport) -> list[str]:
-    """Return what has to be said beside the table."""
-    said = [
+    """Return the remarks below the table: conditions, doubts, and what was not run."""
+    remarks = [
         f"{report.image_size} px, from uint8 images to scores, on {report.cpu} ({report.cpus} CPUs). The forms "
         "took turns, each in a process of its own, whose peak memory holds Python and the runtime too. MB are "
         "10^6 bytes."
@@ -40,16 +40,18 @@ def notes(report: BenchReport) -> list[str]:
         default=1.0,
     )
     if waited > BUSY:
-        said.append(f"The machine was busy: calls took up to {waited:.1f} times their CPU time. Trust CPU times.")
+        remarks.append(
+            f"The machine was busy: calls took up to {waited:.1f} times their CPU time. Trust CPU times."
+        )
     if unlike := [form.form for form in report.forms if form.takes == "any"]:
-        said.append(
+        remarks.append(
             f"{', '.join(unlike)}: takes images of any size, and was timed on images of {report.image_size} px as "
             "all are. What it takes to resize larger ones, which comes with each image there, is not included."
         )
-    said += [f"{form.form} was not run: {form.not_run}" for form in report.forms if form.not_run]
+    remarks += [f"{form.form} was not run: {form.not_run}" for form in report.forms if form.not_run]
     front = [form.form for form in report.forms if form.on_front]
-    said.append(f"On the front over one image's latency and top-1: {', '.join(front)}." if front else NO_FRONT)
-    return said
+    remarks.append(f"On the front over one image's latency and top-1: {', '.join(front)}." if front else NO_FRONT)
+    return remarks
 
 
 def adopted(report: BenchReport) -> list[str]:
@@ -59,18 +61,18 @@ def adopted(report: BenchReport) -> list[str]:
     if not rows:
         return []
     devices = {form.form: form.device for form in report.forms}
-    said = []
+    remarks = []
     if single := [row for row in rows if row.batch == 1]:
         fastest = min(single, key=lambda row: row.p50)
-        said.append(f"# one image soonest: {fastest.form}, {fastest.p50:.2f} ms\n{_keys(fastest, devices)}")
+        remarks.append(f"# one image soonest: {fastest.form}, {fastest.p50:.2f} ms\n{_keys(fastest, devices)}")
     most = max(row.images_per_second for row in rows)
     enough = [row for row in rows if row.images_per_second >= ENOUGH * most]
     chosen = min(enough, key=lambda row: (row.threads, row.batch))
-    said.append(
+    remarks.append(
         f"# most images: {chosen.form}, {chosen.images_per_second:.0f} images/s, {chosen.batch} at once\n"
         f"{_keys(chosen, devices)}"
     )
-    return said
+    return remarks
 
 
 def draw(report: BenchReport) -> bytes:
@@ -111,9 +113,9 @@ def _keys(row: BenchRow, devices: dict[str, str]) -> str:
     The largest batch is the default's unless the best is larger.
     """
     most = max(row.batch, BatchProfile().max)
-    said = "# merge into build: in params.yaml, whose other keys stay"
+    remarks = "# merge into build: in params.yaml, whose other keys stay"
     on_gpu = devices[row.form] == "cuda"
-    return f"{said}\n  " + (
+    return f"{remarks}\n  " + (
         f"batch: {{min: 1, opt: {row.batch}, max: {most}}}" if on_gpu else f"threads: {row.threads}"
     )
 

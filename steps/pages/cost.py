@@ -20,7 +20,7 @@ NO_FRONT = (
 
 
 def lines(report: CostReport) -> list[str]:
-    """Return the report for a terminal: the table in columns, then what has to be said beside it."""
+    """Return the report for a terminal: the table in columns, then the remarks."""
     return [*aligned(HEADER, table(report), left=2), *notes(report)]
 
 
@@ -33,27 +33,27 @@ def table(report: CostReport) -> list[tuple[str, ...]]:
 
 
 def notes(report: CostReport) -> list[str]:
-    """Return what has to be said beside the table."""
-    said = [
+    """Return the remarks below the table: conditions, doubts, and what was not run."""
+    remarks = [
         f"One image of {report.size} px, {report.class_num} classes, {report.threads} thread(s); medians of "
         f"{report.rounds} rounds in which all took turns. MB are 10^6 bytes."
     ]
     waited = max(row.median / row.cpu_median for card in report.cards for row in card.latencies)
     if waited > BUSY:
-        said.append(
+        remarks.append(
             f"The machine was busy: calls took up to {waited:.1f} times their CPU time. Trust the order alone."
         )
     uncounted = sorted({name for card in report.cards for name in card.trained.uncounted + card.plain.uncounted})
     if uncounted:
-        said.append(f"FLOPs leave out operators without a formula: {', '.join(uncounted)}.")
+        remarks.append(f"FLOPs leave out operators without a formula: {', '.join(uncounted)}.")
     known = [card for card in report.cards if card.accuracy is not None]
     if not known:
-        return [*said, NO_FRONT]
+        return [*remarks, NO_FRONT]
     front = ", ".join(card.arch for card in report.cards if card.on_front)
-    said.append(f"On the front over the plain form's latency in {report.front_runtime} and top-1: {front}.")
+    remarks.append(f"On the front over the plain form's latency in {report.front_runtime} and top-1: {front}.")
     if any(card.accuracy.source == "published" for card in known if card.accuracy):
-        said.append("p: published by others, on their data and training, not measured here.")
-    return said
+        remarks.append("p: published by others, on their data and training, not measured here.")
+    return remarks
 
 
 def draw(report: CostReport) -> bytes:

@@ -1,4 +1,4 @@
-"""The page of a localisation: images, what both forms said, and the drift along the graph. It loads nothing."""
+"""The page of a localisation: images, the answers of both forms, and the drift along the graph. Loads nothing."""
 
 import math
 from collections.abc import Sequence

@@ -49,9 +49,9 @@ def built(root: Path, engine: str) -> Path:
     return root / engine
 
 
-def package(folder: Path, backend: str, device: Device, version: str = "", **said: str) -> Path:
+def package(folder: Path, backend: str, device: Device, version: str = "", **message: str) -> Path:
     """Write an engine whose package tells of itself what a real one tells, and holds no code."""
-    told = {"AOTI_DEVICE_KEY": device.kind, "AOTI_CPU_ISA": "", "AOTI_MACHINE": "x86_64", **said}
+    told = {"AOTI_DEVICE_KEY": device.kind, "AOTI_CPU_ISA": "", "AOTI_MACHINE": "x86_64", **message}
     with zipfile.ZipFile(folder / "model.pt2", "w") as file:
         file.writestr(METADATA, json.dumps(told))
     card = seal(folder, backend=backend)
@@ -94,8 +94,8 @@ def test_without_a_compiler_the_refusal_says_what_to_install(
 ) -> None:
     root = exported(tmp_path)
     monkeypatch.setattr("steps.building.cache.FOLDER", tmp_path / "nothing was built yet")
-    said = r"aotinductor-fp32: aotinductor compiles C\+\+, .* install g\+\+"
-    with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}), pytest.raises(Refused, match=said):
+    message = r"aotinductor-fp32: aotinductor compiles C\+\+, .* install g\+\+"
+    with inductor.patch({"cpp.cxx": (None, "no-such-compiler")}), pytest.raises(Refused, match=message):
         built(root, "aotinductor-fp32")
     assert list((root / "aotinductor-fp32").iterdir()) == []
 

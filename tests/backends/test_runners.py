@@ -108,11 +108,11 @@ def test_what_are_no_images_of_the_card_is_refused_in_one_sentence_by_every_engi
     """Compiled code read on where an image of one pixel ended; OpenVINO took floats from 0 to 1 for bytes."""
     run, _ = open_runner(built_in(built, engine))
     for named, images in NO_IMAGES.items():
-        with pytest.raises(WrongImages) as said:
+        with pytest.raises(WrongImages) as message:
             run(images)
-        assert f"{engine} takes one or more RGB images as uint8 of the shape N x 16 x 16 x 3" in str(said.value), (
-            named
-        )
+        assert f"{engine} takes one or more RGB images as uint8 of the shape N x 16 x 16 x 3" in str(
+            message.value
+        ), named
 
 
 @pytest.mark.parametrize("engine", EACH)
@@ -202,9 +202,11 @@ def test_a_file_that_is_no_model_is_a_wrong_file(backend: str, file: str, tmp_pa
 def test_a_missing_package_is_named_with_the_way_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, BACKENDS[name].package, None)
-    with pytest.raises(MissingPackage, match=f"the package {BACKENDS[name].package} cannot be imported") as said:
+    with pytest.raises(
+        MissingPackage, match=f"the package {BACKENDS[name].package} cannot be imported"
+    ) as message:
         backend_module(name)
-    assert BACKENDS[name].install in str(said.value)
+    assert BACKENDS[name].install in str(message.value)
 
 
 def test_latency_is_measured_for_one_image_and_for_a_batch(built: Path) -> None:

@@ -252,12 +252,12 @@ def test_build_refuses_what_evaluate_would_with_the_side_that_would_do(other_roo
     """Before anything is built: an engine of minutes would be refused hours later."""
     of_sides(other_root, {"004.png": (MAX_SIDE + 1, 7), "009.png": (3, 300), "000.png": (9000, 9000)})
     out = other_root / "graph-onnxruntime-fp32"
-    said = (
+    message = (
         r"^onnxruntime-fp32 takes images of up to 128 pixels a side, and was given 009\.png, of 3 x 300 "
         r"\(the largest; 2 of 8 test images are too large\); raise build\.max_side to 300, or build the engine "
         r"with build\.preprocess: host\.$"
     )
-    with pytest.raises(Refused, match=said) as refusal:
+    with pytest.raises(Refused, match=message) as refusal:
         built(other_root, "onnxruntime-fp32", GRAPH, out)
     assert isinstance(refusal.value.report, BuildReport) and not list(out.iterdir())
     out.rmdir()
@@ -269,7 +269,7 @@ def test_build_refuses_what_evaluate_would_with_the_side_that_would_do(other_roo
 def test_evaluate_names_the_image_that_is_too_large_before_it_runs(other_root: Path) -> None:
     built(other_root, "onnxruntime-fp32", GRAPH, other_root / "graph-onnxruntime-fp32")
     of_sides(other_root, {"009.png": (MAX_SIDE + 1, 7)})
-    said = r"given 009\.png, of 129 x 7 \(the largest; 1 of 8 test images are too large\)"
-    with pytest.raises(Refused, match=said) as refusal:
+    message = r"given 009\.png, of 129 x 7 \(the largest; 1 of 8 test images are too large\)"
+    with pytest.raises(Refused, match=message) as refusal:
         evaluated(other_root, "graph-onnxruntime-fp32", other_root / "out")
     assert isinstance(refusal.value.report, FormReport) and refusal.value.report.form == "onnxruntime-fp32"

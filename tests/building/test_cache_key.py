@@ -56,11 +56,11 @@ def compiler(folder: Path, version: str) -> str:
 
 
 def test_the_compiler_is_known_by_its_version_and_not_by_its_path(tmp_path: Path) -> None:
-    said = []
+    message = []
     for folder, version in (("a", "12.2.0"), ("b", "12.2.0"), ("c", "13.1.0")):
         with inductor.patch({"cpp.cxx": (None, compiler(tmp_path / folder, version))}):
-            said.append(compiling()["compiler"])
-    assert said == ["g++ 12.2.0", "g++ 12.2.0", "g++ 13.1.0"]
+            message.append(compiling()["compiler"])
+    assert message == ["g++ 12.2.0", "g++ 12.2.0", "g++ 13.1.0"]
 
 
 def libc(patch: pytest.MonkeyPatch) -> None:

@@ -148,8 +148,8 @@ def test_it_gives_no_scores_that_are_none(program: Path, released: Released, cop
     write_sums(copy)
     image = released.pixel_files[0]
     done = run(program, copy, image, "--top", "4")
-    said = f"classify: {image} cannot be classified: the model gives a score that is not finite.\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    message = f"classify: {image} cannot be classified: the model gives a score that is not finite.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
 WRONG_WORDS = {

@@ -112,9 +112,9 @@ def test_every_image_of_a_folder_is_classified_and_an_empty_one_is_said(
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"{tmp_path}/some/{name}.png\t0\tonly\t1.000000" for name in ("a", "b")]
     assert theirs.main([str(tmp_path / "empty"), str(tmp_path / "some")]) == 2
-    said = capsys.readouterr()
-    assert said.out.splitlines() == lines
-    assert said.err == f"predict: {tmp_path}/empty holds no image.\n"
+    message = capsys.readouterr()
+    assert message.out.splitlines() == lines
+    assert message.err == f"predict: {tmp_path}/empty holds no image.\n"
 
 
 def test_whatever_a_path_and_a_name_hold_there_is_one_line_of_four_columns_a_class(

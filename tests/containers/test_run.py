@@ -89,8 +89,8 @@ def test_on_the_host_the_step_replaces_the_script_and_gets_flags_folder_and_exit
     environment = {**os.environ, "FOLDLINE_PYTHON": sys.executable}
     command = [str(workspace / "containers/run"), "gate", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd="/") as step:
-        said = json.loads(step.communicate(timeout=60)[0])
-    assert said == {"flags": flags, "pid": step.pid, "folder": str(workspace)}
+        message = json.loads(step.communicate(timeout=60)[0])
+    assert message == {"flags": flags, "pid": step.pid, "folder": str(workspace)}
     assert step.returncode == 3
 
 

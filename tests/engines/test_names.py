@@ -25,9 +25,9 @@ def test_a_backend_with_a_dash_in_its_name_is_told_from_its_precision() -> None:
     [("onnxruntime-fp23", "onnxruntime-fp32"), ("openvnio-fp32", "openvino-fp32"), ("pytorch-fp32", None)],
 )
 def test_an_engine_that_does_not_exist_is_refused_with_the_nearest(engine: str, meant: str | None) -> None:
-    with pytest.raises(BadInput, match=f"there is no engine '{engine}'") as said:
+    with pytest.raises(BadInput, match=f"there is no engine '{engine}'") as message:
         parse_engine(engine)
-    assert meant is None or f"Did you mean '{meant}'?" in str(said.value)
+    assert meant is None or f"Did you mean '{meant}'?" in str(message.value)
 
 
 def test_the_table_is_read_without_any_runtime() -> None:

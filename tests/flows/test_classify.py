@@ -107,18 +107,18 @@ def test_wrong_params_end_the_run_before_anything_runs_or_is_written(line: Line)
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
+    ("parameters", "sentence"),
     [
         ({"overrides": {"ingest": {"source": "data/raww"}}}, "ingest.source: data/raww is not there"),
         ({"overrides": {"train": {"lr": 0.07}}, "since": "fuze"}, "dvc.yaml has no stage 'fuze'"),
     ],
 )
 def test_nothing_is_written_or_run_when_anything_is_wrong(
-    line: Line, parameters: dict[str, Any], said: str
+    line: Line, parameters: dict[str, Any], sentence: str
 ) -> None:
     before = (line.root / "params.yaml").read_bytes()
     state = run(**parameters)
-    assert state.name == "BadInput" and said in str(state.message)
+    assert state.name == "BadInput" and sentence in str(state.message)
     assert (line.root / "params.yaml").read_bytes() == before and line.ran() == []
 
 

@@ -67,8 +67,8 @@ class Service:
     @contextmanager
     def at_work(self, *command: str) -> Iterator[None]:
         """Keep a process running, and end it with all that it started."""
-        said = self.folder.parent / f"{command[1]}.txt"
-        with said.open("w") as log:
+        sentence = self.folder.parent / f"{command[1]}.txt"
+        with sentence.open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 cwd=self.folder,
@@ -80,7 +80,7 @@ class Service:
         try:
             yield
         finally:
-            assert process.poll() is None, said.read_text()
+            assert process.poll() is None, sentence.read_text()
             end_group(process)
 
     def run(self, deployment: str, *flags: str) -> tuple[int, "Run"]:

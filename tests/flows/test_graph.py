@@ -46,8 +46,8 @@ def test_a_plan_that_begins_in_the_middle_says_what_it_misses(line: Line) -> Non
 
 def test_a_plan_says_which_key_names_a_path_that_is_not_there(line: Line) -> None:
     line.source("data/raww")
-    said = r"^ingest\.source: data/raww is not there; ingest reads it, and no stage writes it\. Put it there"
-    with pytest.raises(BadInput, match=said):
+    message = r"^ingest\.source: data/raww is not there; ingest reads it, and no stage writes it\. Put it there"
+    with pytest.raises(BadInput, match=message):
         graph.plan()
     line.source("source")
     (line.root / "step").unlink()

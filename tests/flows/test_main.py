@@ -29,12 +29,12 @@ def test_overrides_that_are_no_object_are_exit_2(
     monkeypatch.setattr(sys, "argv", ["flows", "--overrides", text])
     with pytest.raises(SystemExit) as ended:
         main()
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and "argument --overrides: " in said and "nested like params.yaml" in said
+    message = capsys.readouterr().err
+    assert ended.value.code == 2 and "argument --overrides: " in message and "nested like params.yaml" in message
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"train": {"lrr": 1}}, "params.yaml with the run's overrides has 1 fault(s):\n  train.lrr: unknown key."),
         ({"ingest": {"source": "data/raww"}}, "ingest.source: data/raww is not there"),
@@ -44,7 +44,7 @@ def test_overrides_that_are_no_object_are_exit_2(
 def test_what_is_wrong_is_one_message_and_exit_2_before_any_server_is_started(
     line: Line,
     arguments: dict[str, object],
-    said: str,
+    message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -54,7 +54,7 @@ def test_what_is_wrong_is_one_message_and_exit_2_before_any_server_is_started(
     before = (line.root / "params.yaml").read_bytes()
     assert main() == 2
     shown = capsys.readouterr()
-    assert shown.out.startswith(f"\nFAIL  {said}") and shown.err == ""
+    assert shown.out.startswith(f"\nFAIL  {message}") and shown.err == ""
     assert (line.root / "params.yaml").read_bytes() == before and line.ran() == []
 
 

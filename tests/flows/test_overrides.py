@@ -86,7 +86,7 @@ def test_a_value_that_stands_there_already_leaves_the_file_alone(params: Path, o
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         ({"seed": 1, "train": {"epoch": 3}}, "train.epoch: unknown key. Did you mean 'epochs'?"),
         ({"seed": 1, "trian": {"epochs": 3}}, "trian: unknown key. Did you mean 'train'?"),
@@ -96,10 +96,10 @@ def test_a_value_that_stands_there_already_leaves_the_file_alone(params: Path, o
         ({"seed": 1, "engines": ["onnxruntime-fp33"]}, "engines: "),
     ],
 )
-def test_nothing_is_written_when_anything_is_wrong(params: Path, overrides: dict[str, Any], said: str) -> None:
+def test_nothing_is_written_when_anything_is_wrong(params: Path, overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=r"params\.yaml with the run's overrides has \d fault") as fault:
         set_params(params, overrides)
-    assert said in str(fault.value)
+    assert message in str(fault.value)
     assert changed_lines(params) == {}
 
 
@@ -129,16 +129,16 @@ def test_params_are_as_they_were_when_what_follows_from_them_is_wrong(params: Pa
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("train: {lr: 0.1", "is no YAML: line 1"),
         ("train:\n  lr: 0.1\n  lr: 0.2\n", "line 3: the key 'lr'"),
         ("", "fault"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_a_sentence(params: Path, text: str, said: str) -> None:
+def test_a_file_that_cannot_be_read_is_a_sentence(params: Path, text: str, message: str) -> None:
     params.write_text(text)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         set_params(params, {"train": {"lr": 0.07}})
     assert params.read_text() == text
 

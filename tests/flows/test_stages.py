@@ -92,8 +92,8 @@ def test_a_cancelled_run_ends_the_step_and_one_of_ctrl_c_lets_it_clear_up(
     line.write("sleep.ingest", "")
 
     class Cancelling:
-        def info(self, _form: str, said: str) -> None:
-            if said == "ingest: at work":
+        def info(self, _form: str, sentence: str) -> None:
+            if sentence == "ingest: at work":
                 step_at_work(line)
                 raise end
 

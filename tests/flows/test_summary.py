@@ -102,9 +102,9 @@ def test_what_is_not_shown_to_be_wrong_is_not_called_a_failure(word: Judgement) 
         "export: top1_drop 0 is not shown to stay within 0.01; about 299 test images like these 60 would decide"
     )
     Verdict(judgement=word, refused=sentence).write(summary.GATE / "verdict.json")
-    said = summary.headline([*EVALUATED, "gate"], f"gate: {sentence}")
-    assert said.startswith(f"{word.upper()}  gate: {sentence}")
-    assert ("split.test" in said) == (word == "inconclusive")
+    message = summary.headline([*EVALUATED, "gate"], f"gate: {sentence}")
+    assert message.startswith(f"{word.upper()}  gate: {sentence}")
+    assert ("split.test" in message) == (word == "inconclusive")
     assert summary.headline(EVALUATED, "evaluate: no.") == "FAIL  evaluate: no.", "of an earlier run"
 
 

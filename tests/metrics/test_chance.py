@@ -23,7 +23,9 @@ TEST_SETS = [  # images, class frequencies
 
 def of_counts(counts: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return labels_N and predicted_N of a confusion matrix, one row a label."""
-    cells = [(label, said) for label, row in enumerate(counts) for said, n in enumerate(row) for _ in range(n)]
+    cells = [
+        (label, predicted) for label, row in enumerate(counts) for predicted, n in enumerate(row) for _ in range(n)
+    ]
     labels_N, predicted_N = np.array(cells, np.int64).T
     return labels_N, predicted_N
 
@@ -33,9 +35,9 @@ def test_mean_and_variance_are_those_of_all_ways_to_deal_and_no_more_than_one_in
     labels: tuple[int, ...],
 ) -> None:
     labels_N, images = np.array(labels), len(labels)
-    for said in set(itertools.combinations_with_replacement(range(max(labels) + 1), images)):
-        accuracies = (np.array(list(itertools.permutations(said))) == labels_N).mean(axis=1)
-        guess = guessing(np.array(said), labels_N, max(labels) + 1)
+    for message in set(itertools.combinations_with_replacement(range(max(labels) + 1), images)):
+        accuracies = (np.array(list(itertools.permutations(message))) == labels_N).mean(axis=1)
+        guess = guessing(np.array(message), labels_N, max(labels) + 1)
         assert guess.expected == pytest.approx(accuracies.mean())
         assert guess.variance / (images - 1) == pytest.approx(accuracies.var(), abs=1e-12)
         assert (accuracies - guess.expected > farthest(guess.variance, images, 0.95)).mean() <= 0.05

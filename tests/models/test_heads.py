@@ -108,7 +108,7 @@ def test_the_logits_have_no_more_rank_than_the_bottleneck_is_wide() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "said"),
+    ("network", "message"),
     [
         (nn.Sequential(nn.Conv2d(3, 5, 3)), "Conv2d '0'"),
         (nn.Sequential(nn.Flatten()), "no last layer"),
@@ -116,8 +116,8 @@ def test_the_logits_have_no_more_rank_than_the_bottleneck_is_wide() -> None:
     ],
     ids=["a 3x3 convolution", "none", "two heads"],
 )
-def test_where_no_bottleneck_fits_the_error_says_what_is_there(network: nn.Module, said: str) -> None:
-    with pytest.raises(BadInput, match=f"{said}.*Set train.bottleneck to null"):
+def test_where_no_bottleneck_fits_the_error_says_what_is_there(network: nn.Module, message: str) -> None:
+    with pytest.raises(BadInput, match=f"{message}.*Set train.bottleneck to null"):
         add_bottleneck(network, 4)
 
 

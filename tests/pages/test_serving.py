@@ -27,9 +27,9 @@ def told(folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[st
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "predict", raising=False)
-    said: dict[str, Any] = {}
-    exec(lines, said)
-    images_NHWC_u8: Images = said["images_NHWC_u8"]
+    remarks: dict[str, Any] = {}
+    exec(lines, remarks)
+    images_NHWC_u8: Images = remarks["images_NHWC_u8"]
     return lines, images_NHWC_u8
 
 

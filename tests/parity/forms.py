@@ -53,9 +53,9 @@ def trained_logits(images: int, seed: int = 0) -> Logits:
     """Return logits_NK of a network that finds about 19 in 20 images, each with another confidence."""
     draw = np.random.default_rng(seed)
     right = draw.random(images) < 0.95
-    said = np.where(right, labels_of(images), (labels_of(images) + 1) % len(NAMES))
+    message = np.where(right, labels_of(images), (labels_of(images) + 1) % len(NAMES))
     logits_NK = draw.normal(0, 0.5, (images, len(NAMES)))
-    logits_NK[np.arange(images), said] += draw.uniform(4, 8, images)
+    logits_NK[np.arange(images), message] += draw.uniform(4, 8, images)
     return logits_NK.astype(np.float32)
 
 

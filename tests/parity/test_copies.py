@@ -69,8 +69,8 @@ def test_copies_with_different_labels_are_refused(tmp_path: Path) -> None:
     labels_N[[100, 200]] = 3
     for form in forms.cards:
         forms.plant(form, labels_N=labels_N)
-    said = str(verdict_of(forms).refused)
-    assert said.startswith("train: labels: 2 images have the bytes of an image with another label")
+    message = str(verdict_of(forms).refused)
+    assert message.startswith("train: labels: 2 images have the bytes of an image with another label")
 
 
 @pytest.mark.parametrize("whole", [4, 1000])
@@ -86,9 +86,11 @@ def test_a_form_that_scores_a_copy_otherwise_is_refused_though_the_first_is_righ
     wrong = forms.logits_NK.copy()
     wrong[350] = np.roll(wrong[350], 1)
     forms.plant(FORM, logits_NK=wrong)
-    said = str(verdict_of(forms).refused)
-    assert said.startswith(f"{FORM}: copies: 1 of 350 copies have other scores than the image of the same bytes")
-    assert "'000350.png' and '000000.png'" in said
+    message = str(verdict_of(forms).refused)
+    assert message.startswith(
+        f"{FORM}: copies: 1 of 350 copies have other scores than the image of the same bytes"
+    )
+    assert "'000350.png' and '000000.png'" in message
 
 
 def test_images_of_the_same_names_and_other_bytes_are_not_compared(tmp_path: Path) -> None:

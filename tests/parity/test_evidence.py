@@ -52,8 +52,10 @@ def test_a_file_that_evaluate_does_not_write_is_refused_by_the_name_of_its_fault
 def test_the_scores_of_another_form_are_not_those_that_the_figures_were_written_with(forms: Forms) -> None:
     """Their averages are the same, so that nothing but the file itself tells them apart."""
     shutil.copy(forms.folder / "train.parquet", forms.folder / f"{FORM}.parquet")
-    said = refusal(forms)
-    assert said.startswith(f"{FORM}: evidence: ") and "not the file that its figures were written with" in said
+    message = refusal(forms)
+    assert (
+        message.startswith(f"{FORM}: evidence: ") and "not the file that its figures were written with" in message
+    )
 
 
 def test_a_broken_file_is_not_even_opened(forms: Forms, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,8 +101,8 @@ def test_a_form_that_names_no_test_set_is_refused_though_no_other_does_either(fo
 @pytest.mark.parametrize("figure", ["top1", "macro_recall", "worst_recall"])
 def test_a_figure_that_is_no_number_is_not_that_of_the_scores(forms: Forms, figure: str) -> None:
     path = forms.folder / f"{FORM}.json"
-    said = getattr(FormReport.read(path), figure)
-    path.write_text(path.read_text().replace(f'"{figure}": {said}', f'"{figure}": NaN'))
+    message = getattr(FormReport.read(path), figure)
+    path.write_text(path.read_text().replace(f'"{figure}": {message}', f'"{figure}": NaN'))
     assert "NaN" in path.read_text()
     assert f"gives a {figure} of" in refusal(forms)
 

@@ -110,7 +110,7 @@ def test_without_a_compiler_no_compiled_engine_is_built_and_that_is_said(
 
 
 @pytest.mark.parametrize(
-    ("catch", "honest", "said"),
+    ("catch", "honest", "message"),
     [
         (None, None, "nothing caught it"),
         (Catch("gate", frozenset({"agreement"}), f"{FORM}: agreement"), None, "caught by agreement"),
@@ -119,7 +119,7 @@ def test_without_a_compiler_no_compiled_engine_is_built_and_that_is_said(
     ],
 )
 def test_a_fault_caught_by_luck_or_not_at_all_does_not_count(
-    catch: Catch | None, honest: Catch | None, said: str
+    catch: Catch | None, honest: Catch | None, message: str
 ) -> None:
     outcome = judged(DIGITS["one bit of a model turned"], catch, honest)
-    assert not outcome.held and said in outcome.fault
+    assert not outcome.held and message in outcome.fault

@@ -66,8 +66,8 @@ def test_a_block_that_is_reached_by_any_method_is_judged(way: str) -> None:
     image = torch.randn(2, 3, 16, 16, dtype=torch.float64)
     plain = fold(right, image)
     assert norms(plain) == [] and not exceeds(certify(right, plain, image, 0, {"fp64": 1e-9})[0])
-    said = {"features": "calls another method of inside .* than its forward", "__call__": "another function"}
-    with pytest.raises(BadInput, match=rf"^fold: .*{said[way]}"):
+    message = {"features": "calls another method of inside .* than its forward", "__call__": "another function"}
+    with pytest.raises(BadInput, match=rf"^fold: .*{message[way]}"):
         fold(wrong, image)
 
 

@@ -105,15 +105,17 @@ def _no_number(branch: Any, padded_NCHW: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [(_raise, "a fault of ours"), (_no_number, "computes something else")],
     ids=["raises", "nan"],
 )
-def test_what_fails_with_our_blocks_alone_is_wrong(monkeypatch: pytest.MonkeyPatch, fault: Any, said: str) -> None:
+def test_what_fails_with_our_blocks_alone_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, fault: Any, message: str
+) -> None:
     monkeypatch.setattr(zoo_way, "drawn_for", lambda _: ("repvgg", "standard", "branch"))
     monkeypatch.setattr(KernelBranch, "forward", fault)
     result = small(monkeypatch, nn.ReLU())
-    assert said in result.wrong and not result.skipped
+    assert message in result.wrong and not result.skipped
 
 
 def test_an_exact_expansion_that_moves_the_outputs_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,15 +128,17 @@ def test_an_exact_expansion_that_moves_the_outputs_is_wrong(monkeypatch: pytest.
     assert "expanded exactly it differs by" in small(monkeypatch, nn.ReLU()).wrong
 
 
-@pytest.mark.parametrize(("fault", "said"), [(_raise, "a fault of ours"), (_no_number, "outputs are not finite")])
-def test_what_fails_in_the_step_of_training_alone_is_wrong(fault: Any, said: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "message"), [(_raise, "a fault of ours"), (_no_number, "outputs are not finite")]
+)
+def test_what_fails_in_the_step_of_training_alone_is_wrong(fault: Any, message: str) -> None:
     network = Small(nn.ReLU())
     expand(network, "acb", init="standard")
     batch_NCHW = torch.randn(4, 3, 8, 8)
     assert zoo_way._fault_of_a_step(network, batch_NCHW) == ""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(KernelBranch, "forward", fault)
-        assert said in zoo_way._fault_of_a_step(network.float(), batch_NCHW)
+        assert message in zoo_way._fault_of_a_step(network.float(), batch_NCHW)
 
 
 def test_a_forgotten_norm_and_outputs_that_nobody_compared_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from tests.parity.forms import card_of
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "message"),
     [
         ({"class_num": 6}, "class_num is 6, but there are 5 class_names"),
         ({"takes": "any"}, "must name the longest side in max_side"),
@@ -21,11 +21,11 @@ from tests.parity.forms import card_of
         ({"device": {"kind": "cpu", "threads": -5}}, "device.threads"),
     ],
 )
-def test_a_card_that_does_not_hang_together_is_refused(tmp_path: Path, edit: dict[str, Any], said: str) -> None:
+def test_a_card_that_does_not_hang_together_is_refused(tmp_path: Path, edit: dict[str, Any], message: str) -> None:
     path = tmp_path / "card.json"
     whole = card_of("onnxruntime-fp32", "export").model_dump(mode="json")
     path.write_text(json.dumps(whole))
     assert Card.read(path).class_num == 5
     path.write_text(json.dumps(whole | edit))
-    with pytest.raises(BadInput, match=f"card.json is no Card: .*{said}"):
+    with pytest.raises(BadInput, match=f"card.json is no Card: .*{message}"):
         Card.read(path)

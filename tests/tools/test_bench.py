@@ -139,9 +139,9 @@ def test_a_release_to_which_an_engine_was_added_is_not_opened(release: Path) -> 
 
 def test_an_engine_that_takes_any_size_is_marked_as_timed_without_its_resize() -> None:
     forms = [form("sized"), form("whole").model_copy(update={"takes": "any"})]
-    said = lines(report(forms, [row("sized", 1.0), row("whole", 2.0)]))
-    assert [text.startswith("whole (resize not included) ") for text in said[1:3]] == [False, True]
-    assert any("whole: takes images of any size, and was timed on images of 16 px" in text for text in said)
+    message = lines(report(forms, [row("sized", 1.0), row("whole", 2.0)]))
+    assert [text.startswith("whole (resize not included) ") for text in message[1:3]] == [False, True]
+    assert any("whole: takes images of any size, and was timed on images of 16 px" in text for text in message)
     assert not any("any size" in text for text in lines(report(forms[:1], [row("sized", 1.0)])))
 
 

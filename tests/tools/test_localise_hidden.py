@@ -71,10 +71,10 @@ def test_without_the_engines_package_its_graph_is_compared_and_the_sentence_says
     monkeypatch.setattr("sys.argv", ["localise", "tensorrt-fp16"])
     with pytest.raises(SystemExit) as ended:
         main()
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and said.startswith("localise: tensorrt-fp16: none of ")
-    assert "the package no_such_package cannot be imported" in said and "make tensorrt" in said
-    assert "the graph that it was built from was compared" in said
+    message = capsys.readouterr().err
+    assert ended.value.code == 2 and message.startswith("localise: tensorrt-fp16: none of ")
+    assert "the package no_such_package cannot be imported" in message and "make tensorrt" in message
+    assert "the graph that it was built from was compared" in message
     assert (root / ".foldline/localise/tensorrt-fp16.html").is_file()
 
 

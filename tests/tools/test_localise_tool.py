@@ -216,8 +216,8 @@ def test_the_command_line_prints_the_sentence_and_writes_the_page(
 
 
 @pytest.mark.parametrize(
-    ("form", "said"), [("train", "made from no other form"), ("nope", "there is no form 'nope'")]
+    ("form", "message"), [("train", "made from no other form"), ("nope", "there is no form 'nope'")]
 )
-def test_a_form_that_is_not_there_is_refused_with_those_that_are(root: Path, form: str, said: str) -> None:
-    with pytest.raises(BadInput, match=said):
+def test_a_form_that_is_not_there_is_refused_with_those_that_are(root: Path, form: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
         localise(form, root / "data", 4)

@@ -35,8 +35,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             tool.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        message = capsys.readouterr()
+        return int(ended.value.code or 0), message.out, message.err
 
     return command
 
@@ -47,8 +47,8 @@ def test_any_form_gives_the_classes_and_probabilities_of_evaluate(
     released: Released, run: Run, tmp_path: Path, engine: str, batch: int
 ) -> None:
     flags = ["--release", released.folder, "--engine", engine, "--batch", batch, "--threads", 1, "--top", 4]
-    code, _, said = run(*released.images, *flags, "--format", "json", "--out", tmp_path / "all.json")
-    assert (code, said) == (0, "")
+    code, _, message = run(*released.images, *flags, "--format", "json", "--out", tmp_path / "all.json")
+    assert (code, message) == (0, "")
     found = json.loads((tmp_path / "all.json").read_text())
     assert [image["image"] for image in found] == list(map(str, released.images))
     expected_NK = released.shares_NK[FORMS[engine]]
@@ -91,7 +91,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_classified(
     (folder / "b.jpg").write_bytes((folder / "c.jpg").read_bytes()[:200])
     (folder / "d.png").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe.png")
-    code, shown, said = run(
+    code, shown, message = run(
         folder,
         tmp_path / "absent.png",
         tmp_path / "pipe.png",
@@ -103,7 +103,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_classified(
     )
     assert code == 2
     assert [row["image"] for row in rows_of(shown)] == [f"{folder}/a.png", f"{folder}/c.jpg"]
-    lines = said.splitlines()
+    lines = message.splitlines()
     assert [line.split(" ")[1] for line in lines[:-1]] == [
         f"{folder}/b.jpg", f"{folder}/d.png", f"{tmp_path}/absent.png", f"{tmp_path}/pipe.png",
         f"{folder}/empty",
@@ -122,14 +122,14 @@ def test_a_decoder_that_raises_anything_spoils_one_image_only(
         return decode_rgb(read)
 
     monkeypatch.setattr(predict_images, "decode_rgb", fragile)
-    code, shown, said = run(odd, sound, "--release", released.folder, "--format", "csv")
-    assert code == 2 and str(sound) in shown and str(odd) not in shown and str(odd) in said
+    code, shown, message = run(odd, sound, "--release", released.folder, "--format", "csv")
+    assert code == 2 and str(sound) in shown and str(odd) not in shown and str(odd) in message
 
 
 def test_a_bomb_is_not_decoded(released: Released, run: Run, tmp_path: Path) -> None:
     (tmp_path / "bomb.ppm").write_bytes(b"P6\n30000 30000\n255\n" + bytes(100))
-    code, _, said = run(tmp_path / "bomb.ppm", "--release", released.folder)
-    assert code == 2 and "bomb.ppm cannot be read as an image" in said and "exceeds limit" in said
+    code, _, message = run(tmp_path / "bomb.ppm", "--release", released.folder)
+    assert code == 2 and "bomb.ppm cannot be read as an image" in message and "exceeds limit" in message
 
 
 def test_the_champion_is_a_release_too(released: Released, tmp_path: Path) -> None:
@@ -160,20 +160,20 @@ WRONG: dict[str, tuple[list[str], str]] = {
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_flags_end_in_one_sentence_and_exit_2(released: Released, run: Run, kind: str) -> None:
     flags, sentence = WRONG[kind]
-    code, shown, said = run(released.images[0], "--release", released.folder, *flags)
+    code, shown, message = run(released.images[0], "--release", released.folder, *flags)
     assert (code, shown) == (2, "")
-    assert sentence in said and (said.startswith("usage: ") or len(said.splitlines()) == 1)
+    assert sentence in message and (message.startswith("usage: ") or len(message.splitlines()) == 1)
 
 
 @pytest.mark.parametrize("name", ["model/model.onnx", "labels.txt"])
 def test_a_release_that_was_changed_is_not_used(released: Released, run: Run, tmp_path: Path, name: str) -> None:
     copy = shutil.copytree(released.folder, tmp_path / "release")
     (copy / name).write_bytes((copy / name).read_bytes()[:-1])
-    code, shown, said = run(released.images[0], "--release", copy)
-    assert (code, shown) == (2, "") and f"{copy}/{name} is not the file that SHA256SUMS names" in said
+    code, shown, message = run(released.images[0], "--release", copy)
+    assert (code, shown) == (2, "") and f"{copy}/{name} is not the file that SHA256SUMS names" in message
     write_sums(copy)
-    code, shown, said = run(released.images[0], "--release", copy)
-    assert (code, shown) == (2, "") and f"{copy}/{name} is not what release.json says" in said
+    code, shown, message = run(released.images[0], "--release", copy)
+    assert (code, shown) == (2, "") and f"{copy}/{name} is not what release.json says" in message
 
 
 def test_out_is_written_whole_or_not_at_all(
@@ -197,24 +197,24 @@ def test_out_is_written_whole_or_not_at_all(
 def test_out_takes_the_place_of_no_image(released: Released, run: Run, tmp_path: Path, named: str) -> None:
     image = shutil.copyfile(released.images[0], tmp_path / "image.png")
     before = image.read_bytes()
-    code, shown, said = run(tmp_path / named, "--release", released.folder, "--out", image)
-    assert (code, shown) == (2, "") and f"--out {image} is one of the images" in said
+    code, shown, message = run(tmp_path / named, "--release", released.folder, "--out", image)
+    assert (code, shown) == (2, "") and f"--out {image} is one of the images" in message
     assert image.read_bytes() == before
 
 
 def test_a_link_to_an_image_takes_no_answers_either(released: Released, run: Run, tmp_path: Path) -> None:
     image = shutil.copyfile(released.images[0], tmp_path / "image.png")
     (tmp_path / "all.csv").symlink_to(image)
-    code, _, said = run(image, "--release", released.folder, "--out", tmp_path / "all.csv")
-    assert code == 2 and "is one of the images" in said and not image.is_symlink()
+    code, _, message = run(image, "--release", released.folder, "--out", tmp_path / "all.csv")
+    assert code == 2 and "is one of the images" in message and not image.is_symlink()
     assert image.read_bytes() == released.images[0].read_bytes()
 
 
 def test_an_image_that_is_not_there_may_be_called_as_out_is(released: Released, run: Run, tmp_path: Path) -> None:
     out = tmp_path / "all.csv"
     out.write_text("before")
-    code, _, said = run(tmp_path / "absent/all.csv", "--release", released.folder, "--out", out)
-    assert code == 2 and said.startswith(f"predict: {tmp_path}/absent/all.csv is not there.")
+    code, _, message = run(tmp_path / "absent/all.csv", "--release", released.folder, "--out", out)
+    assert code == 2 and message.startswith(f"predict: {tmp_path}/absent/all.csv is not there.")
 
 
 def test_out_may_take_the_place_of_a_link_that_leads_nowhere(released: Released, run: Run, tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def test_what_would_be_written_into_a_release_is_refused(
     monkeypatch.setattr(sys, "argv", [tool, *words])
     with pytest.raises(SystemExit) as ended:
         import_module(f"tools.{tool}").main()
-    said = capsys.readouterr().err
-    assert (ended.value.code, len(said.splitlines())) == (2, 1)
-    assert said.startswith(f"{tool}: --") and f"lies in the release {copy}, whose seal it would break" in said
+    message = capsys.readouterr().err
+    assert (ended.value.code, len(message.splitlines())) == (2, 1)
+    assert (
+        message.startswith(f"{tool}: --") and f"lies in the release {copy}, whose seal it would break" in message
+    )
     check_sums(copy)

@@ -192,9 +192,9 @@ def test_what_cannot_be_served_ends_in_one_sentence_and_exit_2(
     monkeypatch.setattr(sys, "argv", ["serve", "--release", str(released.folder), *out, *flags])
     with pytest.raises(SystemExit) as ended:
         tool.main()
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and said.startswith("serve: ") and sentence in said
-    assert len(said.splitlines()) == 1 and list(tmp_path.iterdir()) == []
+    message = capsys.readouterr().err
+    assert ended.value.code == 2 and message.startswith("serve: ") and sentence in message
+    assert len(message.splitlines()) == 1 and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("count", ["0", "999999999999", "9" * 5000, "x"])

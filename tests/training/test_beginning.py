@@ -119,7 +119,7 @@ def test_training_begins_from_the_weights(workspace: Path, weights: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"epochs": 0}, "epochs is 0 and weights is null"),
         ({"weights": "elsewhere/w.pt"}, "is not under data/weights, which DVC watches"),
@@ -132,6 +132,8 @@ def test_training_begins_from_the_weights(workspace: Path, weights: Path) -> Non
         ({"loss": {"name": "focal", "label_smoothing": 0.1}}, "label_smoothing"),
     ],
 )
-def test_params_that_make_no_sense_are_refused_before_anything_runs(change: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_params_that_make_no_sense_are_refused_before_anything_runs(
+    change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         changed(**change)

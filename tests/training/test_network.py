@@ -24,9 +24,9 @@ def made(
 
 def test_a_head_larger_than_the_network_points_to_the_bottleneck(capsys: pytest.CaptureFixture[str]) -> None:
     say_cost(made(20_000), 16, 20_000, 0)
-    said = capsys.readouterr().err
-    assert "2,580,000 of them in the last layer (head)" in said
-    assert "train.bottleneck can make it smaller" in said
+    message = capsys.readouterr().err
+    assert "2,580,000 of them in the last layer (head)" in message
+    assert "train.bottleneck can make it smaller" in message
     say_cost(made(10), 16, 10, 0)
     assert "bottleneck" not in capsys.readouterr().err
 
@@ -35,9 +35,9 @@ def test_the_head_is_said_with_and_without_its_bottleneck(capsys: pytest.Capture
     network = made(20_000, bottleneck=8)
     assert (network.head, network.head_without_bottleneck) == (128 * 8 + 8 + 9 * 20_000, 2_580_000)
     say_cost(network, 16, 20_000, 5)
-    said = capsys.readouterr().err
-    assert "without its bottleneck the last layer would have 2,580,000 parameters" in said
-    assert "5 of 20000 class ids have no training image and cost 45 parameters" in said
+    message = capsys.readouterr().err
+    assert "without its bottleneck the last layer would have 2,580,000 parameters" in message
+    assert "5 of 20000 class ids have no training image and cost 45 parameters" in message
 
 
 def test_a_bottleneck_leaves_the_bodys_own_weights_as_they_are_drawn() -> None:

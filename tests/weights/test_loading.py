@@ -83,21 +83,21 @@ def test_a_head_that_does_not_fit_starts_fresh_and_is_said(
 
 
 @pytest.mark.parametrize(
-    ("left_out", "classes", "said"),
+    ("left_out", "classes", "message"),
     [
         ("nothing", 9, "the last layers (head, head_dist) start with new weights"),
         ("head_dist.", 5, "the last layer (head_dist) starts with new weights"),  # not distilled
     ],
 )
 def test_each_head_that_starts_fresh_is_said(
-    tmp_path: Path, left_out: str, classes: int, said: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, left_out: str, classes: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arch = "timm:deit_tiny_distilled_patch16_224"
     whole = create(arch, classes, 32).state_dict()
     tensors = {key: value for key, value in whole.items() if not key.startswith(left_out)}
     coverage = load_weights(create(arch, 5, 32), saved(tmp_path, tensors), 1.0)
     assert coverage.head_replaced and coverage.coverage == coverage.used == 1
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_weights_of_another_network_are_refused_and_change_nothing(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def no_numbers(kind: str, weight: Tensor) -> Tensor:
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")  # here, where the file is made
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("quantised", r"is quantised \(qint8\)"),
         ("sparse", r"is no dense tensor \(sparse_coo\)"),
@@ -208,7 +208,7 @@ def no_numbers(kind: str, weight: Tensor) -> Tensor:
         ("float8", "has the type float8_e4m3fn"),
     ],
 )
-def test_tensors_that_are_no_plain_numbers_are_refused_by_name(tmp_path: Path, kind: str, said: str) -> None:
+def test_tensors_that_are_no_plain_numbers_are_refused_by_name(tmp_path: Path, kind: str, message: str) -> None:
     tensors = state()
     path = saved(tmp_path, tensors | {"conv.weight": no_numbers(kind, tensors["conv.weight"])})
     resolve_preprocessing(
@@ -216,7 +216,7 @@ def test_tensors_that_are_no_plain_numbers_are_refused_by_name(tmp_path: Path, k
     )  # looks for a preprocessing in it, and finds none
     network = Own(4)
     before = network.norm.weight.clone()
-    with pytest.raises(BadInput, match=rf"weights\.pt: conv\.weight {said}"):
+    with pytest.raises(BadInput, match=rf"weights\.pt: conv\.weight {message}"):
         load_weights(network, path, 0.5)
     assert torch.equal(network.norm.weight, before)
 

@@ -42,10 +42,10 @@ def test_what_contradicts_the_published_name_is_refused_with_both(tmp_path: Path
     write(tmp_path, content)
     with pytest.raises(BadInput, match=r"config.json says side 299, .*mean \[0.5, 0.5, 0.5\]") as refusal:
         resolve_preprocessing(StatedPreprocessing(), weights(tmp_path, RESNET50), "adopt", "torchvision:resnet50")
-    said = str(refusal.value)
-    assert f"{RESNET50} is known as torchvision:resnet50 IMAGENET1K_V2: side 224, resize 232" in said
-    assert ("is of inception_v3, and train.arch is torchvision:resnet50" in said) == (arch is not None)
-    assert f"write the preprocessing into {RESNET50}.yaml" in said
+    message = str(refusal.value)
+    assert f"{RESNET50} is known as torchvision:resnet50 IMAGENET1K_V2: side 224, resize 232" in message
+    assert ("is of inception_v3, and train.arch is torchvision:resnet50" in message) == (arch is not None)
+    assert f"write the preprocessing into {RESNET50}.yaml" in message
 
 
 @pytest.mark.parametrize(

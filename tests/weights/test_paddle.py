@@ -118,7 +118,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, kind: str, protocol: int)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"no pickle", "no pickle of only arrays"),
         (b"cnumpy\nndarray\n(S'opened'\nNdb.", "no pickle of only arrays"),  # it would change a stand-in
@@ -134,9 +134,9 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, kind: str, protocol: int)
         (pickle.dumps({"x": np.ones(2), "UnpackBigParamInfor@@": {}}), "no dict of whole arrays"),
     ],
 )
-def test_a_file_that_is_no_dict_of_arrays_is_an_error(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_no_dict_of_arrays_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "weights.pdparams").write_bytes(content)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         read_weights(tmp_path / "weights.pdparams")
 
 

@@ -31,33 +31,33 @@ ARCH = "repvgg_nano"  # nobody has published weights of it
 NUMBERS = {"x": torch.zeros(2)}
 
 
-def in_safetensors(folder: Path, said: dict[str, Any]) -> Path:
-    save_file(NUMBERS, folder / "w.safetensors", {"pretrained_cfg": json.dumps(said)})
+def in_safetensors(folder: Path, message: dict[str, Any]) -> Path:
+    save_file(NUMBERS, folder / "w.safetensors", {"pretrained_cfg": json.dumps(message)})
     return folder / "w.safetensors"
 
 
-def in_a_torch_file(folder: Path, said: dict[str, Any]) -> Path:
-    torch.save({"state_dict": NUMBERS, "pretrained_cfg": said}, folder / "w.pt")
+def in_a_torch_file(folder: Path, message: dict[str, Any]) -> Path:
+    torch.save({"state_dict": NUMBERS, "pretrained_cfg": message}, folder / "w.pt")
     return folder / "w.pt"
 
 
-def beside_as_hugging_face_does(folder: Path, said: dict[str, Any]) -> Path:
+def beside_as_hugging_face_does(folder: Path, message: dict[str, Any]) -> Path:
     (folder / "config.json").write_text(
-        json.dumps({"architecture": ARCH, "num_classes": 3, "pretrained_cfg": said})
+        json.dumps({"architecture": ARCH, "num_classes": 3, "pretrained_cfg": message})
     )
     save_file(NUMBERS, folder / "w.safetensors")
     return folder / "w.safetensors"
 
 
-def beside_under_its_own_name(folder: Path, said: dict[str, Any]) -> Path:
-    (folder / "w.pdparams.yaml").write_text(yaml.safe_dump(said))
+def beside_under_its_own_name(folder: Path, message: dict[str, Any]) -> Path:
+    (folder / "w.pdparams.yaml").write_text(yaml.safe_dump(message))
     (folder / "w.pdparams").write_bytes(b"")
     return folder / "w.pdparams"
 
 
-def inside_a_folder(folder: Path, said: dict[str, Any]) -> Path:
+def inside_a_folder(folder: Path, message: dict[str, Any]) -> Path:
     (folder / "vd").mkdir()
-    (folder / "vd/preprocess.json").write_text(json.dumps(said))
+    (folder / "vd/preprocess.json").write_text(json.dumps(message))
     return folder / "vd"
 
 
@@ -78,8 +78,8 @@ def test_it_is_adopted_from_wherever_weights_carry_it(
     settled, source = resolve_preprocessing(StatedPreprocessing(), weights, "adopt", ARCH)
     assert settled == THEIRS
     assert source is not None and Path(source).exists()
-    said = capsys.readouterr().err
-    assert f"from {source}: short side to 256 (bicubic), centre 224, mean [0.498, 0.498, 0.498]" in said
+    message = capsys.readouterr().err
+    assert f"from {source}: short side to 256 (bicubic), centre 224, mean [0.498, 0.498, 0.498]" in message
 
 
 def test_our_own_artifacts_card_is_adopted_too(tmp_path: Path) -> None:
@@ -121,9 +121,9 @@ def test_another_value_is_refused_with_both_unless_it_is_meant(
 
 
 def test_the_same_value_in_fewer_digits_is_no_other_value(tmp_path: Path) -> None:
-    said = TIMM | {"mean": [0.49803921, 0.49803921, 0.49803921]}
+    message = TIMM | {"mean": [0.49803921, 0.49803921, 0.49803921]}
     stated = StatedPreprocessing(size=224, resize=256, interpolation="bicubic", mean=(0.498, 0.498, 0.498))
-    assert resolve_preprocessing(stated, in_safetensors(tmp_path, said), "adopt", ARCH).preprocessing.mean == (
+    assert resolve_preprocessing(stated, in_safetensors(tmp_path, message), "adopt", ARCH).preprocessing.mean == (
         0.498,
         0.498,
         0.498,
@@ -131,7 +131,7 @@ def test_the_same_value_in_fewer_digits_is_no_other_value(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("change", "said", "meant"),
+    ("change", "message", "meant"),
     [
         (
             {"interpolation": "lanczos"},
@@ -143,12 +143,12 @@ def test_the_same_value_in_fewer_digits_is_no_other_value(tmp_path: Path) -> Non
     ],
 )
 def test_what_cannot_be_done_here_is_refused_until_something_else_is_stated(
-    tmp_path: Path, change: dict[str, Any], said: str, meant: StatedPreprocessing
+    tmp_path: Path, change: dict[str, Any], message: str, meant: StatedPreprocessing
 ) -> None:
     weights = in_safetensors(tmp_path, TIMM | change)
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Refused, match=message):
         resolve_preprocessing(StatedPreprocessing(), weights, "adopt", ARCH)
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Refused, match=message):
         resolve_preprocessing(StatedPreprocessing(), weights, "override", ARCH)
     assert resolve_preprocessing(meant, weights, "override", ARCH).preprocessing.size == 224
 
@@ -175,7 +175,7 @@ def test_without_weights_params_and_defaults_decide_in_silence(capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("said", "fault"),
+    ("message", "fault"),
     [
         ({"mean": [123.7, 116.3, 103.5]}, "the value of mean.0 is not valid"),
         ({"std": [0.2, 0.2]}, "the value of std is not valid"),
@@ -183,10 +183,10 @@ def test_without_weights_params_and_defaults_decide_in_silence(capsys: pytest.Ca
     ],
 )
 def test_what_is_no_preprocessing_is_an_error_that_names_file_and_key(
-    tmp_path: Path, said: dict[str, Any], fault: str
+    tmp_path: Path, message: dict[str, Any], fault: str
 ) -> None:
     with pytest.raises(BadInput, match=rf"w\.pdparams\.yaml: {fault}"):
-        resolve_preprocessing(StatedPreprocessing(), beside_under_its_own_name(tmp_path, said), "adopt", ARCH)
+        resolve_preprocessing(StatedPreprocessing(), beside_under_its_own_name(tmp_path, message), "adopt", ARCH)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"{mean: ["])

@@ -119,10 +119,10 @@ def test_a_mean_that_is_assumed_is_said_with_those_of_published_weights(
 ) -> None:
     path = weights(tmp_path, "mine.pth")
     resolve_preprocessing(StatedPreprocessing(), path, "adopt", "inception_v3")
-    said = capsys.readouterr().err
-    assert "mine.pth has none: short side to 32 (bilinear), centre 32, mean [0.485, 0.456, 0.406]" in said
-    assert "this mean and std are assumed; timm:inception_v3.tv_in1k, timm:inception_v3.tf_in1k" in said
-    assert "were made with mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5]" in said and "gluon" not in said
+    message = capsys.readouterr().err
+    assert "mine.pth has none: short side to 32 (bilinear), centre 32, mean [0.485, 0.456, 0.406]" in message
+    assert "this mean and std are assumed; timm:inception_v3.tv_in1k, timm:inception_v3.tf_in1k" in message
+    assert "were made with mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5]" in message and "gluon" not in message
     for stated, arch in (
         (StatedPreprocessing(mean=HALF, std=HALF), "inception_v3"),
         (StatedPreprocessing(), "resnet18"),

@@ -93,7 +93,7 @@ def test_columns_of_a_table_by_name_and_number(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         (
             ["0", "1", "2", "0", "crak"],
@@ -120,10 +120,10 @@ def test_columns_of_a_table_by_name_and_number(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_label_is_named_with_its_rows_and_the_right_ones_are_not_blamed(
-    tmp_path: Path, labels: list[str], said: str
+    tmp_path: Path, labels: list[str], message: str
 ) -> None:
     rows = [f"{number}.png,{label}" for number, label in enumerate(labels)]
     (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]) + "\n")
     with pytest.raises(Refused) as refused:
         listed(tmp_path / "table.csv")
-    assert said in str(refused.value)
+    assert message in str(refused.value)
