@@ -19,7 +19,7 @@ LONG = (
     "tests/flows/test_main.py",
     "tests/parity/test_planted.py",
     "tests/test_train_interrupted.py",
-    "tests/training/test_layout.py",
+    "tests/training/test_memory_format.py",
 )
 # Files that ask for one server run on one worker: a Prefect server takes 8 CPU seconds.
 TOGETHER = {

@@ -1,7 +1,7 @@
 """Checkpoints: everything that going on needs, in files that are there whole or not at all, and never a pickle.
 
 Checkpoints lie under a fingerprint of params, inputs and code, so that a training never goes on with the weights
-of another. `last.safetensors` holds the state of every part (parts.py) and, as JSON in its metadata, the progress;
+of another. `last.safetensors` holds the state of every part (state.py) and, as JSON in its metadata, the progress;
 `best-<epoch>.safetensors` holds the best network. The best is written first and named by its epoch: whenever a
 kill comes, `last` names a best that is there.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from steps.files import write_whole
 from steps.training.history import EpochRow, Progress
-from steps.training.parts import Parts
+from steps.training.state import Parts
 
 LAST = "last.safetensors"
 FINISHED = "finished"

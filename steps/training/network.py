@@ -21,7 +21,7 @@ from steps.reparam.library_blocks import library_form
 from steps.reports.card import Expansion, Preprocessing
 from steps.reports.train import SiteDecision, WeightsCoverage
 from steps.tracing.example import refuse_a_precision_of_its_own
-from steps.training.layout import lay_out
+from steps.training.memory_format import lay_out
 from steps.weights.loading import load_weights
 from steps.weights.positions import little_data
 

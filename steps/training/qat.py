@@ -27,8 +27,8 @@ from steps.reports.card import Preprocessing
 from steps.reports.certificate import CertifiedPrecision
 from steps.training.checkpoint import load_best
 from steps.training.history import Progress
-from steps.training.layout import lay_out
 from steps.training.loop import Plan, Training, fit
+from steps.training.memory_format import lay_out
 from steps.training.schedules import Cosine
 
 STEPS, WEIGHT_STEPS = 127, 64  # to either side of zero

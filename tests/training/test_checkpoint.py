@@ -22,7 +22,7 @@ from steps.training.checkpoint import (
 )
 from steps.training.history import EpochRow, Progress
 from steps.training.optimizers import sgd
-from steps.training.parts import Parts, parts_of
+from steps.training.state import Parts, parts_of
 
 REACHED = Progress(2, 7, 1 / 3, 1, 0.1 + 0.2, 1 / 9, [EpochRow(1, 0.1, None, 1 / 7, 0.5, 0.5, 0.0)])
 

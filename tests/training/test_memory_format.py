@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from steps.training.layout import lay_out
+from steps.training.memory_format import lay_out
 
 STEPS = """
 import torch
