@@ -77,7 +77,7 @@ def fit(training: Training) -> Progress:
 
     Refuses when the loss is not finite; the last good checkpoint stays. Without epochs, val is measured once.
     """
-    progress = load_last(training.checkpoints, training.state) or Progress()
+    progress = load_last(training.checkpoints, training.parts) or Progress()
     if progress.epoch or progress.step:
         say(f"train: goes on after epoch {progress.epoch}, step {progress.step} of the next")
     if training.plan.epochs == 0 and not progress.history:
@@ -106,7 +106,7 @@ def _finish_epoch(training: Training, progress: Progress) -> None:
         _count(training, progress, losses)
         losses = []
         if progress.step < steps and time.monotonic() - saved >= CHECKPOINT_EVERY_SECONDS:
-            save_last(training.checkpoints, training.state, progress)
+            save_last(training.checkpoints, training.parts, progress)
             saved = time.monotonic()
 
 
@@ -153,7 +153,7 @@ def _close_epoch(training: Training, progress: Progress, train_loss: float | Non
     if _is_best(score, figures.loss, progress):
         progress.best_epoch, progress.best_score, progress.best_loss = progress.epoch, score, figures.loss
         save_best(training.checkpoints, training.network, progress.epoch)
-    save_last(training.checkpoints, training.state, progress)
+    save_last(training.checkpoints, training.parts, progress)
     _say_row(row, training.plan.epochs, progress)
 
 
