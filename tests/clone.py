@@ -1,4 +1,4 @@
-"""A fresh clone of the project with a person's own images in it, and dvc at work there."""
+"""A fresh clone of the project with a user's own images, ready for dvc."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 
 
 def fresh_clone(folder: Path) -> Path:
-    """Copy what git knows or would add, with the tests' own params, and nothing that a run left behind."""
+    """Copy all files that git tracks or would add, with the tests' params, without the outputs of any run."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -35,7 +35,7 @@ def fresh_clone(folder: Path) -> Path:
 
 
 def draw_images(folder: Path, per_class: int) -> None:
-    """Draw discs of one colour a class, of random place and size, on grey noise."""
+    """Draw discs, in one colour per class, at random places and sizes, on grey noise."""
     random = np.random.default_rng(0)
     for name, colour in COLOURS.items():
         (folder / name).mkdir(parents=True)
@@ -47,7 +47,7 @@ def draw_images(folder: Path, per_class: int) -> None:
 
 
 def set_params(folder: Path, **sections: dict[str, Any]) -> None:
-    """Write these values over those of the clone's params.yaml."""
+    """Overwrite these values in the clone's params.yaml."""
     path = folder / "params.yaml"
     params = yaml.safe_load(path.read_text())
     for name, values in sections.items():
@@ -56,7 +56,7 @@ def set_params(folder: Path, **sections: dict[str, Any]) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return that of a person at work in a clone; one thread, as tiny images would only make more wait."""
+    """Return the environment of a user in a clone, with one thread: tiny images only make more threads wait."""
     return {**os.environ, "FOLDLINE_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
 
 

@@ -1,4 +1,4 @@
-"""Run a step's command line as `python -m steps.STEP` does, but in this process: slow imports are paid once."""
+"""Run a step's command line as `python -m steps.STEP` does, but in this process: slow imports happen only once."""
 
 import os
 import subprocess
@@ -16,12 +16,12 @@ ROOT = Path(__file__).parent.parent
 
 
 class Workspace:
-    """A folder with a params.yaml and a champion that says "none yet", in which steps run."""
+    """A folder in which steps run, with a params.yaml and a champion file that says "none yet"."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self._monkeypatch, self._capsys = folder, monkeypatch, capsys
         monkeypatch.chdir(folder)
-        monkeypatch.setattr("steps.cli.end_with_parent", lambda _: None)  # it is about pytest's own process here
+        monkeypatch.setattr("steps.cli.end_with_parent", lambda _: None)  # would act on pytest's own process
         (folder / "data/champion").mkdir(parents=True)
         (folder / "data/champion/champion.json").write_text('{"accepted": false}')
         self.params = reference_params()
@@ -30,7 +30,7 @@ class Workspace:
         (self.folder / "params.yaml").write_text(yaml.safe_dump(self.params))
 
     def run(self, step: Callable[..., None], **flags: str) -> tuple[int, str]:
-        """Return the exit code and what was said."""
+        """Return the exit code and the messages of the step."""
         self.write_params()
         arguments = [text for flag, value in flags.items() for text in (f"--{flag}", value)]
         self._monkeypatch.setattr(sys, "argv", [step.__name__, *arguments])
@@ -42,7 +42,7 @@ class Workspace:
         return code, self._capsys.readouterr().err
 
     def run_apart(self, step: str, **flags: str) -> tuple[int, str]:
-        """Do the same in a process of its own."""
+        """Run the step in a separate process; return the exit code and the messages."""
         self.write_params()
         arguments = [text for flag, value in flags.items() for text in (f"--{flag}", value)]
         done = subprocess.run(

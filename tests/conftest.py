@@ -1,4 +1,4 @@
-"""What holds for all tests: which ones run, and that none phones home or touches the user's own settings."""
+"""Rules for all tests: which tests run; no test contacts outside servers or touches the user's settings."""
 
 import atexit
 import gc
@@ -26,24 +26,24 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait sleep: steps run beside the tests
+    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep, because steps run next to the tests
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
-OF_OTHERS = {  # warnings of third-party packages, about themselves
+OF_OTHERS = {  # third-party packages warn about themselves
     "ignore:_NoneStep.value will soon raise:DeprecationWarning": "dvc builds its graph of outputs so",
 }
 ON_A_RUN_OF_ONES_OWN = ("PREFECT_API_URL", "STEPS_ON", "DVC_ROOT", "DVC_STAGE", "FOLDLINE_PYTHON", "STEPS_PARENT")
 
 
-# Not in a hook: before the first one another conftest.py may be imported, with packages that read this.
+# Set here and not in a hook: another conftest.py may import packages that read this before any hook runs.
 os.environ.update(ENVIRONMENT, PREFECT_HOME=tempfile.mkdtemp(prefix="foldline-prefect-"))
 for _name in ON_A_RUN_OF_ONES_OWN:
     os.environ.pop(_name, None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Silence what others say about themselves, and leave no folder behind."""
+    """Silence the messages of third-party packages about themselves, and leave no folder behind."""
     for warning in OF_OTHERS:
         config.addinivalue_line("filterwarnings", warning)
     home = os.environ["PREFECT_HOME"]
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what takes long or needs what is not here, each with the reason; begin with what takes longest."""
+    """Skip slow tests and tests that miss a requirement, each with the reason; start with the slowest tests."""
     long_ones_first(items)
     everything = os.environ.get("FOLDLINE_TESTS") == "all"
     gpu = Path("/dev/nvidiactl").exists()
@@ -64,13 +64,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
-    """Share the files out so that the workers end together, where whole files are asked for."""
+    """With --dist loadfile, distribute the files so that all workers end at about the same time."""
     return Scheduling(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _garbage_is_sought_among_new_objects_alone() -> None:
-    """Take every object that exists out of later collections, as steps.tracing.watch collects in each pass.
+    """Exclude all present objects from later garbage collections: steps.tracing.watch collects in each pass.
 
     Modules and tests are a million objects, and a collection that visits all of them takes 0.3 s.
     """
@@ -79,12 +79,12 @@ def _garbage_is_sought_among_new_objects_alone() -> None:
 
 
 def pytest_collection() -> None:
-    """Collect no garbage while modules are imported: hardly any is made, and each collection visits them all."""
+    """Collect no garbage during imports: they make little garbage, and each collection visits all objects."""
     gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """Collect it again, less often than after 700 new objects, as Python would."""
+    """Turn garbage collection on again, less often than Python's default of every 700 new objects."""
     gc.enable()
     gc.set_threshold(20_000, 20, 50)
     atexit.register(gc.unfreeze)  # extension modules complain of objects that are left at the end
@@ -92,7 +92,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _build_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the engines that tests build apart from those of the user."""
+    """Keep the engines that tests build outside the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("steps.building.cache.FOLDER", tmp_path_factory.mktemp("builds"))
         yield
@@ -100,7 +100,7 @@ def _build_cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session", autouse=True)
 def _models_are_read_back_in_this_process() -> Iterator[None]:
-    """Spare each training the seconds that a new Python takes; tests/models/test_readback.py takes a new one."""
+    """Read models back in this process, to save seconds; tests/models/test_readback.py uses a new process."""
     from tests.models.reading import in_this_process
 
     with pytest.MonkeyPatch.context() as patch:
@@ -110,21 +110,21 @@ def _models_are_read_back_in_this_process() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished_line(tmp_path_factory: pytest.TempPathFactory) -> Line:
-    """A small line that `dvc repro` brought up to date, one for all workers; make a copy to change it."""
+    """Return a small line that `dvc repro` completed, shared by all workers; copy it before a change."""
     return read_line(made_once(tmp_path_factory, "finished", make_line))
 
 
 @pytest.fixture(scope="session")
 def judged_line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a line of tiny forms that the gate let pass; make a copy to change it."""
-    from tests.judged import make_judged  # not above: what it imports reads the environment that is set there
+    """Return the folder of a line of tiny forms that passed the gate; copy it before a change."""
+    from tests.judged import make_judged  # imported here: it reads the environment set above
 
     return make_judged(tmp_path_factory.mktemp("judged"))
 
 
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> "Released":
-    """A small release, shared by all who read it."""
+    """Return a small release, shared by all tests that only read the release."""
     from tests.released import make_release
 
     return make_release(tmp_path_factory.mktemp("released"))
@@ -132,5 +132,5 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> "Released":
 
 @pytest.fixture
 def copy(released: "Released", tmp_path: Path) -> Path:
-    """The folder of that release, to be changed."""
+    """Return a copy of the release folder that a test may change."""
     return shutil.copytree(released.folder, tmp_path / "release")

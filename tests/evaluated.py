@@ -21,7 +21,7 @@ SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
 
 
 def make_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write an exported model and its images, in what becomes the current folder."""
+    """Write an exported model and its images, and make their folder the current folder."""
     write_exported(tmp_path / "model", onnx_model(weights()))
     write_images(tmp_path, IMAGES)
     monkeypatch.chdir(tmp_path)
@@ -29,7 +29,7 @@ def make_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def evaluated(root: Path, form: str = "export", model: str = "model") -> tuple[FormReport, pl.DataFrame]:
-    """Evaluate the form, and return its report and its scores."""
+    """Evaluate the form; return its report and its scores."""
     out = root / "evaluate"
     out.mkdir(exist_ok=True)
     evaluate(form, root / model, root / "ingest", root / "split", out)

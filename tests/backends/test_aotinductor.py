@@ -1,4 +1,4 @@
-"""AOTInductor: compiled for real where there is a compiler, and plain about what is missing or different."""
+"""AOTInductor: engines are compiled where a compiler exists; messages name what is missing or different."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def built(root: Path, engine: str) -> Path:
 
 
 def package(folder: Path, backend: str, device: Device, version: str = "", **message: str) -> Path:
-    """Write an engine whose package tells of itself what a real one tells, and holds no code."""
+    """Write an engine package with the metadata of a real package, and without code."""
     told = {"AOTI_DEVICE_KEY": device.kind, "AOTI_CPU_ISA": "", "AOTI_MACHINE": "x86_64", **message}
     with zipfile.ZipFile(folder / "model.pt2", "w") as file:
         file.writestr(METADATA, json.dumps(told))

@@ -1,4 +1,4 @@
-"""Networks whose latencies are compared take turns, warm, on the threads that were asked for."""
+"""When latencies are compared, networks run in turns, after a warm-up, with the requested number of threads."""
 
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.models.artifacts import NAMES, SIZE, Own
 
 
 class Branching(nn.Module):
-    """A network whose way depends on its input's numbers: no graph holds it."""
+    """A network whose control flow depends on the values of its input, so that no graph can hold the network."""
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
         """Return logits."""

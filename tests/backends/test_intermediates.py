@@ -1,4 +1,4 @@
-"""Intermediate tensors: a layer is found by the names of its weights, and a reader opens what an engine would."""
+"""Intermediate tensors: layers are found by their weights' names, and a reader opens the files of an engine."""
 
 from pathlib import Path
 

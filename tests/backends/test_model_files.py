@@ -1,4 +1,4 @@
-"""An artifact is a model of its backend only with all the files that the backend runs."""
+"""A folder counts as a model of its backend only if the folder has all files that the backend runs."""
 
 from importlib import import_module
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The forms of the line that are still modules: read from their artifacts, they are what was stored."""
+"""The trained and the fused form are PyTorch modules: a module read from its artifact equals the stored module."""
 
 from pathlib import Path
 
@@ -22,15 +22,15 @@ ARCH = "repvgg_nano"
 
 
 def stored(folder: Path, block: str, head_scale: float = 1.0) -> nn.Module:
-    """Store a network of random weights and batch norm statistics as train does; return it."""
+    """Store a network with random weights and batch norm statistics, as train stores one; return the network."""
     torch.manual_seed(0)
     network = create(ARCH, len(NAMES), SIZE)
     if block != "none":
         expand(network, block, "all", example_NCHW=torch.zeros(1, 3, SIZE, SIZE))
     with torch.no_grad():
-        list(network.parameters())[-2].mul_(head_scale)  # a trained head tells images apart, a fresh one hardly
+        list(network.parameters())[-2].mul_(head_scale)  # a trained head separates images, a fresh head hardly
     network.train()
-    network((torch.from_numpy(probe_images(8)).float() / 255).permute(0, 3, 1, 2))  # moves the statistics
+    network((torch.from_numpy(probe_images(8)).float() / 255).permute(0, 3, 1, 2))  # updates the statistics
     expansion = None if block == "none" else Expansion(block=block, where="all", mode="branch")
     card = Card(
         form="train",

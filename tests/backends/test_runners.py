@@ -31,7 +31,8 @@ from tests.backends.tiny import (
     write_images,
 )
 
-# Of the largest logit: float32 sums in another order; float16 has 3 decimals, bfloat16 2; int8 256 steps a tensor.
+# Relative to the largest logit: float32 sums run in another order; float16 has 3 decimal digits, bfloat16 has 2;
+# int8 has 256 steps a tensor.
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "bf16": 2e-2, "int8": 5e-2}
 HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 ON_CPU = [
@@ -46,7 +47,7 @@ SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with an exported model, and the engines of the CPU that are built in a moment."""
+    """Return a folder with an exported model and those CPU engines that are quick to build."""
     root = tmp_path_factory.mktemp("engines")
     write_exported(root / "model", onnx_model(weights()))
     write_images(root)
@@ -56,7 +57,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built_in(root: Path, engine: str) -> Path:
-    """Return the engine's folder, built now where it is not yet there."""
+    """Return the engine's folder; build the engine if it does not exist yet."""
     if not (root / engine).is_dir():
         (root / engine).mkdir()
         build(ANY_CLASS, 0, engine, root / "model", root / "ingest", root / "split", root / engine)
@@ -105,7 +106,7 @@ NO_IMAGES = {
 def test_what_are_no_images_of_the_card_is_refused_in_one_sentence_by_every_engine(
     built: Path, engine: str
 ) -> None:
-    """Compiled code read on where an image of one pixel ended; OpenVINO took floats from 0 to 1 for bytes."""
+    """Unchecked, compiled code read beyond a 1-pixel image, and OpenVINO took floats in 0..1 for bytes."""
     run, _ = open_runner(built_in(built, engine))
     for named, images in NO_IMAGES.items():
         with pytest.raises(WrongImages) as message:

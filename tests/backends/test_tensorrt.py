@@ -1,4 +1,4 @@
-"""TensorRT: built for real where it can be, run where there is a GPU, and plain about what is missing."""
+"""TensorRT: engines are built where it is installed and run where a GPU exists; messages name what is missing."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -86,7 +86,7 @@ def test_a_kept_engine_that_opens_no_more_is_built_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Its bytes are those of its note: only opening it can tell."""
+    """The bytes of the engine match its note, so that only an attempt to open the engine can reveal the fault."""
     monkeypatch.setattr(build_cache, "FOLDER", tmp_path / "builds")
     first = built(root, "tensorrt-rtx-fp32", tmp_path / "first")
     (entry,) = (tmp_path / "builds").iterdir()
@@ -122,7 +122,7 @@ def test_a_compute_capability_that_the_package_does_not_know_is_refused_by_its_k
 
 
 def test_what_the_builder_only_logs_is_the_reason_of_the_refusal(root: Path, tmp_path: Path) -> None:
-    """float32 matrix products do not exist for 7.5: the builder logs that and returns nothing."""
+    """TensorRT has no float32 matrix product for capability 7.5: the builder logs that and returns nothing."""
     with pytest.raises(Refused, match=r"cannot build the engine: .*FP32 GEMM is not supported"):
         built(root, "tensorrt-rtx-fp32", tmp_path, BuildParams(compute_capabilities=("7.5",)))
 
@@ -148,7 +148,7 @@ def test_a_capability_that_is_named_twice_is_one(root: Path, tmp_path: Path) -> 
 
 
 def test_an_engine_holds_code_for_each_of_its_compute_capabilities(root: Path, tmp_path: Path) -> None:
-    """Byte 32 of the file is a mask of them, in the order of BITS."""
+    """Byte 32 of the file is a bit mask of the compute capabilities, in the order of BITS."""
     for wanted in (("8.9",), ("8.0", "8.6", "8.9", "12.0")):
         params = PARAMS.model_copy(update={"compute_capabilities": wanted, "preprocess": "host"})
         content = (built(root, "tensorrt-rtx-fp16", tmp_path, params) / "model.engine").read_bytes()

@@ -33,7 +33,7 @@ SIZE = 16
 NAMES = ("ant", "bee", "cat", "dog")
 HOW = Preprocessing(size=SIZE, resize=SIZE, interpolation="bilinear", mean=(0.5, 0.45, 0.4), std=(0.25, 0.2, 0.3))
 ROOT = Path(__file__).parent.parent.parent
-ANY_CLASS = BuildParams(int8=Int8Params(min_agreement=0.0))  # an untrained network is nowhere sure of its class
+ANY_CLASS = BuildParams(int8=Int8Params(min_agreement=0.0))  # an untrained network is not sure of any class
 Weights = dict[str, npt.NDArray[np.float32]]
 
 
@@ -55,7 +55,7 @@ def weights(seed: int = 0) -> Weights:
 
 
 def reference(images_NHWC_u8: npt.NDArray[np.uint8], by: Weights) -> npt.NDArray[np.float32]:
-    """Return what the network answers, computed by torch in float64."""
+    """Return the logits of the network, computed by torch in float64."""
     t = {name: torch.from_numpy(value).double() for name, value in by.items()}
     x = ((torch.from_numpy(images_NHWC_u8).double() - t["mean"]) / t["std"]).permute(0, 3, 1, 2)
     x = functional.conv2d(x, t["w1"], t["b1"], padding=1).relu()
@@ -93,7 +93,7 @@ def onnx_model(by: Weights, names: tuple[str, ...] = NAMES) -> onnx.ModelProto:
 
 
 def clipped(by: Weights, most: float = 6.0) -> onnx.ModelProto:
-    """Return the network with ReLU6 for ReLU: the first's bounds are weights, the second's come from nodes."""
+    """Return the network with ReLU6 for ReLU: the first has bounds in weights, the second from nodes."""
     model = onnx_model(by)
     nodes = model.graph.node
     bounds = {"low": np.array(0, np.float32), "high": np.array(most, np.float32)}
@@ -109,7 +109,7 @@ def clipped(by: Weights, most: float = 6.0) -> onnx.ModelProto:
 
 
 def padded_with_infinity(by: Weights) -> onnx.ModelProto:
-    """Return the network with a max pooling in it that pads as TensorFlow's SAME does: its border never wins."""
+    """Return the network with a max pooling that pads as TensorFlow's SAME does: with minus infinity."""
     model = onnx_model(by)
     constants = {"border": np.array([0, 0, 0, 0, 0, 0, 1, 1]), "lowest": np.array(-np.inf, np.float32)}
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
@@ -124,7 +124,7 @@ def padded_with_infinity(by: Weights) -> onnx.ModelProto:
 
 
 def not_finite(score: float) -> onnx.ModelProto:
-    """Return the network, one score of which is `score`, whatever the image."""
+    """Return the network with one score fixed at `score`, whatever the image."""
     by = weights()
     by["b3"][1] = score
     return onnx_model(by)
@@ -148,7 +148,7 @@ def write_exported(folder: Path, model: onnx.ModelProto, names: tuple[str, ...] 
 
 
 def seal(folder: Path, names: tuple[str, ...] = NAMES, backend: str = "onnxruntime") -> Card:
-    """Write the card that fits the files as they are now."""
+    """Write the card that matches the present files."""
     card = Card(
         form="export",
         arch="tiny",
@@ -166,7 +166,7 @@ def seal(folder: Path, names: tuple[str, ...] = NAMES, backend: str = "onnxrunti
 
 
 def write_images(root: Path, count: int = 40, names: tuple[str, ...] = NAMES) -> None:
-    """Write root/ingest and root/split: `count` PNG files, four fifths of them train, the rest test."""
+    """Write root/ingest and root/split: `count` PNG files, four fifths of them in train, the rest in test."""
     (root / "files").mkdir(parents=True)
     rows = []
     for number, image_HWC_u8 in enumerate(probe_images(count)):
@@ -184,7 +184,7 @@ def write_images(root: Path, count: int = 40, names: tuple[str, ...] = NAMES) ->
 
 
 def swap_channels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plant a fault: evaluate's preprocessing gives BGR where the network takes RGB."""
+    """Plant a fault: evaluate's preprocessing gives BGR to a network that expects RGB."""
 
     def swapped(*arguments: Any, **keywords: Any) -> Iterator[Images]:
         for images_NHWC_u8 in kept_batches(*arguments, **keywords):

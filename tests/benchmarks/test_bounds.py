@@ -1,4 +1,4 @@
-"""A benchmark says so when it falls short: in its figures, and in its exit code."""
+"""A benchmark that misses a bound reports the miss in its figures and in its exit code."""
 
 import math
 import re

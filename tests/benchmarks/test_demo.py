@@ -1,4 +1,4 @@
-"""What the demo's figures are read from can fail them: a proof with a bad row, and a proof with none."""
+"""The demo's figures fail if their source is faulty: a proof with a failed row, or a proof without rows."""
 
 from pathlib import Path
 from typing import Literal
@@ -59,7 +59,7 @@ def test_a_form_that_the_table_leaves_out_is_missed(tmp_path: Path) -> None:
 def _broken(
     clone: Path, forms: tuple[FormVerdict, ...], proof: tuple[CertificateRow, ...], printed: str = TABLE
 ) -> list[str]:
-    """Return the names of the figures that a demo with this verdict and this proof does not keep."""
+    """Return the names of the figures that miss their bound when the demo has this verdict and this proof."""
     Verdict(judgement="pass", forms=forms).write(clone / "data/gate/verdict.json")
     Certificate(rows=proof).write(clone / "data/fuse/certificate.json")
     return [figure.name for figure in figures_of(clone, printed) if not figure.holds]

@@ -1,4 +1,4 @@
-"""benchmarks/evaluate_cost.py: the test set that it draws is one; forms are timed beside engines."""
+"""benchmarks/evaluate_cost.py: the drawn images are a valid test set; each form is timed next to its engine."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""benchmarks/false_alarms.py: its figures come from the gate's rule, and honest runs go through its real files."""
+"""benchmarks/false_alarms.py: figures come from the gate's rule; honest runs pass through the gate's files."""
 
 from pathlib import Path
 

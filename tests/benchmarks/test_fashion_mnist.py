@@ -1,4 +1,4 @@
-"""The table of forms says what was measured, and a form that falls short with one seed falls short."""
+"""The table of forms shows the measured values; a form that misses a bound with one seed misses the bound."""
 
 from benchmarks.fashion_mnist import Outcome, figures_of, table_of
 

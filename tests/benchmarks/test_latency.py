@@ -1,4 +1,4 @@
-"""The ratios of benchmarks.latency are taken round by round, against the engine that takes the least time."""
+"""benchmarks.latency takes each ratio within one round, against the fastest engine of that round."""
 
 import shutil
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_the_peak_is_counted_in_whole_vectors_of_multiply_adds(tmp_path: Path) -
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no C compiler")
 def test_no_matrix_product_is_faster_than_the_peak(tmp_path: Path) -> None:
-    """As one was where a chain too many for the registers went to memory."""
+    """One product was faster than the peak: a chain too many for the registers was spilled to memory."""
     loop, operations = peak_loop(tmp_path)
     a_MM = torch.ones(768, 768)
     with torch_threads(1):

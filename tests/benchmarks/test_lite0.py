@@ -1,4 +1,4 @@
-"""A small sample of the benchmark of a network that nobody here trained: the whole line, on few crops."""
+"""A small sample of the benchmark of a published network: the whole line runs on a few crops."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A small sample of the benchmark of training costs: every block in both modes, beside the plain network."""
+"""A small sample of the benchmark of training costs: every block in both modes, next to the plain network."""
 
 from itertools import product
 from typing import get_args
@@ -21,4 +21,4 @@ def test_every_block_and_mode_is_measured_and_online_keeps_what_the_plain_networ
     assert memory.keys() == seconds.keys() == forms
     for block in BLOCKS:
         assert memory[f"{block} online"] <= reparam_cost.MAX_RATIO < memory[f"{block} branch"]
-        assert 0.1 < seconds[f"{block} online"] < 100  # so small a step says nothing closer
+        assert 0.1 < seconds[f"{block} online"] < 100  # a step this small cannot be measured more precisely

@@ -1,4 +1,4 @@
-"""A small sample of the benchmark of gains: every form trains, folds and is judged; a tar is read as a folder."""
+"""A small sample of the benchmark of gains: every form trains, folds and is judged; a tar reads like a folder."""
 
 import io
 import tarfile
@@ -18,7 +18,7 @@ TINY = Budget("benchmarks.gain_training:small_body", train=24, test=12, epochs=1
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Return a folder of 36 JPEG files of 3 colours, 8 of each to train on."""
+    """Return a folder of 36 JPEG files in 3 colours, of which 8 of each colour are for training."""
     draw = np.random.default_rng(0)
     for split, number in (("train", 8), ("test", 4)):
         for colour, name in enumerate(("blue", "green", "red")):
@@ -51,13 +51,13 @@ def test_a_tar_is_read_as_its_folder_is(tmp_path: Path, images: Path) -> None:
     )
     assert train == other_train == 24 and pixels.shape == (36, 16, 16, 3)
     assert labels[:train].tolist() == sorted([0, 1, 2] * 8) == other_labels[:train].tolist()
-    for label in range(3):  # files of one class may come in another order
+    for label in range(3):  # files of one class may come in a different order
         assert {image.tobytes() for image in pixels[labels == label]} == {
             image.tobytes() for image in others[other_labels == label]
         }
 
 
-LARGE = "vgg16_cifar"  # of 15 million numbers, which each form draws anew
+LARGE = "vgg16_cifar"  # each form draws its 15 million weights anew
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_each_network_that_can_be_asked_for_takes_every_form(arch: str) -> None:
 
 
 def test_a_gain_is_clear_where_the_interval_of_its_five_seeds_leaves_zero_out() -> None:
-    # mean 2, deviation sqrt(2.5), so 2.776 * sqrt(2.5 / 5) = 1.96 to either side
+    # Mean 2 and standard deviation sqrt(2.5): the interval is 2 +- 2.776 * sqrt(2.5 / 5) = 2 +- 1.96.
     assert interval([0.0, 1.0, 2.0, 3.0, 4.0]) == "+0.04 .. +3.96, clear"
     assert interval([-0.1, 0.9, 1.9, 2.9, 3.9]) == "-0.06 .. +3.86"
     assert interval([-2.0, -2.0, -2.0, -2.0, -3.0]).endswith("clear")

@@ -1,4 +1,4 @@
-"""Every script in benchmarks/ says what it measures and how it is called, and can be asked."""
+"""Every script in benchmarks/ answers --help, and states what it measures and how to call it."""
 
 import importlib
 import re

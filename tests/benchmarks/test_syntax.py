@@ -1,4 +1,4 @@
-"""A fingerprint of code changes with what the code does, and with nothing else."""
+"""A fingerprint of code changes when the behaviour of the code can change, and in no other case."""
 
 from pathlib import Path
 

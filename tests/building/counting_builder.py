@@ -1,4 +1,4 @@
-"""A builder that writes bytes and counts its calls, in place of one that takes minutes; and what it is asked."""
+"""A fast builder for tests: it writes bytes and counts its calls, in place of a builder that takes minutes."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ BUILT = Built(Device(kind="cuda", compute_capabilities=("8.9",)), {"tensorrt-rtx
 
 
 class Builder:
-    """Writes an engine of so many bytes and counts how often it was asked to."""
+    """Write an engine of the given number of bytes, and count the calls."""
 
     def __init__(self, size: int = 100, here: str = "this machine") -> None:
         self.calls, self.size, self.here = 0, size, here

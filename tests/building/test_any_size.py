@@ -1,4 +1,4 @@
-"""An engine that takes images of any size: built where params.yaml says so, fed as its card says."""
+"""Engines that take images of any size: params.yaml asks for them, and their cards say how to feed them."""
 
 import hashlib
 from pathlib import Path
@@ -32,10 +32,11 @@ ON_CPU = [
     engine
     for engine in ENGINES
     if BACKENDS[parse_engine(engine)[0]].device == "cpu"
-    and not engine.startswith("aotinductor")  # compiling takes long: test_aotinductor.py does it once
-    and engine != "openvino-bf16"  # is refused
+    and not engine.startswith("aotinductor")  # compiling is slow: test_aotinductor.py does it once
+    and engine != "openvino-bf16"  # build refuses this engine
 ]
-# Of the largest logit, where few pixels are one level (1/64 of a standard deviation) off; in int8 steps are 1/256.
+# Relative to the largest logit, where a few pixels differ by one level (1/64 of a standard deviation). In int8 one
+# step is 1/256.
 A_LEVEL = {"fp32": 5e-3, "fp16": 5e-3, "int8": 2e-2}
 HOWS = ("auto", "graph")
 SHAPES = [(31, 50), (100, 17), (16, 16), (3, 128)]
@@ -43,7 +44,7 @@ SHAPES = [(31, 50), (100, 17), (16, 16), (3, 128)]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with an exported model, and each engine of the CPU as graph-ENGINE and as host-ENGINE."""
+    """Return a folder with an exported model and each CPU engine, once as graph-ENGINE and once as host-ENGINE."""
     root = tmp_path_factory.mktemp("any")
     write_exported(root / "model", onnx_model(weights()))
     write_images(root)
@@ -189,7 +190,7 @@ def test_for_a_gpu_without_float32_products_auto_leaves_the_resize_out(root: Pat
 
 
 def in_many_sizes(root: Path) -> list[Path]:
-    """Replace the test images by larger ones, most of another size than their neighbours; return them in order."""
+    """Replace the test images by larger images, whose sizes mostly differ; return them in order."""
     path = root / "split/manifest.parquet"
     manifest = read_manifest(path)
     files = [root / "files" / name for name in manifest.filter(pl.col("split") == "test")["name"]]
@@ -238,7 +239,7 @@ def test_evaluate_feeds_it_the_images_as_they_are_in_their_order(other_root: Pat
 
 
 def of_sides(root: Path, sides: dict[str, tuple[int, int]]) -> None:
-    """Write into the split's manifest that these images have these sides, and the others the largest allowed."""
+    """Write these sides for these images into the split's manifest, and the largest allowed for the rest."""
     path = root / "split/manifest.parquet"
     found = [sides.get(name, (7, MAX_SIDE)) for name in read_manifest(path)["name"]]
     columns = {
@@ -249,7 +250,7 @@ def of_sides(root: Path, sides: dict[str, tuple[int, int]]) -> None:
 
 
 def test_build_refuses_what_evaluate_would_with_the_side_that_would_do(other_root: Path) -> None:
-    """Before anything is built: an engine of minutes would be refused hours later."""
+    """build refuses before it starts: otherwise evaluate would refuse a finished engine hours later."""
     of_sides(other_root, {"004.png": (MAX_SIDE + 1, 7), "009.png": (3, 300), "000.png": (9000, 9000)})
     out = other_root / "graph-onnxruntime-fp32"
     message = (
@@ -263,7 +264,7 @@ def test_build_refuses_what_evaluate_would_with_the_side_that_would_do(other_roo
     out.rmdir()
     built(other_root, "onnxruntime-fp32", GRAPH.model_copy(update={"max_side": 300}), out)
     assert evaluated(other_root, "graph-onnxruntime-fp32", other_root / "out").height == 8
-    built(other_root, "onnxruntime-fp32", ANY_CLASS, other_root / "host")  # a side is no matter to it
+    built(other_root, "onnxruntime-fp32", ANY_CLASS, other_root / "host")  # takes any image size
 
 
 def test_evaluate_names_the_image_that_is_too_large_before_it_runs(other_root: Path) -> None:

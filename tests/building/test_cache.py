@@ -1,4 +1,4 @@
-"""What was built is not built again for the same inputs, and never taken where anything of them differs."""
+"""An engine is not built again for the same inputs, and a cached engine is never used if any input differs."""
 
 import dataclasses
 import os
@@ -99,7 +99,7 @@ def test_an_entry_that_no_longer_opens_is_dropped_and_built_again(
         raise fault
 
     build = Builder()
-    build_or_take(order, build, fails)  # what was built now is for the step to judge
+    build_or_take(order, build, fails)  # the step itself judges a new engine
     again = dataclasses.replace(order, out=new(tmp_path, "again"))
     assert build_or_take(again, build, fails) == BUILT
     assert build.calls == 2
@@ -109,7 +109,7 @@ def test_an_entry_that_no_longer_opens_is_dropped_and_built_again(
 
 
 class Dies(BaseException):
-    """Stands for a process that ends: no one catches it, and nothing is tidied up."""
+    """Stands for a killed process: no code catches this exception, and no code cleans up."""
 
 
 def test_an_entry_that_its_last_user_died_of_is_dropped_and_built_again(
@@ -161,8 +161,8 @@ def test_the_entries_not_used_for_longest_make_room(
         build_or_take(each, build, opens)
         _set_age(folder / key_of(each, HERE), place)
     used = dataclasses.replace(orders[0], out=new(tmp_path, "used"))
-    build_or_take(used, build, opens)  # the newest now
-    monkeypatch.setattr(build_cache, "MOST_BYTES", 5000)  # an engine and its note: three fit
+    build_or_take(used, build, opens)  # now the most recently used engine
+    monkeypatch.setattr(build_cache, "MOST_BYTES", 5000)  # the size of an engine with its note: three fit
     build_or_take(orders[3], build, opens)
     kept = {entry.name for entry in folder.iterdir()}
     assert kept == {key_of(orders[place], HERE) for place in (0, 2, 3)}

@@ -1,4 +1,4 @@
-"""Whatever decides what an engine is, is in the key under which it is kept, and nothing else is."""
+"""The cache key of an engine contains everything that decides the engine's contents, and nothing else."""
 
 import dataclasses
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def test_whatever_decides_what_is_built_is_in_the_key(order: Order, monkeypatch:
 
 
 def compiler(folder: Path, version: str) -> str:
-    """Return the path of a program that says of itself what a compiler does, and compiles nothing."""
+    """Return the path of a program that reports a version as a compiler does, and compiles nothing."""
     folder.mkdir()
     program = folder / "g++"
     program.write_text(f'#!/bin/sh\necho "g++ {version}"\n')
@@ -108,7 +108,7 @@ def test_compiled_code_belongs_to_the_settings_of_its_compiler() -> None:
 def test_a_package_built_before_in_the_process_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     before = compiling()
     monkeypatch.setitem(inductor.aot_inductor.metadata, "AOTI_DEVICE_KEY", "another")
-    with inductor.patch(max_autotune=not inductor.max_autotune):  # torch forgets the hash that it keeps
+    with inductor.patch(max_autotune=not inductor.max_autotune):  # makes torch drop the hash that torch caches
         pass
     assert compiling() == before
 

@@ -1,4 +1,4 @@
-"""An image's answer is its own: engines whose answers depend on its batch or its size are refused by build."""
+"""build refuses an engine if its answer for an image depends on the image's batch, or on the image's size."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ MAX_SIDE = 300
 
 
 def engine(folder: Path, change: Change | None = None, how: object = None) -> tuple[Runner, Card]:
-    """Return an engine of the tiny network, after the change; one that resizes where it is told how."""
+    """Return an engine of the tiny network after the change; the engine resizes images if `resize` is given."""
     card = write_exported(folder, onnx_model(weights()))
     if how is not None:
         card = card.model_copy(update={"preprocessing": how, "takes": "any", "max_side": MAX_SIDE})
@@ -33,7 +33,7 @@ def engine(folder: Path, change: Change | None = None, how: object = None) -> tu
 
 
 def shared(run: Runner, images_NHWC_u8: Images) -> Logits:
-    """Answer an image with a little of its neighbour, as a kernel that reads on beyond a row does."""
+    """Mix a little of the next image into each answer, as a kernel that reads beyond a row's end does."""
     logits_NK = run(images_NHWC_u8)
     return (0.95 * logits_NK + 0.05 * np.roll(logits_NK, 1, 0)).astype(np.float32)
 
@@ -100,7 +100,7 @@ def test_a_resize_that_is_another_is_seen_whatever_the_test_images_are(tmp_path:
 
 @pytest.mark.parametrize("how", [HOW, SMALLER])
 def test_one_level_here_and_there_is_no_other_resize(tmp_path: Path, how: object) -> None:
-    """Of one number in fifty: what a resize that rounds a tie the other way may give."""
+    """One value in fifty differs by one level, as with a resize that rounds ties in the other direction."""
     _, card = engine(tmp_path, how=how)
     sized, _ = engine(tmp_path / "sized")
 

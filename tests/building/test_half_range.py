@@ -1,4 +1,4 @@
-"""A network that float16 cannot hold is refused before it is built, also where the CPU would not overflow."""
+"""build refuses a network whose values exceed float16 before it starts, even if the CPU would not overflow."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.backends.tiny import Weights, onnx_model, padded_with_infinity, probe
 
 
 def scaled(scale: float) -> Weights:
-    """Return weights of the same function in float32, whose first layer's results are so many times as large."""
+    """Return weights of the same function in float32, with the first layer's results multiplied by `scale`."""
     by = weights()
     for key, factor in (("w1", scale), ("b1", scale), ("w2", 1 / scale)):
         by[key] = (by[key] * np.float32(factor)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""int8: judged on images it was not calibrated on, and told which few layers must stay in float32."""
+"""int8: an engine is judged on images outside its calibration; a refusal names the layers to keep in float32."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +34,7 @@ LAYERS = ("Conv_4", "Conv_6", "Gemm_10")
 
 
 def with_outliers() -> Weights:
-    """Return weights of the very same function, in which one channel between two layers dwarfs the others."""
+    """Return weights of the same function, with one channel between two layers far larger than the others."""
     by = weights()
     by["w1"][0] *= 1e4
     by["b1"][0] *= 1e4
@@ -169,7 +169,7 @@ def made(folder: Path) -> Path:
 
 
 def loud(seed: int) -> Weights:
-    """Return weights at the ends of their ranges, which neighbours reach together: the worst for sums of pairs."""
+    """Return weights that all lie at an end of their range: the worst case for sums of neighbouring pairs."""
     by = weights(seed)
     for name in ("w1", "w2"):
         by[name] = (np.sign(by[name] + 0.1) * 0.3).astype(np.float32)
@@ -186,7 +186,7 @@ def answered(graph: Path, level: onnxruntime.GraphOptimizationLevel) -> Logits:
 
 @pytest.mark.parametrize("by", [weights(), loud(0), loud(1)], ids=["random", "loud", "louder"])
 def test_the_fused_kernels_of_this_cpu_compute_what_the_graph_says(tmp_path: Path, by: Weights) -> None:
-    """With 127 steps a weight this fails on a CPU with AVX2 alone; where VNNI sums in 32 bits it cannot fail."""
+    """With 127 steps a weight this fails on a CPU with AVX2 only; with VNNI (32-bit sums) it cannot fail."""
     graph, _ = written(tmp_path, by, Int8Plan(DRAWN))
     weights_u8 = [
         numpy_helper.to_array(t) for t in onnx.load(graph).graph.initializer if t.data_type == 3 and t.dims

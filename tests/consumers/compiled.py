@@ -1,4 +1,4 @@
-"""How the tests call a release's C++ example, and read what it says."""
+"""How the tests call a release's C++ example and read its output."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ def run(program: Path, *arguments: object) -> "subprocess.CompletedProcess[str]"
 
 
 def prepare_otherwise(release: Path, size: int, resize: int, interpolation: str) -> None:
-    """Give the release another preprocessing, and a model that takes images of that size."""
+    """Give the release a different preprocessing, and a model that takes images of that size."""
     (release / "preprocessing.txt").write_text(f"size {size}\nresize {resize}\ninterpolation {interpolation}\n")
     model = onnx.load(release / "model/model.onnx")
     for position in (1, 2):
@@ -32,7 +32,7 @@ def prepare_otherwise(release: Path, size: int, resize: int, interpolation: str)
 
 
 def shares_of(done: "subprocess.CompletedProcess[str]") -> list[list[float]]:
-    """Return the probabilities of each image in the order of class ids, of an answer with all classes."""
+    """Return each image's probabilities in the order of class ids, from an answer with all classes."""
     rows = sorted((line.split("\t") for line in done.stdout.splitlines()), key=lambda row: (row[0], int(row[1])))
     shares = [float(row[-1]) for row in rows]
     return [shares[first : first + len(NAMES)] for first in range(0, len(rows), len(NAMES))]

@@ -12,7 +12,7 @@ from tests.shared import made_once
 
 @pytest.fixture(scope="session")
 def program(released: Released, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The example that lies in the release, compiled once for all workers; a compiler's warning is an error."""
+    """Return the release's C++ example, compiled once for all workers; a compiler warning is an error."""
     return made_once(tmp_path_factory, "cpp", lambda build: _compile(released, build)) / "classify"
 
 

@@ -1,4 +1,4 @@
-"""A release's C++ example is compiled as its README says, and sees and says what evaluate does."""
+"""A release's C++ example compiles as its README says, and gives the same pixels and answers as evaluate."""
 
 import random
 import shutil
@@ -40,7 +40,7 @@ def test_it_gives_the_classes_and_probabilities_of_evaluate(
     assert [row[0] for row in rows[:: len(NAMES)]] == list(map(str, released.pixel_files))
     expected_NK = released.shares_NK[form]
     assert [int(number) for _, number, _, _ in rows[:: len(NAMES)]] == list(expected_NK.argmax(axis=1))
-    assert len(set(expected_NK.argmax(axis=1))) > 1  # or this test would show nothing
+    assert len(set(expected_NK.argmax(axis=1))) > 1  # otherwise this test would show nothing
     for position, (_, number, name, share) in enumerate(rows):
         assert name == NAMES[int(number)]
         assert abs(float(share) - expected_NK[position // len(NAMES), int(number)]) <= 1e-3

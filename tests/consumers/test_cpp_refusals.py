@@ -1,4 +1,4 @@
-"""A release's C++ example names what it cannot use: images, releases that were changed, command lines."""
+"""A release's C++ example names the inputs that it refuses: images, changed releases and command lines."""
 
 import os
 import re
@@ -32,7 +32,7 @@ HEADERS = {
 @pytest.mark.parametrize("header", HEADERS)
 def test_it_reads_a_header_as_pillow_does(program: Path, copy: Path, tmp_path: Path, header: str) -> None:
     prepare_otherwise(copy, 2, 2, "bilinear")
-    pixels = np.random.default_rng(7).integers(0, 100, 60, dtype=np.uint8).tobytes()  # and some bytes too many
+    pixels = np.random.default_rng(7).integers(0, 100, 60, dtype=np.uint8).tobytes()  # with a few bytes too many
     (tmp_path / "image.ppm").write_bytes(HEADERS[header] + pixels)
     run(program, copy, tmp_path / "image.ppm", "--pixels", tmp_path / "seen.ppm")
     seen = np.asarray(Image.open(tmp_path / "seen.ppm"))

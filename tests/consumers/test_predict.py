@@ -1,4 +1,4 @@
-"""A release's predict.py sees each image exactly as training and evaluation did."""
+"""A release's predict.py prepares each image exactly as training and evaluation did."""
 
 import importlib.util
 import io
@@ -88,7 +88,7 @@ def test_a_folder_stands_for_all_images_below_it_in_order(theirs: ModuleType, tm
     (tmp_path / "circle").symlink_to(tmp_path)
     found = [path.relative_to(tmp_path).as_posix() for path in theirs.images_of(tmp_path)]
     assert found == ["a/x.jp2", "a/y.tif", "a/z.JPG", "b.png"]
-    assert list(theirs.images_of(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]  # what is named is tried
+    assert list(theirs.images_of(tmp_path / "notes.txt")) == [tmp_path / "notes.txt"]  # named: tried
 
 
 def test_every_image_of_a_folder_is_classified_and_an_empty_one_is_said(
@@ -131,7 +131,7 @@ def test_whatever_a_path_and_a_name_hold_there_is_one_line_of_four_columns_a_cla
         [image, "1", r"two\nlines\r", "0.300000"],
         [image, "2", r"tab\ttab", "0.200000"],
     ]
-    assert theirs.ESCAPES == ESCAPES  # labels.txt writes names alike
+    assert theirs.ESCAPES == ESCAPES  # labels.txt escapes names in the same way
 
 
 def test_both_read_the_same_formats(theirs: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""A real Docker engine and the images, for the tests marked `docker`; started for them where it is not running."""
+"""A real Docker engine and the images, for tests marked `docker`; the engine is started if none runs."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def _answers() -> bool:
 
 @pytest.fixture(scope="session")
 def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Docker engine that answers; one that was started here is stopped again."""
+    """Provide a running Docker engine; stop it afterwards if this fixture started it."""
     if shutil.which("docker") and _answers():
         yield
         return
@@ -46,7 +46,7 @@ def _wait_for(engine: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture(scope="session")
 def images(docker_engine: None) -> None:
-    """Every image of this checkout, built on a base that is made here, so that no registry is asked."""
+    """Build every image of this checkout on a base that is made here, so that no registry is asked."""
     if not shutil.which("mmdebstrap"):
         pytest.skip("the base image is made with mmdebstrap, which is not installed")
     built = subprocess.run([ROOT / "containers/build", "--bootstrap-base"], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Steps in real containers: what they may see, what they leave behind, and that none outlives its caller."""
+"""Steps in real containers: what a step may see and leaves behind, and that no container outlives its caller."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.clone import environment
 from tests.finished import Line
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(2400), pytest.mark.usefixtures("images")]
-STRANGER = 12345  # a user that no image knows
+STRANGER = 12345  # a user id that no image knows
 LOOKING_STEP = '''
 """A stand-in for a step: writes down what a step can see."""
 import json, os, pathlib, socket, sys, time
@@ -45,7 +45,7 @@ while "--stay" in sys.argv:
     time.sleep(0.02)
 sys.exit(3)
 '''
-# One package that each image exists for, and one that it must not carry along.
+# For each image: the package that the image exists for, and a package that the image must not contain.
 PACKAGES = {
     "base": ("polars", "torch"),
     "data": ("great_expectations", "torch"),
@@ -57,7 +57,7 @@ PACKAGES = {
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A workspace of another user, whose step `gate` writes down what it sees, and images outside of it."""
+    """A workspace of another user, with images outside of it, whose step `gate` records what the step can see."""
     root, elsewhere = tmp_path / "workspace", tmp_path / "images"
     for folder in ("containers", "steps"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -71,7 +71,7 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def in_docker() -> dict[str, str]:
-    """Return the environment of a person whose steps run in containers."""
+    """Return the environment of a user whose steps run in containers."""
     return {**environment(), "STEPS_ON": "docker"}
 
 
@@ -109,7 +109,7 @@ def test_a_step_sees_its_workspace_its_images_and_nothing_to_harm(workspace: Pat
 def test_what_a_step_writes_belongs_to_who_called_it(workspace: Path) -> None:
     for path in (workspace, *workspace.rglob("*")):
         os.chown(path, STRANGER, STRANGER)
-    # A stranger could not ask the engine; so the command is the one for this user, with the other's ids.
+    # Another user has no access to the Docker engine, so this user runs the command, with the other user's ids.
     reference = f"foldline-base:{image_tag(build_context(workspace))}"
     command = docker_run(reference, "steps.gate", [str(workspace.parent / "images")], workspace, {})
     command[command.index("--user") + 1] = f"{STRANGER}:{STRANGER}"

@@ -1,4 +1,4 @@
-"""The command that starts a step's container: what is mounted into it, and what ends it."""
+"""The command that starts a step's container: which folders the container sees, and what ends the container."""
 
 import signal
 import subprocess
@@ -38,7 +38,7 @@ def test_only_what_params_and_dvc_name_outside_the_workspace_is_mounted_too(
     assert mounted("ingest: {source: ../elsewhere/lists/train.txt}") == {"elsewhere/lists"}
     (root / "data/weights.pt").symlink_to(elsewhere / "weights.pt")
     assert mounted("train: {weights: data/weights.pt}") == {"elsewhere/weights.pt"}
-    assert mounted("ingest: {source: /}") == set()  # what holds the workspace is never mounted whole
+    assert mounted("ingest: {source: /}") == set()  # the parent folder of the workspace is never mounted whole
     assert mounted("[no mapping") == set()
     assert mounted("ingest: data") == set()
     (root / "data/raw").symlink_to(elsewhere / "images")
@@ -50,14 +50,14 @@ def test_only_what_params_and_dvc_name_outside_the_workspace_is_mounted_too(
     (root / ".dvc/config.local").write_text("[cache]\n    dir = ../../elsewhere/cache\n")
     assert mounted("ingest: {source: data}") == {"elsewhere/cache"}
     (root / ".dvc/config.local").unlink()
-    (root / ".dvc/cache").symlink_to(elsewhere / "cache")  # DVC's default place may be a link to a larger disk
+    (root / ".dvc/cache").symlink_to(elsewhere / "cache")  # DVC's default cache may be a link to a larger disk
     assert mounted("ingest: {source: data}") == {"elsewhere/cache"}
 
 
 def test_the_guard_passes_on_the_exit_code_and_the_flags() -> None:
     step = ["sh", "-c", 'exit "$1"', "sh", "7"]
     with subprocess.Popen(["sh", "-c", GUARD, "step", *step], stdin=subprocess.PIPE) as guard:
-        assert guard.wait(timeout=30) == 7  # with standard input still open: the caller is there
+        assert guard.wait(timeout=30) == 7  # standard input is still open: the caller is alive
 
 
 @pytest.mark.parametrize("end", ["caller gone", "SIGTERM", "SIGINT"])

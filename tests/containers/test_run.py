@@ -1,4 +1,4 @@
-"""containers/run and containers/build, held to their promises without Docker: a stand-in records its calls."""
+"""containers/run and containers/build keep their promises, tested without Docker: a fake records the calls."""
 
 import json
 import os
@@ -30,7 +30,7 @@ print("--secret")
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A folder with what containers/ reads, and a step that says how it was called."""
+    """A folder with the files that containers/ reads, and a step that reports how it was called."""
     root = tmp_path / "a workspace, here"
     shutil.copytree(ROOT / "containers", root / "containers", ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "requirements.lock"):
@@ -49,7 +49,7 @@ def workspace(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def docker(tmp_path: Path) -> Path:
-    """A folder for PATH whose `docker` writes each call into calls.jsonl beside it."""
+    """A folder for PATH with a fake `docker` that writes each call into calls.jsonl next to it."""
     folder = tmp_path / "bin"
     folder.mkdir()
     log = str(folder / "calls.jsonl")
@@ -101,7 +101,7 @@ def test_a_tool_of_the_table_is_run_as_a_tool(workspace: Path) -> None:
 
 
 def plant_python(environment: Path, *packages: str) -> Path:
-    """Write a Python that prints its environment and its flags, and folders for the packages that it has."""
+    """Write a fake Python that prints its environment and flags, and folders for the packages that it has."""
     for package in packages:
         (environment / "lib/python3.11/site-packages" / package).mkdir(parents=True)
     python = environment / "bin/python"
@@ -118,7 +118,7 @@ def python_of(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def call_from(parent: Path, first_word: str, workspace: Path) -> subprocess.CompletedProcess[str]:
-    """Start a step from a process whose program is the file `parent`, as DVC does: a shell that runs `exec`."""
+    """Start a step from a process whose program is `parent`, as DVC does: through a shell that runs `exec`."""
     command = f"exec {shlex.quote(str(workspace / 'containers/run'))} gate"
     script = f"import subprocess, sys; sys.exit(subprocess.call(['/bin/sh', '-c', {command!r}]))"
     environment = {name: value for name, value in os.environ.items() if name != "FOLDLINE_PYTHON"}
@@ -174,7 +174,7 @@ def test_a_copy_for_an_experiment_uses_the_environment_of_the_project(
 def test_without_an_environment_in_the_workspace_the_python_of_dvc_is_used(
     workspace: Path, tmp_path: Path, first_word: str
 ) -> None:
-    plant_python(workspace / ".venv", "pydantic")  # an environment without polars does not count
+    plant_python(workspace / ".venv", "pydantic")  # an environment without polars is not used
     parent = plant_parent(tmp_path / "of dvc", "polars", "pydantic")
     (workspace / "steps/gate.py").write_text("import sys\nprint(sys.orig_argv[0])\n")
     done = call_from(parent, first_word.format(python=parent), workspace)

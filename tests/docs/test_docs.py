@@ -1,7 +1,7 @@
-"""README, CONTRIBUTING and docs/ tell the truth: the map is the tree; commands, paths, keys and links exist.
+"""README, CONTRIBUTING and docs/ match the project: map and tree are equal; commands, keys and links exist.
 
-A fenced `sh` block is run by a slow test here. A block that no test runs says so in its first line:
-```sh title="not run by a test". The commands of those blocks, and those inside sentences, are parsed.
+A slow test here runs each fenced `sh` block. A block that no test runs is marked in its first line:
+```sh title="not run by a test". The commands of those blocks and of sentences are only parsed.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ INFOS = {"sh", NOT_RUN, "text", "python", "yaml"}
 COMMAND = r"(?:[A-Z_]+=\S+ )*(?:make |\.venv/bin/|containers/\w+ -|python -m |dvc \w)"
 SPANS = sorted({span for text in PAGES.values() for span in re.findall(r"`([^`\n]+)`", FENCE.sub("", text))})
 FOLDERS = r"(?:\.ci|benchmarks|consumers|containers|data|docs|flows|steps|tests|tools)"
-THE_USERS = ("data/raw", "data/weights/model.safetensors")  # made by whoever has images or weights
+THE_USERS = ("data/raw", "data/weights/model.safetensors")  # made by users who have images or weights
 OUTS = re.findall(r"--out (data/\w+)", (ROOT / "dvc.yaml").read_text())
 
 
@@ -71,7 +71,7 @@ def test_the_lines_of_a_page_fit_a_screen(page: str) -> None:
 
 
 def _map() -> set[str]:
-    """Return the paths that the map names: whole lines of files, then the first column, below `steps/` too."""
+    """Return the paths that the map names: whole lines of files, then the first column, also below `steps/`."""
     lines = README.split("## The map")[1].split("```")[1].strip().splitlines()[1:]
     paths, folder = set[str](), ""
     for line in lines:
@@ -213,7 +213,7 @@ def _check_module(name: str, arguments: list[str]) -> None:
 
 @cache
 def _help(name: str) -> str:
-    """Return what `python -m NAME --help` prints: asked in this process, where torch is imported once."""
+    """Return the output of `python -m NAME --help`, run in this process so that torch is imported once."""
     module = importlib.import_module(name)
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
@@ -297,6 +297,6 @@ def test_the_site_builds_strictly_and_loads_nothing_from_a_network(tmp_path: Pat
     for page in pages:
         loading = re.findall(r"<(?:script|link|img|iframe|source)\b[^>]*>", page.read_text())
         assert not [tag for tag in loading if re.search(r"(?:src|href)=[\"']?(?:https?:)?//", tag)], page.name
-        assert "mermaid" not in page.read_text()  # its plots are drawn by a script that comes from a network
+        assert "mermaid" not in page.read_text()  # a script from the network draws its plots
     for style in tmp_path.rglob("*.css"):
         assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", style.read_text()), style.name

@@ -1,4 +1,4 @@
-"""docs/figures.md has a block for each benchmark that reports figures; a benchmark writes that block alone."""
+"""docs/figures.md has a block for each benchmark that reports figures; a benchmark rewrites only its own block."""
 
 import re
 import sys
@@ -15,7 +15,7 @@ PAGE = bounds.FIGURES.read_text()
 REPORTING = sorted(
     path.stem for path in (ROOT / "benchmarks").glob("*.py") if re.search(r"^ +report\(", path.read_text(), re.M)
 )
-BY_HAND = ("coverage", "test_time")  # filled by the targets of make
+BY_HAND = ("coverage", "test_time")  # the targets of make fill this field
 SMALL = (
     "# Title\n\nBefore.\n\n<!-- one -->\nold\n<!-- /one -->\n\nBetween.\n\n<!-- two -->\n<!-- /two -->\n\nAfter.\n"
 )

@@ -1,4 +1,4 @@
-"""docs/params.md is what the params classes say: every key, its default, what the key allows and does."""
+"""docs/params.md matches the params classes: every key with its default, its allowed values and its effect."""
 
 import re
 import sys
@@ -28,7 +28,7 @@ VARIANT = re.compile(r"Only with `(\w+)`\. ")
 
 
 def _filled(**train: str) -> dict[str, Any]:
-    """Return each key with its value where only the required keys are given, and `train` names the variants."""
+    """Return each key with its value when only the required keys are given and `train` names the variants."""
     content = {section: {} for section in SECTIONS} | REQUIRED | {"train": REQUIRED["train"] | train}
     return dict(_flat(Params.model_validate(content).model_dump(mode="json", by_alias=True)))
 
@@ -87,7 +87,7 @@ def test_the_default_that_the_page_shows_is_that_of_the_code(key: str, shown: st
 
 
 class Kinds(BaseModel):
-    """A field of each type that a section has, named by the words for it."""
+    """One field of each type that a section has; the field's name is the text for its type."""
 
     integer: int
     count: Annotated[int, Field(ge=0)]
