@@ -1,4 +1,4 @@
-"""A small line that ran from end to end and was never disturbed: what a disturbed one is compared with."""
+"""A small line that ran undisturbed from end to end: the reference for a disturbed line."""
 
 import json
 import shutil
@@ -20,9 +20,9 @@ SECONDS = "seconds.json"
 
 
 def start_dvc(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """Start dvc in `folder`; what it and its steps say goes into said.txt beside it.
+    """Start dvc in `folder`; write the output of dvc and its steps to said.txt next to the folder.
 
-    Its shell is the plain one, as where nobody logged in: it stays between dvc and a command that does not `exec`.
+    The shell is /bin/sh, as without a login: it stays between dvc and a command that does not use `exec`.
     """
     command = [sys.executable, "-m", "dvc", *arguments]
     there = {**environment(), "SHELL": "/bin/sh"}
@@ -35,7 +35,7 @@ def said_in(folder: Path) -> Path:
 
 
 def hidden_of(stage: str) -> Path:
-    """Return where the step of this stage writes until it is done."""
+    """Return the temporary path to which the step of this stage writes until it is done."""
     step, _, item = stage.partition("@")
     if step.startswith("evaluate"):
         return Path(f"data/.evaluate.{item}.tmp")
@@ -44,7 +44,7 @@ def hidden_of(stage: str) -> Path:
 
 @dataclass(frozen=True)
 class Line:
-    """A clone in which `dvc repro` ran: the final names of each stage, and how long it was writing."""
+    """A clone in which `dvc repro` ran: the final names of each stage, and for how many seconds it wrote."""
 
     folder: Path
     outs: dict[str, list[Path]]
@@ -56,17 +56,17 @@ class Line:
         return content
 
     def outputs(self, stage: str) -> dict[Path, dict[str, bytes]]:
-        """Return what lies under each final name that this stage writes; nothing where the name is free."""
+        """Return the contents of each final name of this stage, without names that do not exist."""
         return {out: _contents(self.folder / out) for out in self.outs[stage] if (self.folder / out).exists()}
 
     def copy(self, folder: Path) -> "Line":
-        """Return the same line in another folder, where neither dvc nor a step remembers what it once did."""
+        """Return the same line in another folder, where dvc and the steps have no records of earlier runs."""
         shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns(".foldline"))
         shutil.rmtree(folder / ".dvc/cache/runs")
         return Line(folder, self.outs, self.seconds)
 
     def forget(self, stage: str) -> None:
-        """Make it a line in which this stage has yet to run."""
+        """Turn the line into one in which this stage has not run yet."""
         outputs, lock = self.outputs(stage), self.lock
         for out in outputs:
             path = self.folder / out
@@ -76,9 +76,9 @@ class Line:
 
 
 def make_line(root: Path) -> None:
-    """Take three classes of coloured discs through the whole line; 15 test images decide, so bounds are wide.
+    """Run three classes of coloured discs through the whole line; bounds are wide for only 15 test images.
 
-    Beside the line lies how long each stage was writing, for `read_line`.
+    Write the seconds that each stage wrote next to the line, for `read_line`.
     """
     folder = fresh_clone(root / "line")
     draw_images(folder / "data/raw", PER_CLASS)
@@ -102,13 +102,13 @@ def make_line(root: Path) -> None:
 
 
 def read_line(root: Path) -> Line:
-    """Return the line that was made in this folder."""
+    """Return the line that `make_line` made in this folder."""
     folder = root / "line"
     return Line(folder, _final_names(folder), json.loads((root / SECONDS).read_text()))
 
 
 def processes_in(folder: Path) -> dict[int, str]:
-    """Return the command line of each living process that is at work in `folder`, by its id."""
+    """Return the command line of each living process that runs in `folder`, by process id."""
     return dict(_processes(folder))
 
 
@@ -128,7 +128,7 @@ def _processes(folder: Path) -> Iterator[tuple[int, str]]:
             try:
                 at_work = (entry / "cwd").readlink().is_relative_to(folder)
                 command = (entry / "cmdline").read_bytes()
-            except OSError:  # it ended meanwhile, or is not ours to look at
+            except OSError:  # the process ended meanwhile, or belongs to another user
                 continue
             if at_work:
                 yield int(entry.name), command.replace(b"\0", b" ").decode(errors="replace").strip()

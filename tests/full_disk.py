@@ -29,6 +29,6 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, but: int = 0) -> None:
-    """Write a file that leaves about `but` free bytes."""
+    """Write a file that leaves about `but` bytes free."""
     status = os.statvfs(disk)
     (disk / "filling").write_bytes(bytes(status.f_bavail * status.f_frsize - but))

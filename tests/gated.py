@@ -1,4 +1,4 @@
-"""The gate on forms made of numbers: its verdict, whether it passes or refuses."""
+"""The gate on forms that consist of numbers only: its verdict, whether it passes or refuses."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.parity.forms import ENGINES, Forms
 
 
 def judged(forms: Forms, required: tuple[str, ...] = ("fuse", "export", *ENGINES), **limits: Any) -> Verdict:
-    """Return the verdict that the step writes, or the one that it refuses with."""
+    """Return the verdict that the step writes, or the verdict with which the step refuses."""
     out = forms.folder.parent / "gate"
     try:
         gate(GateParams(required=required, **limits), forms.engines, forms.folder, out)

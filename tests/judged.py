@@ -1,4 +1,4 @@
-"""A line of tiny forms up to its verdict, and how it is released."""
+"""A line of tiny forms up to its verdict, and the release of that line."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from steps.reports.release import INDEX, ReleaseCard
 from tests.backends.tiny import onnx_model, probe_images, reference, weights, write_exported
 from tests.backends.tiny import write_images as write_data
 
-ENGINES = ("onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8")  # by name: all hold one float32 graph
+ENGINES = ("onnxruntime-fp32", "onnxruntime-fp16", "onnxruntime-int8")  # names only: all hold one float32 graph
 WITHHELD = ENGINES[-1]
 IMAGES = 100
 LENIENT = GateParams(required=("export",), max_top1_drop=0.5, max_recall_drop=1)  # for twenty test images
@@ -31,7 +31,7 @@ RELEASE = {
 
 
 def make_judged(root: Path) -> Path:
-    """A line whose forms are one tiny graph, evaluated and judged; the last engine is another, and withheld."""
+    """Make a line whose forms are one tiny graph, evaluated and judged; the last engine differs: withheld."""
     write_data(root, IMAGES)
     _label_as_the_network_says(root)
     made_from = None
@@ -63,7 +63,7 @@ def _label_as_the_network_says(root: Path) -> None:
 
 def _write_form(folder: Path, form: str, made_from: str | None) -> Card:
     card = write_exported(folder, onnx_model(weights(seed=1 if form == WITHHELD else 0)))
-    (folder / "report.json").write_text("{}")  # as build leaves one beside an engine
+    (folder / "report.json").write_text("{}")  # build leaves such a file next to an engine
     precision = form.partition("-")[2] or card.precision
     message = {"form": form, "made_from": made_from, "precision": precision}
     return write_card(folder, card.model_copy(update=message))

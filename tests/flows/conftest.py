@@ -12,7 +12,7 @@ from tests.flows.toy import ROOT, Line, make_line
 
 @pytest.fixture(autouse=True, scope="session")
 def _ctrl_c_is_heard() -> None:
-    """Hand processes that are started a SIGINT that is not ignored, as it is where a shell runs pytest aside."""
+    """Let child processes receive SIGINT: a shell that runs pytest in the background makes children ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -21,9 +21,9 @@ RUNNING: list[AbstractContextManager[None]] = []
 
 @pytest.fixture
 def server() -> None:
-    """Start a Prefect server unless one runs. It works even when nothing asks, so it ends before other folders."""
+    """Start a Prefect server unless one runs. An idle server uses CPU, so it ends before other folders' tests."""
     if not RUNNING:
-        from prefect.testing.utilities import prefect_test_harness  # all of Prefect's server: 2 s of each worker
+        from prefect.testing.utilities import prefect_test_harness  # imports a whole server: 2 s a worker
 
         started = prefect_test_harness(server_startup_timeout=120)
         started.__enter__()
@@ -52,19 +52,19 @@ def done_line(new_line: Line, tmp_path_factory: pytest.TempPathFactory) -> Line:
 
 @pytest.fixture
 def line(new_line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
-    """A line of which nothing has run, in the current folder."""
+    """Return a line in which nothing has run, in the current folder."""
     return _enter(new_line.copy(tmp_path / "line"), monkeypatch)
 
 
 @pytest.fixture
 def done(done_line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
-    """A line that `dvc repro` brought up to date, in the current folder."""
+    """Return a line that `dvc repro` completed, in the current folder."""
     return _enter(done_line.copy(tmp_path / "done"), monkeypatch)
 
 
 @pytest.fixture
 def before_gate(done_line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Line:
-    """A line of which everything but the gate has run, in the current folder."""
+    """Return a line in which everything except the gate has run, in the current folder."""
     line = done_line.copy(tmp_path / "before-gate")
     line.forget("gate")
     return _enter(line, monkeypatch)

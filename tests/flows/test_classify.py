@@ -1,4 +1,4 @@
-"""The flow does what `dvc repro` does, and says what it did: cached, refused, crashed and tried again."""
+"""The flow does what `dvc repro` does, and reports the outcome: cached, refused, crashed or tried again."""
 
 import logging
 from pathlib import Path
@@ -27,7 +27,7 @@ def run(**parameters: Any) -> State[Any]:
 
 
 def task_runs(state: State[Any]) -> dict[str, str]:
-    """Return the state's name of each task run of this flow run, in order."""
+    """Return the name of the state of each task run of this flow run, in order."""
     with get_client(sync_client=True) as client:
         of_this = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
         runs = client.read_task_runs(flow_run_filter=of_this, limit=100, sort=TaskRunSort.EXPECTED_START_TIME_ASC)

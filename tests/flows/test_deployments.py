@@ -1,4 +1,4 @@
-"""A real server, a real worker and `prefect deployment run --watch`, as a person uses them, on a small line."""
+"""A small line with a real server, a real worker and `prefect deployment run --watch`, as a user runs them."""
 
 import os
 import re
@@ -46,7 +46,7 @@ ENDING_SECONDS = 20
 
 
 class Service:
-    """A line whose deployments are registered, with the server and the worker that serve them."""
+    """A line with registered deployments, and the server and the worker that serve the deployments."""
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder, self.url = folder, f"http://127.0.0.1:{free_port()}/api"
@@ -66,7 +66,7 @@ class Service:
 
     @contextmanager
     def at_work(self, *command: str) -> Iterator[None]:
-        """Keep a process running, and end it with all that it started."""
+        """Keep a process running, and at the end stop the process and its children."""
         sentence = self.folder.parent / f"{command[1]}.txt"
         with sentence.open("w") as log:
             process = subprocess.Popen(
@@ -84,7 +84,7 @@ class Service:
             end_group(process)
 
     def run(self, deployment: str, *flags: str) -> tuple[int, "Run"]:
-        """Run a deployment as a person does, and return the exit code and what the server knows of the run."""
+        """Run a deployment as a user does; return the exit code and the server's record of the run."""
         done = self.call("prefect", "deployment", "run", f"classify/{deployment}", "--watch", *flags)
         found = re.search(r"UUID: (\S+)", done.stdout)
         assert found, done.stdout + done.stderr
@@ -93,7 +93,7 @@ class Service:
 
 
 class Run:
-    """A flow run as the server has it: its state, those of its stages, its artifacts; and what was shown of it."""
+    """The server's record of a flow run (its state, its stages, its artifacts), and the command's output."""
 
     def __init__(self, client: SyncPrefectClient, run: UUID, shown: str) -> None:
         of_this = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
@@ -102,7 +102,7 @@ class Run:
         state = client.read_flow_run(run).state
         assert state
         self.state: State[object] = state
-        self.shown = " ".join(shown.split())  # the lines are cut to the terminal's width
+        self.shown = " ".join(shown.split())  # the terminal's width wraps the lines
         self.stages = {task.name: task.state_name for task in tasks}
         self.artifacts = {
             artifact.key: artifact.data for artifact in client.read_artifacts(artifact_filter=made_here)
@@ -156,7 +156,7 @@ def test_a_refusal_is_exit_code_1_with_the_steps_own_sentence(service: Service) 
 
 
 def end_group(process: "subprocess.Popen[bytes]") -> None:
-    """Ask the process to end, then make all of its group: a worker may need more than one word."""
+    """Ask the process to end, then kill its group: a worker may ignore a single signal."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(ENDING_SECONDS)

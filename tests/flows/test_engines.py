@@ -1,4 +1,4 @@
-"""An engine that cannot be built here is said before the first stage; one that is built is let through."""
+"""An engine that cannot be built here is reported before the first stage; an engine that exists passes."""
 
 from importlib.util import find_spec
 
@@ -24,7 +24,7 @@ def test_a_package_that_is_missing_is_said_with_how_to_get_it(line: Line) -> Non
     line.engines("onnxruntime-fp32", "tensorrt-fp16")
     with pytest.raises(BadInput, match=SAID + r".*, or remove it from `engines`\.$"):
         check()
-    check(until="split")  # which builds nothing
+    check(until="split")  # these stages build nothing
     line.engines("onnxruntime-fp32", "openvino-fp32")
     check()
 

@@ -1,4 +1,4 @@
-"""The graph is DVC's: its order, its bounds, what is left over of it, and what a step's report says."""
+"""The graph equals DVC's graph: order, bounds, leftover stages, and the contents of a step's report."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_a_plan_that_begins_in_the_middle_says_what_it_misses(line: Line) -> Non
     with pytest.raises(BadInput, match=r"needs data/split \(of split\)\. Run the whole line"):
         graph.plan(since="build")
     with pytest.raises(BadInput, match=r"needs data/evaluate/onnxruntime-fp32\.json .*Run the whole line"):
-        graph.plan(since="gate")  # which reads the folder that holds the outputs of others
+        graph.plan(since="gate")  # gate reads the folder that holds the outputs of other stages
     assert graph.plan(since="ingest") and line.ran() == []
 
 

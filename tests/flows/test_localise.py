@@ -1,4 +1,4 @@
-"""A refused gate is explained by localising, and stays what it is whatever becomes of the explanation."""
+"""A refused gate is explained by localise, and stays refused whether or not the explanation succeeds."""
 
 import logging
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def install(line: Line, code: int) -> None:
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.LogCaptureFixture]:
     logger = logging.getLogger("prefect.flow_runs")
-    monkeypatch.setattr(logger, "disabled", False)  # whatever other tests' packages made of it
+    monkeypatch.setattr(logger, "disabled", False)  # other tests' packages may have disabled it
     caplog.set_level(logging.INFO, logger.name)
     logger.addHandler(caplog.handler)
     yield caplog

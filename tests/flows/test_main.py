@@ -1,4 +1,4 @@
-"""`python -m flows`: a fault is said at once, a refusal where it happened and at the end; Ctrl-C ends all."""
+"""`python -m flows`: faults are reported at once, refusals where they happen and at the end; Ctrl-C ends all."""
 
 import json
 import os

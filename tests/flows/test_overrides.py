@@ -1,4 +1,4 @@
-"""A run's own values go into params.yaml as a person would write them there, or not at all."""
+"""The values of a single run go into params.yaml as a user would write them there, or the run is refused."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ def params(tmp_path: Path) -> Path:
 
 
 def changed_lines(params: Path) -> dict[str, str]:
-    """Return each line that differs from the reference, with what it was; no line may come or go."""
+    """Return each line that differs from the reference, with the old line; the number of lines must stay."""
     before, after = (path.read_text().splitlines() for path in (REFERENCE, params))
     return {new: old for old, new in zip(before, after, strict=True) if old != new}
 

@@ -1,4 +1,4 @@
-"""One stage as a task: what the end of dvc amounts to, and that nothing it started outlives it."""
+"""One stage as a task: how the exit of dvc is interpreted, and that no child process outlives the task."""
 
 import logging
 import os
@@ -82,7 +82,7 @@ def test_what_dvc_leaves_running_when_it_is_killed_is_ended(line: Line, monkeypa
 
 
 class Cancelled(BaseException):
-    """Stands for what Prefect raises in a run that is cancelled."""
+    """Stands for the exception that Prefect raises in a cancelled run."""
 
 
 @pytest.mark.parametrize("end", [Cancelled, KeyboardInterrupt])
@@ -130,7 +130,7 @@ def test_a_child_whose_parent_ended_before_it_looked_runs_nothing(line: Line) ->
 
 
 def step_at_work(line: Line) -> int:
-    """Return the id of the step's process once it sleeps."""
+    """Return the process id of the step once the step sleeps."""
     written = line.root / "pid.txt"
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (written.exists() and written.read_text().strip()):
@@ -140,7 +140,7 @@ def step_at_work(line: Line) -> int:
 
 
 def dvc_of(step: int) -> int:
-    """Return the nearest process above the step that is dvc: a shell may stand between them."""
+    """Return the nearest parent process of the step that is dvc: a shell may be between the two."""
     process = step
     while "child.py" not in command_of(process):
         process = int(status_of(process)["PPid"])
@@ -157,7 +157,7 @@ def status_of(process: int) -> dict[str, str]:
 
 
 def is_alive(process: int) -> bool:
-    """Tell whether it runs; one that ended and was not yet waited for does not."""
+    """Tell whether the process runs; a process that ended and was not yet waited for does not count."""
     try:
         return status_of(process)["State"][0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What people read of a run: only of what this run brought up to date, and safe to show."""
+"""The summary of a run: it covers only the stages that this run updated, and its text is safe to show."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ EVALUATED = ["evaluate@fuse", "evaluate-engine@openvino-fp32"]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files of a run that reached the gate and passed."""
+    """Return a folder with the files of a run that reached and passed the gate."""
     monkeypatch.chdir(tmp_path)
     summary.LATENCIES.mkdir(parents=True)
     summary.EVALUATE.mkdir(parents=True)
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def artifacts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Catch what would be sent to the server."""
+    """Catch the artifacts that would be sent to the server."""
     made: dict[str, Any] = {}
     monkeypatch.setattr(summary, "create_markdown_artifact", lambda key, markdown: made.update({key: markdown}))
     monkeypatch.setattr(summary, "create_table_artifact", lambda key, table: made.update({key: table}))

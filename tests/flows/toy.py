@@ -1,4 +1,4 @@
-"""A small line of shell stages in a repository of its own."""
+"""A small line of shell stages in a separate repository."""
 
 import json
 import os
@@ -43,7 +43,7 @@ stages:
     params: [gate, engines]
     outs: [data/gate]
 """
-# Each call is written down in ran.txt; a file named after the step says how it ends.
+# Each call is recorded in ran.txt; a file named after the step decides how the step ends.
 STEP = """#!/bin/sh
 echo "$1" >> ran.txt
 echo "$1: at work"
@@ -70,7 +70,7 @@ exit 0
 
 
 class Line:
-    """The toy repository: change a file of it, run it, and ask what ran."""
+    """The toy repository: change one of its files, run it, and read which steps ran."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -101,12 +101,12 @@ class Line:
         self.write("params.yaml", re.sub(r"source: \S+", f"source: {path}", params))
 
     def copy(self, root: Path) -> "Line":
-        """Return the same line, as far as it has run, in another folder."""
+        """Return a copy of the line in another folder, with all results so far."""
         shutil.copytree(self.root, root)
         return Line(root)
 
     def forget(self, stage: str) -> None:
-        """Make it a line in which this stage, which writes one folder, has yet to run."""
+        """Turn the line into one in which this stage, which writes one folder, has not run yet."""
         shutil.rmtree(self.root / "data" / stage)
         shutil.rmtree(self.root / ".dvc/cache/runs")
         lock = yaml.safe_load(self.lock)

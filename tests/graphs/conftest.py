@@ -1,4 +1,4 @@
-"""Sites are small: a second thread waits longer than it works, and much longer where others use the machine."""
+"""One thread: the tests' sites are small, so a second thread mostly waits, even more so on a busy machine."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""bfloat16 is what the graph holds: in every layer, and nowhere before the first one."""
+"""A bfloat16 graph uses bfloat16 in every layer, and not before the first layer."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""int8 sees pixels around zero: twice the steps for them, and not another output in float32."""
+"""int8 gets pixels centred around zero: the pixels then get twice the steps, and float32 output is unchanged."""
 
 from pathlib import Path
 
@@ -37,4 +37,4 @@ def test_the_quantizer_has_a_step_for_each_level(tmp_path: Path) -> None:
     graph = onnx.load(tmp_path / "int8.onnx").graph
     first = next(node for node in graph.node if node.op_type == "QuantizeLinear")
     step = next(numpy_helper.to_array(each) for each in graph.initializer if each.name == first.input[1])
-    assert step == pytest.approx(128 / 127, rel=0.01)  # as they are, levels from 0 to 255 would get steps of two
+    assert step == pytest.approx(128 / 127, rel=0.01)  # uncentred, levels from 0 to 255 would get steps of two

@@ -1,4 +1,4 @@
-"""int8 rounds nothing between the last layers and the logits, whatever operators stand there."""
+"""int8 keeps everything between the last layers and the logits in float32, whatever the operators."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from steps.graphs.nodes import drop_unread
 from tests.backends.tiny import onnx_model, probe_images, weights
 
 BRIGHT = probe_images(400)
-# One colour at a time: each channel keeps its range, and what sums the three gets a third of its own.
+# One colour an image: each channel keeps its range, and the sum of the three channels has a third of its range.
 COLOURED = BRIGHT * np.eye(3, dtype=np.uint8)[np.arange(len(BRIGHT)) % 3][:, None, None]
 
 
@@ -26,7 +26,7 @@ def node(operator: str, given: list[str], result: str) -> NodeProto:
 
 POOL, FLATTEN = node("GlobalAveragePool", ["r2"], "pooled"), node("Flatten", ["pooled"], "flat")
 CONVOLVE = node("Conv", ["r2", "w4", "b4"], "c3")
-HEADS = {  # by name: nodes behind the tensor r2, of which the last so many stay in float32
+HEADS = {  # name: (nodes behind the tensor r2, how many of the last nodes stay in float32)
     "squeezenet": (
         [
             CONVOLVE,
@@ -56,7 +56,7 @@ CASES = pytest.mark.parametrize(("head", "behind"), HEADS.values(), ids=HEADS)
 
 
 def headed(head: list[NodeProto]) -> onnx.ModelProto:
-    """Return the tiny network, whose convolutions hand the colours on as they are, with a head that sums them."""
+    """Return the tiny network with convolutions that pass the colours on unchanged and a head that sums them."""
     by = weights()
     for name in ("w1", "w2", "w3"):
         by[name] *= 0

@@ -1,4 +1,4 @@
-"""What is asked of a graph's nodes is answered from the graph alone, defaults of ONNX included."""
+"""Questions about a graph's nodes are answered from the graph alone, including ONNX's default values."""
 
 from typing import Any
 

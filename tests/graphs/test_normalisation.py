@@ -1,4 +1,4 @@
-"""The normalisation folds into the first convolutions as far as their padding allows, and changes no output."""
+"""The normalisation folds into the first convolutions as far as their padding allows, and no output changes."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def pad(mode: str, value: str = "") -> Node:
 
 
 def flat(*names: str) -> list[Node]:
-    """Return what makes one output of several tensors, for any of their shapes."""
+    """Return the nodes that join several tensors of any shape into one output."""
     ends = [helper.make_node("Flatten", [name], [f"{name}_flat"]) for name in names]
     return [*ends, helper.make_node("Concat", [f"{name}_flat" for name in names], ["logits"], axis=1)]
 
@@ -62,7 +62,7 @@ FIRST_LAYERS: dict[str, tuple[set[str], list[Node]]] = {
 
 
 def network(layers: list[Node]) -> onnx.ModelProto:
-    """Return a graph that normalises as an exported one does, then has these layers."""
+    """Return a graph that normalises as an exported graph does and then has these layers."""
     random = np.random.default_rng(0)
     stored: dict[str, Any] = {
         "mean": MEAN.reshape(3, 1, 1),
@@ -107,7 +107,7 @@ def test_it_folds_as_far_as_the_border_allows_and_no_output_moves(gone: set[str]
 
 
 def test_a_mean_folded_behind_a_border_of_zeros_would_be_seen_here() -> None:
-    """Whether the table above could miss the fault that it is about."""
+    """Check that the table above would detect the fault that the table is about."""
     model = network([conv("x", "y", "w", "b", pads=[1, 1, 1, 1])])
     folded = fold_normalisation(network([conv("x", "y", "w", "b")]))
     next(node for node in folded.graph.node if node.op_type == "Conv").attribute.extend(

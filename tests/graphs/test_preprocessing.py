@@ -1,4 +1,4 @@
-"""Resize and crop inside the graph are those of the reference, within one level, in every runtime."""
+"""Resize and crop inside the graph equal those of the reference, within one level, in every runtime."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -21,7 +21,7 @@ from steps.images.preprocessing import preprocess
 from steps.reports.card import Interpolation, Preprocessing
 
 OPSET = 20
-# Pillow's pass along the width may round a tie the other way: the pass along the height then moves by one at most.
+# Pillow's pass along the width may round ties differently; the pass along the height then differs by at most one.
 ONE_LEVEL = 1
 Run = Callable[[Images], Any]
 SIZES = [  # width, height
@@ -34,7 +34,7 @@ SIZES = [  # width, height
     (5, 7),
     (1, 1),
     (33, 31),
-    (13, 650),  # as long as an image may be
+    (13, 650),  # the largest allowed aspect
     (13, 651),
     (999, 3),
     (2, 3000),
@@ -72,7 +72,7 @@ def noise(width: int, height: int, count: int = 1) -> Images:
 
 
 def photograph(width: int, height: int) -> Images:
-    """Return one image with edges, slopes and a little noise, its channels and its sides unlike each other."""
+    """Return one image with edges, slopes and a little noise, different in each channel and on each side."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     planes = (255 * x / width, 255 * (y / height) ** 2, 255.0 * ((x // 5 + y // 7) % 2))
     rough = np.stack(planes, axis=-1) + np.random.default_rng(0).normal(0, 8, (height, width, 3))
@@ -84,7 +84,7 @@ def reference(images_NHWC_u8: Images, wanted: Preprocessing) -> Any:
 
 
 def apart(run: Run, images_NHWC_u8: Images, wanted: Preprocessing) -> Any:
-    """Return how many levels each number is away from the reference."""
+    """Return by how many levels each number differs from the reference."""
     levels_NHWC = run(images_NHWC_u8)
     assert levels_NHWC.dtype == np.float32 and levels_NHWC.shape[1:] == (wanted.size, wanted.size, 3)
     return np.abs(levels_NHWC - reference(images_NHWC_u8, wanted))
@@ -130,7 +130,7 @@ def test_an_image_at_the_networks_size_passes_to_the_bit(runtime: str, interpola
 
 
 def constant_of(model: onnx.ModelProto, shape: tuple[int, ...], last: float) -> onnx.TensorProto:
-    """Return the constant of this shape that ends in this number."""
+    """Return the constant of this shape whose last number is this number."""
     alike: list[onnx.TensorProto] = [each for each in model.graph.initializer if tuple(each.dims) == shape]
     return next(tensor for tensor in alike if numpy_helper.to_array(tensor).reshape(-1)[-1] == last)
 
@@ -151,11 +151,11 @@ def without_antialias(model: onnx.ModelProto, wanted: Preprocessing) -> None:
     for node in model.graph.node:
         bounds = [numpy_helper.to_array(each) for each in model.graph.initializer if each.name in node.input]
         if node.op_type == "Max" and any(bound.dtype == np.float32 and bound == 1.0 for bound in bounds):
-            node.op_type = "Min"  # never wider than one pixel of the image
+            node.op_type = "Min"  # the filter is never wider than one pixel of the image
 
 
 def sides_exchanged(model: onnx.ModelProto, wanted: Preprocessing) -> None:
-    """The wrong order of the axes: nothing is wrong with it but where an image's top is."""
+    """Exchange the axes height and width: everything is right except the orientation of the image."""
     node = next(
         node for node in model.graph.node if list(node.attribute and node.attribute[0].ints) == [0, 2, 3, 1]
     )
@@ -163,7 +163,7 @@ def sides_exchanged(model: onnx.ModelProto, wanted: Preprocessing) -> None:
 
 
 def without_half_a_pixel(model: onnx.ModelProto, wanted: Preprocessing) -> None:
-    for node in model.graph.node:  # corners aligned in place of centres
+    for node in model.graph.node:  # aligns corners in place of centres
         for tensor in model.graph.initializer:
             half = tuple(tensor.dims) == () and numpy_helper.to_array(tensor) == 0.5
             if half and node.op_type == "Sub" and tensor.name in node.input:

@@ -1,4 +1,4 @@
-"""An ONNX graph as a PyTorch module computes what ONNX Runtime computes of it, operator by operator."""
+"""An ONNX graph as a PyTorch module gives the same values as ONNX Runtime, operator by operator."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ IMAGE = SEEDED.standard_normal((2, 4, 7, 9)).astype(np.float32)
 ROW = SEEDED.standard_normal((3, 8)).astype(np.float32)
 KERNEL = SEEDED.standard_normal((6, 2, 3, 3)).astype(np.float32)
 FOUR = [SEEDED.uniform(0.5, 1.5, 4).astype(np.float32) for _ in range(4)]
-Case = tuple[dict[str, Any], list[Any]]  # attributes; the inputs, of which the first is the graph's own
+Case = tuple[dict[str, Any], list[Any]]  # attributes; inputs, of which the first is the graph's input
 
 
 def whole(*numbers: int) -> Array:
@@ -128,7 +128,7 @@ def test_an_operator_computes_what_onnx_runtime_computes(kind: str, number: int,
     names = [f"input_{place}" for place in range(len(inputs))]
     outputs = ["output", "other"] if kind == "Split" else ["output"]
     node = helper.make_node(kind, names, outputs, **attributes)
-    first = np.asarray(inputs[0]) if inputs else ROW  # a graph of constants has an input all the same
+    first = np.asarray(inputs[0]) if inputs else ROW  # a graph of constants still has an input
     given = names[0] if inputs and kind != "Range" else "unused"
     stored = [
         numpy_helper.from_array(np.asarray(value), name)
@@ -184,7 +184,7 @@ def test_resize_and_crop_in_the_graph_are_computed_alike_for_sizes_that_tracing_
         with torch.inference_mode():
             found_NHWC = program(torch.from_numpy(images_NHWC_u8)).numpy()
         off = np.abs(found_NHWC - wanted_NHWC)
-        assert off.max() <= 1 and (off > 0).mean() < 1e-2  # a level, where a sum lies between two of them
+        assert off.max() <= 1 and (off > 0).mean() < 1e-2  # ties may round to the next level
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Manifests of made-up images, for tests."""
+"""Manifests of invented images, for tests."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def manifest(
     faults: Sequence[Sequence[str]] | None = None,
     first: int = 0,
 ) -> pl.DataFrame:
-    """Return sound 28 x 28 PNGs, numbered from `first`, each with its own content unless `contents` says more."""
+    """Return valid 28 x 28 PNGs, numbered from `first`, all of different content unless `contents` is given."""
     count = len(labels)
     names = [f"{number:06}.png" for number in range(first, first + count)]
     columns: dict[str, Sequence[Any]] = {
@@ -49,7 +49,7 @@ def manifest(
 
 
 def write_ingest(images: pl.DataFrame, folder: Path) -> Path:
-    """Write what the steps after ingest read of it; class 3 is called "c3"."""
+    """Write the files of ingest that later steps read; class 3 is called "c3"."""
     folder.mkdir(parents=True, exist_ok=True)
     write_manifest(images, folder / "manifest.parquet")
     names = {label: f"c{label}" for label in images.get_column("label").unique().to_list()}

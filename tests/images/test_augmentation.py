@@ -1,4 +1,4 @@
-"""Augmentation: a pure function of (seed, epoch, position), and exactly the shift and mirror that it says."""
+"""Augmentation: a pure function of (seed, epoch, position) that applies the documented shift and mirror."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_shifts_reach_both_ends_alike() -> None:
     marked[:, 2, 2] = 1
     places = np.argwhere(augment(marked, 0, 1, np.arange(2000), 2, 0.0))
     counts = np.bincount(places[:, 1] * 5 + places[:, 2], minlength=25)
-    # chi-square with 24 degrees of freedom, quantile at 1 - 1e-6
+    # The 1 - 1e-6 quantile of chi-square with 24 degrees of freedom.
     assert ((counts - 80) ** 2 / 80).sum() < 71.0
 
 

@@ -1,4 +1,4 @@
-"""The training cache: an entry is whole or not there, right for its images, bounded, and never stale."""
+"""The training cache: an entry is complete or absent, matches its images, has a size limit, is never stale."""
 
 import errno
 import hashlib
@@ -148,7 +148,7 @@ print(type(reader).__name__, int(sum(batch.sum(dtype=np.int64) for batch in read
 
 
 def read_in_a_process(manifest: pl.DataFrame, root: Path, cache: Path) -> "subprocess.CompletedProcess[str]":
-    """Read all images in another process, because SIGBUS would end this one."""
+    """Read all images in another process, because SIGBUS would kill this process."""
     manifest.write_parquet(root / "manifest.parquet")
     arguments = [root / "manifest.parquet", root, LARGE.model_dump_json(), cache]
     return subprocess.run(
@@ -173,7 +173,7 @@ def test_images_that_do_not_fit_on_the_disk_are_streamed_with_a_line_that_says_s
 def test_a_disk_that_fills_during_the_decoding_leaves_no_entry(
     manifest: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps.images.cache, "reserve", lambda *_: None)  # another process takes what was free
+    monkeypatch.setattr(steps.images.cache, "reserve", lambda *_: None)  # another process takes the free space
     with small_disk(tmp_path / "cache") as cache:
         assert isinstance(open_images(manifest, tmp_path, LARGE, cache), StreamedImages)
         assert entries(cache) == []

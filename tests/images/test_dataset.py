@@ -1,4 +1,4 @@
-"""Images of a manifest: the very bytes that were ingested, from inside the root, or a sentence that names one."""
+"""Images of a manifest: exactly the ingested bytes, from inside the root; an error names the image."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ HOW = Preprocessing(size=8, resize=8, interpolation="bilinear", mean=(0, 0, 0), 
 
 
 def plant(file: Path, seed: int) -> Row:
-    """Write an uncompressed image, so that each seed gives another content of the same length; return its row."""
+    """Write an uncompressed image, with different content of the same length for each seed; return its row."""
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
     Image.fromarray(pixels).save(file, "BMP")
     content = file.read_bytes()
@@ -33,7 +33,7 @@ def test_an_image_overwritten_by_another_of_its_length_is_refused_by_name(tmp_pa
     changed = r"image a\.bmp: .*a\.bmp has changed since it was ingested; run ingest again"
     with pytest.raises(BadInput, match=changed):
         load_all(manifest, tmp_path, HOW)
-    for bound in (0, 10**6):  # read from the files batch after batch, and into the cache
+    for bound in (0, 10**6):  # read from the files in each batch, and read into the cache
         with pytest.raises(BadInput, match=changed):
             list(open_images(manifest, tmp_path, HOW, tmp_path / "cache", bound).read([np.array([0])]))
 

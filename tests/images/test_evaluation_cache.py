@@ -1,4 +1,4 @@
-"""The test images are decoded once for all forms, and what is kept is used only while it is what was written."""
+"""The test images are decoded once for all forms, and the cache is used only while its bytes are unchanged."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What counts as inside a data set: its folder, and what DVC keeps in this project's cache; with a real DVC."""
+"""A data set's inside is its folder and DVC's cache of this project; tested with a real DVC."""
 
 import os
 import subprocess

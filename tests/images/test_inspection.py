@@ -1,4 +1,4 @@
-"""A zoo of damaged and odd files: each gets its right name, and none passes for sound."""
+"""A collection of damaged and unusual files: each gets the right fault name, and none counts as valid."""
 
 import io
 import os
@@ -208,7 +208,7 @@ def test_a_file_that_may_not_be_read_is_recorded(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "open", forbidden)
     facts = inspect_image(tmp_path, FileRange("a.png"))
     assert facts.faults == ("no_permission",)
-    assert facts.detail == "Permission denied"  # no absolute path: it would make equal data unequal bytes
+    assert facts.detail == "Permission denied"  # an absolute path would give equal data different bytes
 
 
 def test_too_many_bytes_are_not_read(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The inventory: in order, on all cores, and not taken down by one file."""
+"""The inventory keeps the order, uses all cores, and continues after a bad file."""
 
 import os
 import signal
@@ -73,7 +73,7 @@ def test_a_killed_run_leaves_no_worker(tmp_path: Path) -> None:
         [sys.executable, script],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        stderr=subprocess.DEVNULL,  # its resource tracker tells of what the killed run left
+        stderr=subprocess.DEVNULL,  # its resource tracker reports leftovers of the killed run
     )
     files = [tmp_path / "1.pid", tmp_path / "2.pid"]
     wait_until(lambda: all(file.is_file() and file.read_text() for file in files))

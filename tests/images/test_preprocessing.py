@@ -1,4 +1,4 @@
-"""Preprocessing: short side to `resize`, the centre cropped, and no shape of image that could fill the memory."""
+"""Preprocessing: the short side becomes `resize`, the centre is cropped, no image shape can fill the memory."""
 
 import numpy as np
 import pytest
@@ -43,10 +43,10 @@ def test_a_longer_image_is_seen_in_its_middle_and_never_made_larger_than_it_allo
     assert found.shape == (24, 24, 3)
     assert max(pixels) <= MAX_ASPECT * 32 * 32
     width, height = size
-    cut = 10 * min(size)  # far more than what the crop shows
+    cut = 10 * min(size)  # much more than the crop shows
     box = (max(0, (width - cut) // 2), max(0, (height - cut) // 2))
     near = image.crop((*box, box[0] + min(width, cut), box[1] + min(height, cut)))
-    assert (preprocess(near, HOW) == found).mean() > 0.99  # rounding: the two windows' centres differ by a bit
+    assert (preprocess(near, HOW) == found).mean() > 0.99  # rounding: the two centres differ slightly
 
 
 @pytest.mark.parametrize(("size", "resized"), [((33, 83), (32, 80)), ((83, 33), (80, 32)), ((100, 34), (94, 32))])
@@ -61,7 +61,7 @@ def test_the_width_is_resized_first_whatever_the_shape(size: tuple[int, int], re
 
 @pytest.mark.parametrize(
     ("size", "resize", "long_side"),
-    [((65, 64), 32, 32), ((67, 64), 32, 34), ((195, 192), 32, 32), ((725, 116), 10, 62)],  # 62.5: floats say 63
+    [((65, 64), 32, 32), ((67, 64), 32, 34), ((195, 192), 32, 32), ((725, 116), 10, 62)],  # 62.5: floats give 63
 )
 def test_a_long_side_that_ends_in_a_half_goes_to_the_even_number(
     size: tuple[int, int], resize: int, long_side: int, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""How alike two forms' scores are, and whether a form is right as often as it says."""
+"""How similar the scores of two forms are, and whether a form's confidence matches its accuracy."""
 
 import itertools
 
@@ -15,7 +15,7 @@ from steps.metrics.logits import logit_differences
 from steps.metrics.omitted_scores import Shares, largest_part
 from steps.metrics.scores import Logits, keep
 
-UNTIMED = settings(deadline=None, max_examples=50)  # other work shares the machine
+UNTIMED = settings(deadline=None, max_examples=50)  # the machine may be busy
 
 
 def drawn(images: int, classes: int, seed: int) -> Logits:
@@ -84,11 +84,11 @@ def test_large_test_sets_are_compared_in_parts_with_the_same_result(
 
 @UNTIMED
 @given(seed=st.integers(0, 1000), noise=st.floats(0, 2), sharpness=st.floats(0.1, 5))
-@example(seed=356, noise=1.5, sharpness=4.625)  # what the other form left is 1e-17: lost in 1 less the sum
+@example(seed=356, noise=1.5, sharpness=4.625)  # the other form's unstored rest is 1e-17: 1 minus the sum loses it
 def test_what_was_not_kept_leaves_bounds_around_the_true_figures(
     seed: int, noise: float, sharpness: float
 ) -> None:
-    """The same scores, whole and kept in part: the true difference and divergence lie between the bounds."""
+    """The same scores, stored whole and in part: the true difference and divergence lie between the bounds."""
     one = (sharpness * drawn(6, 400, seed)).astype(np.float32)
     other = (one + noise * drawn(6, 400, seed + 1)).astype(np.float32)
     true = compared(one, other)
@@ -105,7 +105,7 @@ def test_what_was_not_kept_leaves_bounds_around_the_true_figures(
 def test_what_is_likely_of_scores_that_were_not_kept_is_about_the_truth(
     monkeypatch: pytest.MonkeyPatch, noise: float, spread: float
 ) -> None:
-    """Labels smoothed by .1, of 1,000 classes of which a tenth is kept; the sure bounds are .06 to .3 apart."""
+    """Labels smoothed by .1, 1,000 classes, a tenth of them stored; the guaranteed bounds are .06 to .3 wide."""
     one = (spread / 3 * drawn(60, 1000, 0)).astype(np.float32)
     one[:, 0] = np.log(9 * np.exp(one[:, 1:]).sum(axis=1))
     other = (one + noise / 3 * drawn(60, 1000, 1)).astype(np.float32)
@@ -119,13 +119,13 @@ def test_what_is_likely_of_scores_that_were_not_kept_is_about_the_truth(
 
 
 def worst_of_all(p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]) -> float:
-    """Return the largest sum p (log p - log q) over all ways to give the values of q to the classes."""
+    """Return the largest sum p (log p - log q) over all assignments of the values of q to the classes."""
     return max(float((p * np.log(p / np.array(order))).sum()) for order in itertools.permutations(q))
 
 
 @pytest.mark.parametrize(("at_most_p", "at_most_q"), [(1, 1), (2, 1), (2, 3), (4, 2), (5, 5), (0, 4)])
 def test_of_classes_that_neither_form_kept_the_bound_is_attained(at_most_p: int, at_most_q: int) -> None:
-    """Scores at the two ends of their ranges, as the bound has them: dealt out at its worst, one reaches it."""
+    """Scores at both ends of their ranges, as the bound assumes: the worst assignment reaches the bound."""
     kept, low, high, classes = 0.2, 0.01, 0.08, 6
 
     def made(at_most: int) -> tuple[npt.NDArray[np.float64], Shares]:
@@ -162,7 +162,7 @@ def test_a_form_that_is_sure_and_wrong_is_not_calibrated() -> None:
 
 
 def test_the_error_is_the_mean_of_the_images_parts() -> None:
-    """By hand, as Guo et al. (2017), eq. 3: bins weighted by their images."""
+    """Computed by hand, as in Guo et al. (2017), eq. 3: bins are weighted by their number of images."""
     random = np.random.default_rng(0)
     confidence_N, right_N = random.random(500), random.random(500) < 0.6
     bins_N = np.minimum((confidence_N * 15).astype(int), 14)

@@ -1,4 +1,4 @@
-"""Guessing: what the same answers get when they are dealt out at random, and what is shown to be better."""
+"""Guessing: the accuracy of the same answers in random order, and which forms are shown to be better than that."""
 
 import itertools
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ TEST_SETS = [  # images, class frequencies
 
 
 def of_counts(counts: Sequence[Sequence[int]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return labels_N and predicted_N of a confusion matrix, one row a label."""
+    """Return labels_N and predicted_N of a confusion matrix with one row a label."""
     cells = [
         (label, predicted) for label, row in enumerate(counts) for predicted, n in enumerate(row) for _ in range(n)
     ]
@@ -61,8 +61,8 @@ def test_a_form_that_guesses_is_seldom_taken_for_one_that_looks_nor_one_that_loo
 def test_a_form_that_says_the_most_frequent_class_beats_nothing_and_one_that_finds_defects_does() -> None:
     for labels_N, predicted_N, skilled in (
         (*of_counts([[1000, 0], [5, 0]]), False),
-        (*of_counts([[1000, 0], [3, 2]]), True),  # as often right, within two images
-        (*of_counts([[950, 50], [0, 5]]), True),  # less often right than one that says "good" always
+        (*of_counts([[1000, 0], [3, 2]]), True),  # the same number of right answers, within two images
+        (*of_counts([[950, 50], [0, 5]]), True),  # fewer right answers than always saying "good"
     ):
         accuracy = float((labels_N == predicted_N).mean())
         assert shows_skill(guessing(predicted_N, labels_N, 2), accuracy, len(labels_N), 0.95) == skilled

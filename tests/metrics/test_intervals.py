@@ -1,4 +1,4 @@
-"""Intervals of a paired accuracy drop: published values, honest error rates, and the shape of a bound."""
+"""Intervals of a paired accuracy drop: published values, correct error rates, and the shape of a bound."""
 
 import math
 
@@ -20,7 +20,7 @@ from steps.metrics.intervals import (
     stays_within,
 )
 
-UNTIMED = settings(deadline=None, max_examples=50)  # other work shares the machine
+UNTIMED = settings(deadline=None, max_examples=50)  # the machine may be busy
 SOME = settings(deadline=None, max_examples=15)  # the exact test takes some hundredths of a second
 TABLES = st.tuples(st.integers(1, 400), st.integers(0, 400), st.integers(0, 400)).filter(
     lambda t: t[1] + t[2] <= t[0]
@@ -44,7 +44,7 @@ def test_the_bounds_are_the_published_ones() -> None:
 
 @pytest.mark.parametrize(("lost", "gained", "images"), [(5, 2, 300), (0, 3, 50), (12, 0, 40), (40, 20, 160)])
 def test_at_the_bound_the_score_statistic_is_the_quantile(lost: int, gained: int, images: int) -> None:
-    """Tango's eq. 24, with the restricted estimate found here by maximising the likelihood on a fine grid."""
+    """Tango's eq. 24, with the restricted estimate found by maximising the likelihood on a fine grid."""
     bound = float(largest_score_drop(lost, gained, images, 0.95))
     lowest = max(0.0, -bound)
     only_form = np.linspace(lowest, (1 - bound) / 2, 2_000_001)[1:-1]
@@ -106,7 +106,7 @@ def test_classes_are_judged_at_once_as_one_by_one() -> None:
 def test_the_decision_is_that_of_the_interval(table: tuple[int, int, int], bound: float) -> None:
     images, lost, gained = table
     end = float(largest_drop(lost, gained, images, 0.95))
-    if abs(end - bound) > 0.01 * bound:  # the end is known to a ten-thousandth of the interval
+    if abs(end - bound) > 0.01 * bound:  # the end is exact to 1e-4 of the interval
         assert bool(stays_within(lost, gained, images, bound, 0.95)) == (end <= bound)
     beyond = float(least_drop(lost, gained, images, 0.95))
     if abs(beyond - bound) > 0.01:
@@ -139,7 +139,7 @@ def test_299_images_without_disagreement_show_a_drop_of_at_most_one_point() -> N
 
 @pytest.mark.parametrize(("rate", "bound"), [(0.01, 0.01), (0.02, 0.01), (0.05, 0.01), (0.02, 0.02), (0.1, 0.05)])
 def test_the_exact_test_asks_for_hardly_more_images_than_the_score_interval(rate: float, bound: float) -> None:
-    """Both at a rate of disagreement at which the score interval nearly keeps its level."""
+    """Compared at a rate of disagreement at which the score interval nearly keeps its level."""
     of_score = next(n for n in range(50, 5000) if largest_score_drop(rate * n / 2, rate * n / 2, n, 0.95) <= bound)
     assert images_for_drop(rate * 5, rate * 5, 10, bound, 0.95) <= 1.05 * of_score + 1
 
@@ -170,7 +170,7 @@ def test_a_share_below_its_floor_is_seldom_called_above_it(images: int, floor: f
 def test_a_share_at_its_floor_is_seldom_called_short_of_it_in_any_of_many_small_classes(
     images: int, classes: int, floor: float
 ) -> None:
-    """The chances are summed exactly."""
+    """The probabilities are summed exactly."""
     level = 0.05 / (40 * classes)
     right = np.arange(images + 1)
     chance = np.array([math.comb(images, k) * floor**k * (1 - floor) ** (images - k) for k in right])
@@ -184,7 +184,7 @@ def test_a_class_that_is_hardly_found_falls_short_where_its_images_are_enough() 
 @pytest.mark.parametrize("images", [1, 2, 5, 20])
 @pytest.mark.parametrize("gained", [0.0, 0.01, 0.1])
 def test_the_drop_of_a_small_class_at_its_limit_is_seldom_called_beyond_it(images: int, gained: float) -> None:
-    """The level holds there too, at levels that many classes share. The chances are summed exactly."""
+    """The level holds also at levels that many classes share. The probabilities are summed exactly."""
     shares = (gained + 0.05, gained, 0.95 - 2 * gained)
     tables = [(b, c, images - b - c) for b in range(images + 1) for c in range(images + 1 - b)]
     ways = [math.factorial(images) // math.prod(map(math.factorial, table)) for table in tables]

@@ -1,4 +1,4 @@
-"""The exact test of a paired drop: a form at the bound passes with a chance of at most 1 - confidence."""
+"""The exact test of a paired drop: a form at the bound passes with a probability of at most 1 - confidence."""
 
 import math
 
@@ -15,7 +15,7 @@ CONFIDENCES = (0.5, 0.8, 0.9, 0.95, 0.99, 0.999)
 
 
 def most_lost(images: int, bound: float, confidence: float) -> list[int]:
-    """Return, for each count of gained images, the most lost ones with which a form passes; -1 for none."""
+    """Return, for each count of gained images, the largest count of lost images that passes; -1 for none."""
     boundary, lost = [], -1
     for gained in range(images + 1):
         while lost + 1 <= images - gained and rejects(lost + 1, gained, images, bound, 1 - confidence):
@@ -23,7 +23,7 @@ def most_lost(images: int, bound: float, confidence: float) -> list[int]:
         boundary.append(min(lost, images - gained))
         if lost >= images - gained:
             return boundary + [images - more for more in range(gained + 1, images + 1)]
-        if lost - gained > images * bound + 40:  # far beyond what any sensible discordance reaches
+        if lost - gained > images * bound + 40:  # far beyond any realistic discordance
             break
         if gained > 40 + images * 0.4:
             break
@@ -31,7 +31,7 @@ def most_lost(images: int, bound: float, confidence: float) -> list[int]:
 
 
 def chance_to_pass(images: int, bound: float, boundary: list[int], share: float) -> float:
-    """Return P(pass) with a true drop of `bound`, computed by SciPy's distributions and not by ours.
+    """Return P(pass) with a true drop of `bound`, computed with SciPy's distributions and not with ours.
 
     `share` is the true share of gained images. Counts beyond the boundary count as a pass.
     """

@@ -1,4 +1,4 @@
-"""Recall: each class counts, a class without images is not made up, and ties are not left to chance."""
+"""Recall: each class counts, a class without images gets no value, and ties are not decided by chance."""
 
 import math
 

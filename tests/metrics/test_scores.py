@@ -1,4 +1,4 @@
-"""FORM.parquet: what is kept of the scores comes back as it was, and a file that cannot be so is refused."""
+"""FORM.parquet: stored scores are read back unchanged, and a file that cannot be right is refused."""
 
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def test_a_score_that_is_not_finite_is_kept_before_any_other_and_seen_in_the_sum
 def test_a_class_whose_score_never_moves_is_seen_over_all_batches(classes: int) -> None:
     logits_NK, keeper = drawn(classes), Keeper(classes)
     logits_NK[:, 3] = -20
-    logits_NK[:15, 4], logits_NK[15:, 4] = 1, 2  # still within each batch
+    logits_NK[:15, 4], logits_NK[15:, 4] = 1, 2  # constant within each batch
     for half in (logits_NK[:15], logits_NK[15:]):
         keeper.add(half)
     assert np.flatnonzero(keeper.still(1e-6)).tolist() == [3]

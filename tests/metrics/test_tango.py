@@ -1,4 +1,4 @@
-"""Tango's interval against its paper, an implementation that shares nothing with ours, and at its edges."""
+"""Tango's interval against the paper, against an independent implementation, and at its edges."""
 
 from statistics import NormalDist
 
@@ -37,7 +37,7 @@ MORE = [
             0.95,
             -0.0584,
             -0.0231,
-        ),  # scoreci.mp(20, 60, 1000) of the R package PropCIs, the other sign
+        ),  # scoreci.mp(20, 60, 1000) of the R package PropCIs, with the opposite sign
     ],
 )
 def test_the_worked_examples_come_out(
@@ -50,7 +50,7 @@ def test_the_worked_examples_come_out(
 
 
 def statistic(lost: int, gained: int, images: int, drop: float) -> float:
-    """Return the score statistic with the restricted estimate found by a search of the likelihood."""
+    """Return the score statistic, with the restricted estimate found by a search of the likelihood."""
     same = images - lost - gained
 
     def unlikely(only_form: float) -> float:
@@ -69,7 +69,7 @@ def statistic(lost: int, gained: int, images: int, drop: float) -> float:
 def test_an_independent_implementation_gives_the_same_bound(
     table: tuple[int, int, int], confidence: float
 ) -> None:
-    """No disagreement, none on one side, a single image and nothing but disagreement among the tables."""
+    """The tables include: no disagreement, disagreement on one side only, a single image, only disagreement."""
     lost, gained, images = table
     quantile = NormalDist().inv_cdf(confidence)
     begin, end = (lost - gained) / images + 1e-12, 1 - 1e-9
@@ -103,8 +103,8 @@ def test_the_bound_grows_with_each_lost_image_and_falls_with_each_gained_one() -
 def test_test_sets_of_the_number_that_would_decide_do_so_half_the_time_and_larger_ones_nearly_always(
     lost: float, gained: float, limit: float
 ) -> None:
-    """At that number the expected counts lie on the boundary, so that chance decides; at four times, 1.6
-    standard deviations within it.
+    """At that number the expected counts lie on the boundary, so that chance decides; at four times that number,
+    the expected counts lie 1.6 standard deviations within the boundary.
     """
     needed = int(images_for_drop(100 * lost, 100 * gained, 100, limit, 0.95))
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Made-up sources, and what is listed of them, for tests."""
+"""Invented sources and their listings, for tests."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from steps.images.sources.listing import ROWS, Listing, Source
 
 
 def plant(root: Path, *files: str) -> Path:
-    """Make `files` below `root`. What is in them does not matter: listing opens none."""
+    """Create `files` below `root`. The content of the files does not matter, because listing opens no file."""
     for file in files:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)

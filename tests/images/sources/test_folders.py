@@ -1,4 +1,4 @@
-"""Folders: each is a class, also below ready-made splits, and only what is clearly no image is left out."""
+"""Folders: each is a class, also below ready-made splits; only files that are clearly no images are left out."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_ready_made_splits_are_kept_and_share_one_class_map(tmp_path: Path) -> N
     )
     layout, listing = listed(tmp_path)
     assert layout == "split_folders"
-    assert listing.class_names == {0: "ant", 1: "cat", 2: "dog"}  # ant is in test only, and shifts no other split
+    assert listing.class_names == {0: "ant", 1: "cat", 2: "dog"}  # ant is in test only, and shifts no id
     assert labels(listing) == {
         "train/dog/1.jpg": 2, "train/cat/1.jpg": 1, "validation/dog/2.jpg": 2, "Test/ant/3.jpg": 0,
         "Test/dog/4.jpg": 2,
@@ -141,7 +141,7 @@ def test_a_linked_folder_is_not_walked(tmp_path: Path) -> None:
     outside = plant(tmp_path / "outside", "x.jpg")
     root = plant(tmp_path / "root", "cat/a.jpg")
     (root / "cat/more").symlink_to(outside)
-    assert sorted(labels(listed(root)[1])) == ["cat/a.jpg", "cat/more"]  # which inspection finds outside the root
+    assert sorted(labels(listed(root)[1])) == ["cat/a.jpg", "cat/more"]  # inspection reports the link
     (root / "dog").symlink_to(outside)
     with pytest.raises(Refused, match="a link to a place outside"):
         listed(root)

@@ -1,4 +1,4 @@
-"""Ids are held against the label file, where there is one: one mistyped label is named by its file and line."""
+"""Ids are checked against the label file, if there is one: a mistyped label is named by file and line."""
 
 from pathlib import Path
 

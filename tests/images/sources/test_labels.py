@@ -1,4 +1,4 @@
-"""From labels as written down to class ids: one map, no guess."""
+"""From written labels to class ids: a single map, without guesses."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every layout that the params name is read, and what is no clear case is refused rather than guessed."""
+"""Every layout that the params name is read, and an unclear case is refused, never guessed."""
 
 from pathlib import Path
 from typing import Any

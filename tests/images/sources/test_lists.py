@@ -1,4 +1,4 @@
-"""Lists: found by their names, read with any delimiter, with the ids that they give."""
+"""Lists: found by name, read with any delimiter, with the ids that the lists give."""
 
 from pathlib import Path
 

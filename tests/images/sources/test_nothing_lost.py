@@ -1,4 +1,4 @@
-"""No image, row or column is left out or merged silently: each is counted in a note, or refused."""
+"""No image, row or column is left out or merged silently: a note counts each, or ingest refuses."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.images.sources.test_idx_and_samples import plant_idx
 
 @pytest.fixture
 def forbid(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make a folder unreadable; permissions alone do not stop root."""
+    """Make a folder unreadable, even for root, whom permissions do not stop."""
 
     def forbid(folder: Path) -> None:
         def guarded(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

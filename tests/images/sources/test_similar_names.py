@@ -1,4 +1,4 @@
-"""Two class names that a person reads as one are refused, unless `ingest.alike_names: keep` allows them."""
+"""Two class names that look the same to a reader are refused, unless `ingest.alike_names: keep` allows them."""
 
 from pathlib import Path
 

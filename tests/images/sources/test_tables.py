@@ -1,4 +1,4 @@
-"""Tables: csv, tsv and parquet, their columns by name or number."""
+"""Tables: csv, tsv and parquet, with columns given by name or number."""
 
 from pathlib import Path
 
