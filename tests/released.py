@@ -1,4 +1,4 @@
-"""A small release with real engines, the images that it was evaluated on, and what `evaluate` said of them."""
+"""A small release with real engines, the images of its evaluation, and the answers of `evaluate` for them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from steps.reports.release import INDEX, SUMS, ReleaseCard, checksums, plain_fil
 from steps.reports.verdict import FormVerdict, Verdict, card_checksum
 from tests.backends.tiny import HOW, NAMES, Weights, onnx_model, reference, weights, write_exported
 
-# Larger, smaller and of the very size that a short side is resized to, high and wide; one is cut to its middle.
+# Sizes above, below and at the size of the short side after the resize, portrait and landscape; one needs a crop.
 SIZES = (
     (20, 20),
     (16, 16),
@@ -48,7 +48,7 @@ BATCH = BatchRange(1, 4, 8)
 
 @dataclass(frozen=True)
 class Released:
-    """`shares_NK` are the probabilities that `evaluate` gives the images, by form; PNG and PPM hold the same."""
+    """`shares_NK` are evaluate's probabilities for the images, by form; PNG and PPM hold the same pixels."""
 
     folder: Path
     images: list[Path]
@@ -58,7 +58,7 @@ class Released:
 
 
 def make_release(root: Path, interpolation: str = "bicubic", resize: int = 20) -> Released:
-    """Release a tiny network that passed, as ONNX and as two engines."""
+    """Release a tiny network that passed the gate, as ONNX and as two engines."""
     names = _write_images(root)
     folders = {"export": root / "export", "onnxruntime-fp32": root / "build/onnxruntime-fp32"}
     folders["openvino-fp32"] = root / "build/openvino-fp32"
@@ -74,7 +74,7 @@ def make_release(root: Path, interpolation: str = "bicubic", resize: int = 20) -
     (root / "release").mkdir()
     verdict = Verdict.read(root / "gate/verdict.json")
     places = [root / name for name in ("evaluate", "gate", "export", "build", "ledger.parquet", "release")]
-    with pytest.MonkeyPatch.context() as patch:  # train and fuse of this line were not evaluated
+    with pytest.MonkeyPatch.context() as patch:  # train and fuse were not evaluated in this line
         patch.setattr(steps.release, "judge", lambda *_: verdict)
         release(ReleaseParams(), GateParams(), tuple(cards)[1:], *places)
     images = [root / "files" / name for name in names]
@@ -83,7 +83,7 @@ def make_release(root: Path, interpolation: str = "bicubic", resize: int = 20) -
 
 
 def _undecided_weights(how: Preprocessing) -> Weights:
-    """Return weights whose logits lie apart, about zero for the mean image: no class takes all of them."""
+    """Return weights with well separated logits that are zero on average, so that no class gets all images."""
     drawn = weights(seed=3)
     drawn["w3"] *= 8
     images_NHWC_u8 = np.stack([preprocess(picture(*size), how) for size in SIZES])
@@ -92,7 +92,7 @@ def _undecided_weights(how: Preprocessing) -> Weights:
 
 
 def picture(width: int, height: int) -> Image.Image:
-    """Return coarse blobs with noise on them, drawn by the size."""
+    """Return coarse blobs with noise, with the size as seed."""
     random = np.random.default_rng(1000 * width + height)
     coarse = Image.fromarray(random.integers(0, 256, (5, 5, 3), dtype=np.uint8)).resize((width, height))
     noise = random.integers(-40, 41, (height, width, 3))
@@ -129,15 +129,15 @@ def _build(engine: str, exported: Path, out: Path, card: Card) -> Card:
 def _evaluated(root: Path, form: str, folder: Path) -> npt.NDArray[np.float64]:
     (root / "evaluate").mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)  # where evaluate keeps the images it has read: another worker is in the same folder
-        patch.setattr(steps.evaluate, "_note_latency", lambda *_: None)  # seconds that nothing here reads
+        patch.chdir(root)  # here evaluate caches images; another worker uses the same folder
+        patch.setattr(steps.evaluate, "_note_latency", lambda *_: None)  # saves seconds
         evaluate(form, folder, root / "ingest", root / "split", root / "evaluate")
     scores = pl.read_parquet(root / f"evaluate/{form}.parquet")["scores"].to_list()
     return np.exp(log_softmax(np.array(scores, np.float32)))
 
 
 def add_engine(release: Path, target: Target, **changed: object) -> Path:
-    """Build another engine into the release, and seal it anew."""
+    """Build another engine into the release, and write a new seal."""
     folder = release / "engines/added"
     folder.mkdir()
     made, _ = build_engine(target, release / "model", folder, None)
@@ -149,7 +149,7 @@ def add_engine(release: Path, target: Target, **changed: object) -> Path:
 
 
 def seal_release(folder: Path, engines: tuple[str, ...]) -> None:
-    """Write verdict, index and seal of what lies in the folder, as of a run in which all of it passed."""
+    """Write verdict, index and seal of the folder's contents, as after a run in which everything passed."""
     places = {"export": "model", **{engine: f"engines/{engine}" for engine in engines}}
     cards = {form: card_checksum(Card.read(folder / place / "card.json")) for form, place in places.items()}
     _passed(cards).write(folder / "verdict.json")

@@ -1,4 +1,4 @@
-"""A small trained-looking artifact, and a network of a user's own, for the tests of models, fuse and export."""
+"""A small artifact that looks trained, and a user's own network, for the tests of models, fuse and export."""
 
 from pathlib import Path
 
@@ -33,17 +33,17 @@ class Own(nn.Module):
 
 
 def wrong_head(class_num: int) -> nn.Module:
-    """Return a network that does not fit."""
+    """Return a network whose head does not fit."""
     return Own(class_num + 1)
 
 
 def no_network(class_num: int) -> int:
-    """Return no network."""
+    """Return something that is no network."""
     return class_num
 
 
 def no_class_num() -> None:
-    """Take no class number; calling it must never happen."""
+    """Accept no number of classes; this function must never be called."""
     raise AssertionError("a callable that takes no class_num was called")
 
 
@@ -56,7 +56,7 @@ def probes(number: int = 3) -> ProbeImages:
 def write_trained(
     folder: Path, block: str | None = "repvgg", arch: str = "repvgg_nano", mode: Mode = "branch"
 ) -> Card:
-    """Write a network as train leaves it, its norms far from their defaults, and return its card."""
+    """Write a network as train leaves it, with norms far from their defaults; return its card."""
     torch.manual_seed(0)
     network = create(arch, len(NAMES), SIZE)
     if block is not None:
@@ -75,7 +75,7 @@ def write_trained(
 
 
 class LeakyNorm(nn.BatchNorm2d):
-    """A norm with an activation inside, which nothing says."""
+    """A norm with an activation inside, which neither its name nor an attribute shows."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
         """Return the norm's output, activated."""
@@ -83,7 +83,7 @@ class LeakyNorm(nn.BatchNorm2d):
 
 
 class OwnNorm(Own):
-    """A user's own network, with one convolution whose norm can go and one whose norm cannot."""
+    """A user's own network with two convolutions: the first one's norm can be folded, the second's cannot."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
@@ -98,7 +98,7 @@ class OwnNorm(Own):
 
 
 class Casting(Own):
-    """A user's own network that computes its logits in float32, whatever its weights are."""
+    """A user's own network that computes its logits in float32 for weights of any precision."""
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
         """Return logits."""
@@ -107,7 +107,7 @@ class Casting(Own):
 
 
 class SumOfTwo(nn.Module):
-    """A user's own block that folds itself; it is called by keyword, and scaled by a number."""
+    """A user's own block that folds itself; its network calls the block by keyword, with a number as scale."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class SumOfTwo(nn.Module):
 
 
 class OwnBlock(nn.Module):
-    """A user's own network of one size of images, with a block of its own."""
+    """A user's own network for a fixed image size, with the block SumOfTwo."""
 
     def __init__(self, num_classes: int, size: int) -> None:
         super().__init__()

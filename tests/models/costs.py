@@ -1,4 +1,4 @@
-"""Functions as networks, and the images whose cost a pencil can follow."""
+"""Functions as networks, and an image, small enough to compute the cost by hand."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ class Call(nn.Module):
         self.function = function
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what the function makes of the images."""
+        """Return the function's result for the images."""
         return self.function(images)
 
 

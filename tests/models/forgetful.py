@@ -1,11 +1,11 @@
-"""Networks that keep a state outside their state dict, each in its own way, by import path."""
+"""Networks that keep state outside their state dict, each in a different way, given by import path."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Forgetful(nn.Module):
-    """A small classifier whose features pass `mix` on their way to the head."""
+    """A small classifier whose features pass through `mix` before the head."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -13,7 +13,7 @@ class Forgetful(nn.Module):
         self.head = nn.Linear(8, num_classes)
 
     def mix(self, features_NC: Tensor) -> Tensor:
-        """Return the features, changed by what the network remembers."""
+        """Return the features, changed by the state that the network keeps."""
         return features_NC
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ class Forgetful(nn.Module):
 
 
 class RandomMask(Forgetful):
-    """A mask that each construction draws anew."""
+    """A mask that each constructor call draws anew."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)
@@ -52,14 +52,14 @@ class Annealed(Forgetful):
     temperature = 1.0
 
     def mix(self, features_NC: Tensor) -> Tensor:
-        """Return the features, ever larger."""
+        """Return the features, scaled by a number that grows."""
         if self.training:
             self.temperature *= 1.5
         return features_NC * self.temperature
 
 
 def new_generator() -> torch.Generator:
-    """Return a generator that no seed of the training reaches."""
+    """Return a generator that the training's seed does not reach."""
     generator = torch.Generator()
     generator.seed()
     return generator

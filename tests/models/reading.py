@@ -1,4 +1,4 @@
-"""An artifact read back without a new process, for tests that are about something else."""
+"""Read an artifact back without a new process, for tests that are not about reading back."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A name makes the network, from whoever has it; a name that nobody has is an error that helps."""
+"""A name creates a network from any of the sources; a name that no source knows is an error with suggestions."""
 
 import sys
 from pathlib import Path
@@ -76,7 +76,7 @@ def test_a_folded_mobileone_is_as_large_as_timms(name: str) -> None:
 
 
 def folded_parameters(arch: str, class_num: int) -> int:
-    """Return the parameters once each norm has become its convolution's bias."""
+    """Return the number of parameters after each norm became the bias of its convolution."""
     with torch.device("meta"):
         network = create(arch, class_num, 32)
     norms = sum(module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d))
@@ -95,7 +95,7 @@ def test_acnets_networks_expand_at_each_convolution_that_has_rows_and_columns(ar
     skipped = [site for site in plan.sites if site.skipped]
     assert all("1x1" in (site.skipped or "") for site in skipped) and len(skipped) <= 3
     plain = absorb_norms(fold(network), torch.zeros(1, 3, 32, 32))
-    assert len(norms_left(plain)) == norms  # those before a convolution, in the wide residual network
+    assert len(norms_left(plain)) == norms  # in the wide residual network: norms before a convolution
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_acnets_networks_expand_at_each_convolution_that_has_rows_and_columns(ar
     ],
 )
 def test_networks_come_from_timm_torchvision_and_the_user(arch: str, head: str) -> None:
-    with torch.device("meta"):  # shapes are all that is asked of numbers here
+    with torch.device("meta"):  # only shapes are needed
         network = create(arch, 5, 64).eval()
         assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 5)
     assert head_name(network) == head
@@ -209,7 +209,7 @@ def test_a_network_whose_published_weights_want_its_input_transformed_transforms
 
 
 def calibrate(network: nn.Module) -> None:
-    """Let each norm keep the statistics of what it gets, so that the input shows in the output."""
+    """Set each norm's statistics from its input, so that the image influences the output."""
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.momentum = None

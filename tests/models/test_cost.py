@@ -1,4 +1,4 @@
-"""The cost card's figures are those of a pencil on small networks, and the published ones on known networks."""
+"""The cost card's figures equal hand computation on small networks and published values on known networks."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def attention_fused(tokens_NLE: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(heads, heads, heads)
 
 
-# Per output n products and n - 1 additions (requirements T5), and one more addition where there is a bias.
+# Per output: n products and n - 1 additions (requirements T5), and one more addition if there is a bias.
 SUMS: dict[str, tuple[nn.Module, Tensor, int]] = {
     "3x3": (nn.Conv2d(8, 12, 3, padding=1, bias=False), image(), 12 * PIXELS * (2 * 8 * 9 - 1)),
     "3x3 with bias": (nn.Conv2d(8, 12, 3, padding=1), image(), 12 * PIXELS * 2 * 8 * 9),
@@ -116,11 +116,11 @@ def test_multiply_adds_and_parameters_are_those_that_torchvision_publishes(name:
     published = torchvision.models.get_model_weights(name).DEFAULT.meta
     cost = cost_of(create(f"torchvision:{name}", 1000, 224), torch.zeros(1, 3, 224, 224))
     assert cost.parameters == published["num_params"]
-    assert cost.multiply_adds / 1e9 == pytest.approx(published["_ops"], abs=0.001)  # given to three places
+    assert cost.multiply_adds / 1e9 == pytest.approx(published["_ops"], abs=0.001)  # published to three decimals
     assert cost.uncounted == ()
 
 
-# M parameters and G multiply-adds as trained and as deployed, from mmpretrain's table of the authors' networks.
+# Parameters (M) and multiply-adds (G), trained and deployed, from mmpretrain's table of the authors' networks.
 REPVGG = {
     "repvgg_a0_plain": ((9.11, 1.52), (8.31, 1.36)),
     "repvgg_a1_plain": ((14.09, 2.64), (12.79, 2.37)),
@@ -133,7 +133,7 @@ def test_repvgg_has_its_published_size_in_both_forms(arch: str) -> None:
     for form, (millions, billions) in zip(("trained", "plain"), REPVGG[arch], strict=True):
         cost = cost_of(forms[form], torch.zeros(1, 3, 224, 224))  # type: ignore[index]
         assert cost.parameters / 1e6 == pytest.approx(millions, abs=0.006)
-        # Their counter adds norms, biases and ReLUs to the multiply-adds: up to 0.5 %, and they round.
+        # Their counter also counts norms, biases and ReLUs (up to 0.5 %), and they round.
         assert cost.multiply_adds / 1e9 == pytest.approx(billions, rel=0.007)
         assert cost.head == "head" and cost.head_parameters == 1280 * 1000 + 1000
 
@@ -158,7 +158,7 @@ def test_the_weight_file_has_the_size_that_is_said(tmp_path_factory: pytest.Temp
 def test_both_forms_of_a_network_of_one_size_with_blocks_of_its_own() -> None:
     forms = both_forms("tests.models.artifacts:OwnBlock", 5, 20, None)
     sizes = {name: cost_of(form, torch.zeros(1, 3, 20, 20)).parameters for name, form in forms.items()}
-    assert sizes["trained"] - sizes["plain"] == 3 * 8 + 8  # the 1x1
+    assert sizes["trained"] - sizes["plain"] == 3 * 8 + 8  # the 1x1 branch
 
 
 def test_an_image_that_the_network_does_not_take_is_one_sentence() -> None:

@@ -1,4 +1,4 @@
-"""The cost card's bytes: what operations read and write, and what is live at the peak, by hand."""
+"""The cost card's bytes: data that operations read and write, and live data at the peak, computed by hand."""
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +31,10 @@ def one_site() -> nn.Module:
 
 
 def test_branches_double_the_peak_of_live_activations() -> None:
-    """By hand, in feature maps of equal size: a convolution needs its input and its output, two.
+    """Computed by hand, in feature maps of equal size: a convolution needs two, its input and its output.
 
     In the block, while the second branch's norm runs, four are live: the input (the identity branch still reads
-    it), the first branch's output, and the norm's input and output.
+    the input), the first branch's output, and the norm's input and output.
     """
     network = one_site()
     expand(network, "repvgg", example_NCHW=image())
@@ -49,7 +49,7 @@ def test_the_peak_follows_data_not_names() -> None:
 
     def held_for_nothing(images: Tensor) -> Tensor:
         first = images.exp()
-        second = first.exp()  # `first` still has its name, and is never read again
+        second = first.exp()  # the variable `first` still exists, but nothing reads it again
         return second.exp()
 
     def residual(images: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def test_views_and_work_in_place_need_no_memory_of_their_own() -> None:
 
 
 def test_what_is_held_is_what_the_allocator_saw() -> None:
-    """On operations without scratch memory of their own."""
+    """The operations here need no scratch memory."""
 
     def several(images: Tensor) -> Tensor:
         first, second = images.exp(), images.sigmoid()

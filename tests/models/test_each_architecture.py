@@ -1,4 +1,4 @@
-"""Every network that people compare trains a step, is expanded and folded where it can be, and exports."""
+"""Every network of published comparisons trains a step, is expanded and folded if possible, and exports."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ CLASSES = 5
 
 
 class Row(NamedTuple):
-    """A network at a small input; `block` is None where no convolution has a batch norm."""
+    """A network with a small input; `block` is None if no convolution has a batch norm."""
 
     arch: str
     size: int
@@ -38,7 +38,7 @@ QUICK = (
     Row("resnet18", 32, "repvgg"),
     Row("timm:vit_tiny_patch16_224", 32, None),
 )
-FAMILIES = (  # every row of the papers' tables, so that a new one is tried the moment it is listed
+FAMILIES = (  # every row of the papers' tables, so that a new row is tested at once
     *(Row(name, 32, "repvgg") for name in repvgg_plain.PAPER),
     *(Row(name, 32, "mobileone" if "_s0_" in name else "mobileone_k1") for name in mobileone_plain.PAPER),
 )
@@ -79,13 +79,13 @@ def test_it_trains_a_step_folds_where_it_can_and_exports_the_same_function(tmp_p
     write(tmp_path / "trained", network, row)
     fuse(FuseParams(), 0, tmp_path / "trained", tmp_path / "fuse")
     export(ExportParams(), 0, tmp_path / "fuse/model", made(tmp_path / "export"))
-    for step in ("fuse", "export"):  # both refuse where a bound is exceeded; that they compared is shown here
+    for step in ("fuse", "export"):  # a bound exceeded is refused there; this shows that they compared
         rows = Certificate.read(tmp_path / step / "certificate.json").rows
         assert any(row.site.startswith("whole network") and row.probes == "real" for row in rows)
 
 
 def train_a_step(network: nn.Module, size: int) -> torch.Tensor:
-    """Return the loss of one step of gradient descent; every parameter must have had a part in it."""
+    """Return the loss of one step of gradient descent; every parameter must have a gradient."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     images_NCHW, labels_N = torch.randn(CLASSES, 3, size, size), torch.arange(CLASSES)
     loss = F.cross_entropy(network.train()(images_NCHW), labels_N)
@@ -116,6 +116,6 @@ def write(folder: Path, network: nn.Module, row: Row) -> None:
 
 
 def made(folder: Path) -> Path:
-    """Return the folder, made."""
+    """Create the folder and return it."""
     folder.mkdir()
     return folder

@@ -1,4 +1,4 @@
-"""An artifact describes itself: it loads to the same function, from the same bytes, and no other file does."""
+"""An artifact describes itself: the same bytes load to the same function, and no other file is accepted."""
 
 import json
 import pickle

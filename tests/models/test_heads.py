@@ -1,4 +1,4 @@
-"""A bottleneck makes the head small, wherever the head comes from, and travels with the model."""
+"""A bottleneck makes the head small, for every kind of head, and is stored with the model."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_each_of_several_heads_is_counted() -> None:
 
 
 class HeadFirst(nn.Module):
-    """Makes its head before the rest, and before squeeze-and-excitation by linear layers."""
+    """Create the head before all other layers, including the linear layers of squeeze-and-excitation."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def test_the_head_is_what_an_image_comes_to_last_whenever_it_was_made(head: nn.M
 
 
 class ReadHead(HeadFirst):
-    """Compares directions: its head is read and never called. Or a temperature is called last."""
+    """With `cosine` the head's weight is read but never called; otherwise a temperature is called last."""
 
     def __init__(self, cosine: bool) -> None:
         super().__init__(nn.Linear(8, 5, bias=False))

@@ -1,4 +1,4 @@
-"""Where the train step takes a network of a user's own from, and how it says what to move where."""
+"""From which places the train step takes a user's own network, and how a refusal says what to move where."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ LITE = "efficientnet_lite_pytorch"
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in whose modules can be imported; it has networks/ and a lock of two packages."""
+    """A project folder whose modules can be imported; it has networks/ and a lock file with two packages."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     sys.modules.pop("networks", None)
@@ -63,7 +63,7 @@ def test_a_module_in_the_projects_root_is_refused_with_the_way_to_move_it(projec
     assert "lies in own_nets.py, and DVC does not watch that place" in str(refused.value)
     assert "`mkdir -p networks && git mv own_nets.py networks/`" in str(refused.value)
     assert str(refused.value).endswith("set train.arch: networks.own_nets:small.")
-    (project / "own_nets.py").rename(project / "networks/own_nets.py")  # as the sentence says
+    (project / "own_nets.py").rename(project / "networks/own_nets.py")  # as the message says
     refuse_elsewhere("networks.own_nets:small")
 
 

@@ -1,4 +1,4 @@
-"""A model is the network that was in memory, or no model is written: read again, it must score images alike."""
+"""A model is written only if it equals the network in memory: read back, the model must score images equally."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from steps.models.files import load_classifier
 from steps.models.readback import lost_state
 from tests.training.trainings import changed, make_workspace, run
 
-FRESH = readback.fresh_process  # the real one; a session's fixture puts another in its place
+FRESH = readback.fresh_process  # the real function, which a session fixture replaces
 KINDS = {"RandomMask": "persistent=False .*mask", "ListedOrder": "keeps a state", "Annealed": "keeps a state"}
 
 

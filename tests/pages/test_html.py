@@ -1,4 +1,4 @@
-"""Pages load nothing, and no text breaks out of its place."""
+"""Pages load no external resource, and no text can escape from its HTML element."""
 
 import numpy as np
 

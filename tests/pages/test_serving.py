@@ -1,4 +1,4 @@
-"""What tools.serve writes: a page with the lines of a client, and a configuration of its schema."""
+"""The output of tools.serve: a page with client code, and a configuration that matches its schema."""
 
 import shutil
 import sys
@@ -19,7 +19,7 @@ from tools.triton_config import config_text
 
 
 def told(folder: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Images]:
-    """Return the README's own lines up to the request, and what they make of the photo, run beside the files."""
+    """Run the README's client code up to the request; return the code and its result for the photo."""
     code = [line[4:] for line in (folder / "README.md").read_text().splitlines() if line.startswith("    ")]
     first = next(number for number, line in enumerate(code) if "InferInput" in line)
     lines = "\n".join(line for line in code[:first] if "tritonclient" not in line)
@@ -53,7 +53,7 @@ def test_for_an_engine_that_resizes_the_lines_hand_over_the_image_and_import_not
 
 
 def shares_of(folder: Path, images_NHWC_u8: Images) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    """Return the probabilities that the served file itself gives the first image."""
+    """Return the probabilities that the served file gives for the first image."""
     session = onnxruntime.InferenceSession(folder / "1/model.onnx", providers=["CPUExecutionProvider"])
     (logits_NK,) = session.run(None, {"images_NHWC_u8": images_NHWC_u8})
     shares_K: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = np.exp(logits_NK[0]) / np.exp(logits_NK[0]).sum()

@@ -1,4 +1,4 @@
-"""Columns of lists and tables: a name, or a number from 0, and nothing that only looks like one."""
+"""Columns of lists and tables: a name, or a number from 0; a value that only looks like a number is refused."""
 
 import json
 from typing import Any
@@ -18,4 +18,4 @@ def test_a_column_is_a_name_or_a_number(column: Any) -> None:
 @pytest.mark.parametrize("field", Columns.model_fields)
 def test_a_negative_number_or_a_truth_value_is_no_column(field: str, column: Any) -> None:
     with pytest.raises(ValidationError, match=field):
-        Columns.model_validate_json(json.dumps({field: column}), strict=True)  # as params.yaml is read
+        Columns.model_validate_json(json.dumps({field: column}), strict=True)  # as in params.yaml

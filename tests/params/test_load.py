@@ -1,4 +1,4 @@
-"""params.yaml is read whole, or refused with every fault, its key and what would be right."""
+"""params.yaml is accepted as a whole, or refused with every fault, its key and the right value."""
 
 import math
 import re
@@ -38,7 +38,7 @@ def test_a_section_goes_by_the_name_of_its_step() -> None:
 
 
 def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
-    path = write(tmp_path, {"train.lr": "1e-4"})  # YAML 1.1 wants a point in it
+    path = write(tmp_path, {"train.lr": "1e-4"})  # YAML 1.1 requires a decimal point
     train = load_params(path).section("train")
     assert isinstance(train, TrainParams) and train.lr == 1e-4
 

@@ -1,4 +1,4 @@
-"""Faults planted into the forms of an honest line, and the check and words that must find each."""
+"""Faults planted into the forms of an honest line, each with the check and the words that must report it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ SWAPPED = (NAMES[1], NAMES[0], *NAMES[2:])
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault planted into a form, and the check and words that must find it."""
+    """A fault planted into a form, with the check and the words that must report it."""
 
     plant: Callable[[Forms], None]
     form: str
@@ -51,7 +51,7 @@ def _permuted(forms: Forms) -> None:
 
 
 def _rare_exchanged(forms: Forms) -> None:
-    """Two classes of five images each, of a network that is never surer than .9, as labels smoothed by .1 make."""
+    """Exchange two classes of five images each; no confidence exceeds .9, as with labels smoothed by .1."""
     labels_N = np.where(np.arange(forms.images) < 10, 3 + np.arange(forms.images) % 2, np.arange(forms.images) % 3)
     logits_NK = np.random.default_rng(0).normal(0, 0.3, (forms.images, 5)).astype(np.float32)
     logits_NK[np.arange(forms.images), labels_N] = np.log(9 * 4)

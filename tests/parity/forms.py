@@ -1,4 +1,4 @@
-"""A line of forms as evaluate leaves them, made of numbers: honest at first, then with one fault planted."""
+"""A line of forms as evaluate leaves them, from invented numbers: honest at first, then with one planted fault."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,7 +50,7 @@ def labels_of(images: int) -> npt.NDArray[np.int64]:
 
 
 def trained_logits(images: int, seed: int = 0) -> Logits:
-    """Return logits_NK of a network that finds about 19 in 20 images, each with another confidence."""
+    """Return logits_NK of a network that is right for about 19 of 20 images, each with a different confidence."""
     draw = np.random.default_rng(seed)
     right = draw.random(images) < 0.95
     message = np.where(right, labels_of(images), (labels_of(images) + 1) % len(NAMES))
@@ -60,13 +60,13 @@ def trained_logits(images: int, seed: int = 0) -> Logits:
 
 
 class Forms:
-    """A folder `evaluate/` of an honest line; `plant` writes one form anew with something changed."""
+    """A folder `evaluate/` of an honest line; `plant` rewrites one form with a change."""
 
     def __init__(
         self, folder: Path, engines: Sequence[str] = ENGINES, images: int = IMAGES, contents: int | None = None
     ) -> None:
         self.folder, self.engines, self.images = folder, tuple(engines), images
-        self.contents = contents or images  # the rows beyond so many are copies of the first ones
+        self.contents = contents or images  # later rows are copies of the first rows
         folder.mkdir(parents=True, exist_ok=True)
         self.logits_NK = trained_logits(images)[np.arange(images) % self.contents]
         parents = {"train": None, "fuse": "train", "export": "fuse"} | dict.fromkeys(engines, "export")
@@ -117,14 +117,14 @@ class Forms:
         report.model_copy(update={"scores_checksum": sha256(path), **figures}).write(path.with_suffix(".json"))
 
     def resealed(self, form: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
-        """Change the rows of FORM.parquet, and let FORM.json hold the checksum of what they became."""
+        """Change the rows of FORM.parquet, and update the checksum in FORM.json."""
         path = self.folder / f"{form}.parquet"
         change(pl.read_parquet(path)).write_parquet(path)
         report = FormReport.read(path.with_suffix(".json"))
         report.model_copy(update={"scores_checksum": sha256(path)}).write(path.with_suffix(".json"))
 
     def with_lost(self, count: int, of_class: int | None = None) -> Logits:
-        """Return the trained logits, with so many of the images that were right (of a class) now wrong."""
+        """Return the trained logits, with `count` images that were right (of one class, if given) now wrong."""
         labels_N = labels_of(self.images)
         right_N = predicted(self.logits_NK) == labels_N
         if of_class is not None:

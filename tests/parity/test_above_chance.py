@@ -1,4 +1,4 @@
-"""The reference must beat chance: it fails where it is shown not to, and few images show neither."""
+"""The reference must beat chance: it fails if shown not to beat chance; a few images show neither."""
 
 from pathlib import Path
 

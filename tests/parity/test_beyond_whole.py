@@ -1,4 +1,4 @@
-"""With more classes than are kept whole, what was not kept must be shown to be small to pass."""
+"""With more classes than stored scores, a form passes only if the unstored scores are shown to be small."""
 
 import functools
 
@@ -49,7 +49,7 @@ def test_a_form_that_is_the_same_passes_though_the_bound_of_a_flat_softmax_says_
 
 
 def test_a_form_whose_highest_score_is_right_and_whose_rest_is_anything_does_not_pass() -> None:
-    """Labels smoothed by .1: the rest holds .1 of the softmax, spread by e^.6, and the true divergence is .036."""
+    """Labels smoothed by .1: other classes share .1 of the softmax, spread by e^.6; true divergence: .036."""
     random = np.random.default_rng(0)
 
     def drawn() -> Logits:
@@ -88,7 +88,7 @@ def test_flat_scores_that_differ_fail_by_what_was_kept() -> None:
 
 @pytest.mark.parametrize("rule", [score_difference, largest_score_difference])
 def test_a_score_difference_below_what_the_unkept_scores_may_hold_is_undecided(rule: Rule) -> None:
-    """The hundredth score of a flat softmax is about 1/600 itself: within that, nothing is known of the others."""
+    """The hundredth score of a flat softmax is about 1/600: unstored scores may differ by up to that."""
     same = evidence(logits_of(2))
     assert rule(Pair(same, same, 0.95), 0.01).judgement == "pass"
     finding = rule(Pair(same, same, 0.95), 1e-5)

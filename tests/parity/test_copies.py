@@ -1,4 +1,4 @@
-"""Copies of an image are judged once: naming it often adds nothing to what it shows."""
+"""Copies of an image are judged once: repeated names of one image add no evidence."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_twenty_images_named_fifty_times_each_are_as_few_as_twenty(tmp_path: Pat
 
 
 def test_figures_are_of_the_images_that_count(tmp_path: Path) -> None:
-    """The first image, found wrongly, makes up for half of the rows."""
+    """The first image, classified wrongly, fills half of the rows."""
     forms = Forms(tmp_path, engines=(FORM,), images=600)
     forms.contents = 300
     labels_N, rows = labels_of(600), np.where(np.arange(600) < 300, np.arange(600), 0)

@@ -1,4 +1,4 @@
-"""Each criterion by itself: what it calls a pass, a failure, and too thin to say."""
+"""Each criterion alone: which evidence passes, which fails, and which is inconclusive."""
 
 import math
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_the_more_is_compared_at_once_the_more_a_failure_must_show(forms: Forms)
 def test_every_criterion_of_every_form_shares_the_error_of_failing() -> None:
     per_form = len(PAIRED | FLOORS)
     assert comparisons(3) - comparisons(2) == per_form + len(AGAINST_CHAMPION)
-    assert comparisons(1) == per_form + 1 + len(FLOORS)  # fuse alone is no release
+    assert comparisons(1) == per_form + 1 + len(FLOORS)  # fuse alone is not a release
 
 
 def test_only_the_class_that_drops_is_named(forms: Forms) -> None:
@@ -100,7 +100,7 @@ def test_one_image_in_a_hundred_may_differ_in_score_and_the_largest_is_told(
 def test_one_image_of_a_few_that_falls_the_other_way_fails_no_criterion_of_shares(
     tmp_path: Path, images: int
 ) -> None:
-    """At an agreement of .99, one of five differs in one of 20 such test sets: no failure at a level of .0016."""
+    """At agreement .99, one of five images differs in one of 20 such test sets: no failure at level .0016."""
     few = Forms(tmp_path / "few", engines=(), images=images)
     pair = replace(pair_of(few, few.with_lost(1)), sharing=30)
     assert {rule(pair, bound).judgement for rule, bound in ((agreement, 0.99), (score_difference, 0.05))} == {
@@ -150,7 +150,7 @@ def test_the_worst_recall_must_reach_its_floor(forms: Forms, floor: float, judge
 
 
 def test_honest_lines_are_never_failed(tmp_path: Path) -> None:
-    """Other seeds of the noise that arithmetic leaves, and a few near ties that fall the other way."""
+    """Different seeds of the arithmetic noise, and a few near ties that fall the other way."""
     for seed in range(20):
         forms = Forms(tmp_path / str(seed), engines=(), images=1000)
         draw = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What evaluate left is believed only where its parts fit: none of these files passes, and none is a crash."""
+"""The output of evaluate is trusted only if its parts match: none of these files passes or causes a crash."""
 
 import shutil
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def test_a_file_that_evaluate_does_not_write_is_refused_by_the_name_of_its_fault
 
 
 def test_the_scores_of_another_form_are_not_those_that_the_figures_were_written_with(forms: Forms) -> None:
-    """Their averages are the same, so that nothing but the file itself tells them apart."""
+    """The averages of both forms are equal, so that only the file itself shows the difference."""
     shutil.copy(forms.folder / "train.parquet", forms.folder / f"{FORM}.parquet")
     message = refusal(forms)
     assert (
@@ -119,7 +119,7 @@ def test_a_test_set_of_one_or_two_images_decides_nothing_and_is_no_crash(tmp_pat
 def test_a_lowest_score_that_the_sum_has_no_room_for_is_refused(
     forms: Forms, monkeypatch: pytest.MonkeyPatch, highest: int
 ) -> None:
-    """The bounds of what was not kept rest on it: called higher than it is, they would be too narrow."""
+    """Bounds on unstored scores use the lowest score: a value above the true one makes them too narrow."""
     monkeypatch.setattr(kept_scores, "WHOLE", 4)
     monkeypatch.setattr(kept_scores, "HIGHEST", highest)
     for form in forms.cards:

@@ -1,4 +1,4 @@
-"""Of two classes among many a test set shows few images, and two that are much alike change few answers."""
+"""Two similar classes among many: a test set has few images of them, and exchanging them changes few answers."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def pair_of(
 
 
 def trained() -> Logits:
-    """Return the scores of a network that is right, and of which two classes are much alike."""
+    """Return the scores of a network that is right and gives similar scores to two classes."""
     logits_NK = np.random.default_rng(0).normal(0, 1.2, (IMAGES, CLASSES)).astype(np.float32)
     logits_NK[:, LIKE] = 0.8 * logits_NK[:, ONE] + 0.6 * logits_NK[:, LIKE]
     logits_NK[np.arange(IMAGES), np.arange(IMAGES)] += 7

@@ -1,4 +1,4 @@
-"""A sample of the planted faults of benchmarks/mutants.py: each is refused by the check that is there for it."""
+"""A sample of the planted faults of benchmarks/mutants.py: the intended check refuses each."""
 
 import pytest
 
@@ -33,7 +33,7 @@ SAMPLE = (
     "one bit of a model turned",
     "engine rebuilt after the verdict",
 )
-# tests/parity/faults.py plants these faults too, into scores and cards that no network made.
+# tests/parity/faults.py plants these faults too, into invented scores and cards.
 ON_MADE_NUMBERS_TOO = (
     "constant output",
     "zeros in fp16",
@@ -65,7 +65,7 @@ ON_PICTURES = (
 
 @pytest.fixture(scope="module")
 def trials(tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    """A small trained line, made once: its gate passes."""
+    """A small trained line that passes its gate, made once."""
     scratch = tmp_path_factory.mktemp("planted")
     return Trials(make_digits(scratch / "digits"), scratch / "mutants")
 
@@ -82,12 +82,12 @@ def test_a_planted_fault_is_refused_by_its_own_check_and_the_same_path_without_i
 
 @pytest.fixture(scope="module")
 def on_pictures(tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    """A line of pictures of many sizes, which its engine resizes by itself where a mutant asks for that."""
+    """A line of pictures of many sizes; for mutants that need it, the engine resizes the pictures itself."""
     scratch = tmp_path_factory.mktemp("pictures")
     return Trials(make_pictures(scratch / "pictures", (RESIZING,)), scratch / "mutants")
 
 
-@pytest.mark.slow  # tests/building/test_any_size.py holds such an engine to the reference's pixels
+@pytest.mark.slow  # tests/building/test_any_size.py compares such an engine with the reference's pixels
 @pytest.mark.parametrize("name", ON_PICTURES)
 def test_a_fault_of_an_engine_that_resizes_is_refused_by_its_own_check(on_pictures: Trials, name: str) -> None:
     outcome = on_pictures.of(PICTURES[name])

@@ -1,4 +1,4 @@
-"""Classes with few test images: listed, or in the way where classes are strict, with what would decide them."""
+"""Classes with few test images: listed, or blocking if classes are strict, with the number that would decide."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def forms(tmp_path: Path) -> Forms:
 def finding_of(
     folder: Path, rule: Rule, bound: float, wrong: int, of: int, classes: Classes = "strict"
 ) -> Finding:
-    """Judge a form that misses so many of the images of class 'cow', and no others, with `of` images of each."""
+    """Judge a form that misses `wrong` images of class 'cow' and no others; each class has `of` images."""
     forms = Forms(folder, engines=(), images=5 * of)
     right_NK = (np.eye(5)[labels_of(5 * of)] * 9).astype(np.float32)
     missed = np.flatnonzero(labels_of(5 * of) == 2)[:wrong]
@@ -43,8 +43,8 @@ def needed_by(finding: Finding) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("rule", "bound", "wrong", "of"),
     [
-        (recall_drop, 0.05, 1, 50),  # within the bound, to be shown at 95 %
-        (recall_drop, 0.05, 4, 50),  # beyond it, to be shown at the shared level
+        (recall_drop, 0.05, 1, 50),  # within the bound: shown at 95 %
+        (recall_drop, 0.05, 4, 50),  # beyond the bound: shown at the shared level
         (lowest_recall, 0.9, 4, 50),
         (lowest_recall, 0.9, 8, 50),
         (lowest_recall, 0.8, 3, 20),
@@ -65,14 +65,14 @@ def test_as_many_images_of_the_class_as_the_sentence_names_decide_and_fewer_do_n
 
 
 def test_a_class_that_would_pass_is_not_asked_for_the_images_that_failing_it_would_take(tmp_path: Path) -> None:
-    """By Clopper and Pearson's interval with counts in proportion; at the level that failing shares: over 680."""
+    """By Clopper and Pearson's interval, counts in proportion; failing's shared level would need over 680."""
     needed, _ = needed_by(finding_of(tmp_path, lowest_recall, 0.9, 3, 50))
     assert beta.ppf(0.05, 0.94 * needed, 0.06 * needed + 1) >= 0.9
     assert beta.ppf(0.05, 0.94 * (needed - 1), 0.06 * (needed - 1) + 1) < 0.9
 
 
 def test_other_classes_do_not_raise_the_number(tmp_path: Path) -> None:
-    """It is of the class: a test set 20 times as large, with more of the others, asks for no more."""
+    """The number depends on the class alone: a test set 20 times as large does not need more of the class."""
     forms = Forms(tmp_path, engines=(), images=1000)
     labels_N = np.where(np.arange(1000) < 50, 2, np.array([0, 1, 3, 4])[np.arange(1000) % 4])
     right_NK = (np.eye(5)[labels_N] * 9).astype(np.float32)
@@ -112,7 +112,7 @@ def test_a_class_without_a_test_image_blocks_where_classes_are_strict(
 
 
 def moved(folder: Path, count: int, of: int, classes: Classes = "list") -> Finding:
-    """Judge a form that puts so many of the `of` images elsewhere that the trained one puts into class 'cow'."""
+    """Judge a form that moves `count` of the `of` images that the trained form calls 'cow'."""
     return finding_of(folder, class_agreement, 0.95, count, of, classes)
 
 

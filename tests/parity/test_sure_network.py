@@ -1,4 +1,4 @@
-"""Of a network that is sure of every answer the softmax is 0 and 1, and its scores are judged by themselves."""
+"""A network that is sure of every answer has a softmax of 0 and 1; its scores are therefore judged directly."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_a_form_passes_that_rounds_by_half_of_what_its_precision_may(forms: Form
 
 
 def test_scores_that_are_all_higher_are_the_same(forms: Forms) -> None:
-    """A softmax sees no shift, and neither does whoever compares an image's scores with each other."""
+    """A common shift changes neither the softmax nor any comparison between the scores of an image."""
     assert verdict_of(forms, EACH[0], lambda logits_NK: logits_NK + 100).judgement == "pass"
 
 
