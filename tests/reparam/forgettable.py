@@ -1,4 +1,4 @@
-"""Networks that hold what public folds forget, as they are after training."""
+"""Networks with the properties that public folds forget, as they are after training."""
 
 import torch
 from timm.layers.norm_act import BatchNormAct2d
@@ -36,7 +36,7 @@ class Forgettable(nn.Module):
 
 
 class Shared(nn.Module):
-    """One convolution under two norms."""
+    """One convolution with two norms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,13 +44,13 @@ class Shared(nn.Module):
         self.one, self.other = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
 
     def forward(self, image_NCHW: Tensor) -> Tensor:
-        """Return both."""
+        """Return both normed outputs."""
         both: Tensor = self.one(self.conv(image_NCHW)) + self.other(self.conv(image_NCHW.flip(3)))
         return both
 
 
 def library_network() -> nn.Module:
-    """Return blocks of timm's own: with squeeze-and-excitation, with an identity branch, with a layer scale."""
+    """Return blocks from timm: with squeeze-and-excitation, with an identity branch, with a layer scale."""
     layers = byobnet.LayerFn(attn=SqueezeExcite)
     return nn.Sequential(
         byobnet.MobileOneBlock(3, 8, 3, stride=2, num_conv_branches=2, layers=layers),
@@ -68,7 +68,7 @@ def expanded(block: str, mode: Mode = "branch") -> nn.Module:
 
 
 def plain_network() -> nn.Module:
-    """Return the forgettable network that was never expanded."""
+    """Return the forgettable network without expansion."""
     torch.manual_seed(0)
     return randomise(Forgettable()).double()
 
@@ -80,6 +80,6 @@ def library() -> nn.Module:
 
 
 def shared() -> nn.Module:
-    """Return the network of one shared convolution."""
+    """Return the network with the shared convolution."""
     torch.manual_seed(0)
     return randomise(Shared()).double()

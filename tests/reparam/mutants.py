@@ -1,4 +1,4 @@
-"""Each bug of public folding code, planted: the network, the wrong fold, and the site it must be found at."""
+"""Each known bug of public folding code: the network, the wrong fold, and the site where it must be found."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from tests.reparam.wrong_folds import Wrong
 
 
 class Mutant(NamedTuple):
-    """A wrong fold: the network it is of, the fold, and a site that must be found to differ."""
+    """A wrong fold: its network, the fold, and a site that must be reported as different."""
 
     make: Callable[[], nn.Module]
     wrong: Wrong

@@ -30,16 +30,16 @@ class SmallNet(nn.Module):
 
 
 def convs() -> st.SearchStrategy[nn.Conv2d]:
-    """Draw a convolution in float64: any kernel, stride, dilation, groups, padding, padding mode, bias."""
+    """Draw a convolution in float64 with any kernel, stride, dilation, groups, padding, padding mode and bias."""
     return st.randoms(use_true_random=False).map(drawn_conv)
 
 
 def image_for(conv: nn.Conv2d) -> Tensor:
-    """Return images with several outputs along each axis, so that a batch has statistics."""
+    """Return images that give several outputs along each axis, so that a batch has statistics."""
     return random_sites.image_for(conv, more=(5, 6))
 
 
 def synchronised(model: nn.Module) -> nn.Module:
-    """Return the network as it is made for training on several GPUs."""
+    """Return the network as it is prepared for training on several GPUs."""
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return converted

@@ -1,4 +1,4 @@
-"""Networks that choose among norms, keep what they computed, or had a method replaced; a pass shows little."""
+"""Networks where a single pass shows little: they choose among norms, keep results, or have a replaced method."""
 
 import types
 
@@ -9,7 +9,7 @@ from tests.reparam.own_networks import Own
 
 
 class Domains(nn.Module):
-    """A convolution, and a norm for each domain: which one follows is an attribute."""
+    """A convolution with a norm for each domain; an attribute chooses the norm."""
 
     def __init__(self, other: nn.Module) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Domains(nn.Module):
         self.elsewhere = False
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the normed features, by the norm of the domain."""
+        """Return the features, normed by the domain's norm."""
         convolved = self.conv(features)
         normed: Tensor = self.other(convolved) if self.elsewhere else self.norm(convolved)
         return normed
@@ -42,7 +42,7 @@ class OfTwoKindsOfNorm(OfTwoDomains):
 
 
 class ChosenByChance(Own):
-    """In training one of three norms follows: a draw shows one of them."""
+    """In training, chance chooses one of three norms, so that a pass shows only one of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class ReplacedForward(Own):
 
 
 class ChosenByANumber(Own):
-    """Numbers that are drawn would choose the other way."""
+    """The value of a parameter chooses the path; randomly drawn values would choose the other path."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class ChosenByANumber(Own):
 
 
 class NeedsGradients(Own):
-    """In training it hooks a tensor, which fails where no gradient runs, and the output is used twice."""
+    """In training the network hooks a tensor, which fails without gradients, and uses the output twice."""
 
     def body(self, features: Tensor) -> Tensor:
         convolved = self.conv(features)
@@ -105,10 +105,10 @@ class NeedsGradients(Own):
 
 
 class FrozenNorm(Own):
-    """Its norm keeps the statistics of its weights, as where detectors are fine-tuned."""
+    """The norm keeps the statistics of its weights, as in fine-tuned detectors."""
 
     def train(self, mode: bool = True) -> "FrozenNorm":
-        """Train all but the norm."""
+        """Set the training mode for all parts except the norm."""
         super().train(mode)
         self.norm.eval()
         return self
@@ -128,7 +128,7 @@ OWN_CHOICES: dict[type[Own], str] = {
 
 
 class AnotherBranchInTraining(Own):
-    """A norm as wide as the others, with a convolution of its own: no pass of eval mode reaches it."""
+    """A second convolution with a norm of the same width, which no pass in eval mode reaches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class AnotherBranchInTraining(Own):
 
 
 class UnreachedElsewhere(OfTwoDomains):
-    """The norm that no pass reaches is of another width, or belongs to another convolution's module."""
+    """A norm that no pass reaches has a different width, or belongs to the module of another convolution."""
 
     def __init__(self) -> None:
         super().__init__()

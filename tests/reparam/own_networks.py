@@ -1,4 +1,4 @@
-"""Networks as users write them: each has a usual site, and a second one with something that is not as usual."""
+"""Networks as users write them: each has a usual site, and a second site with something unusual."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch.nn.utils import parametrizations, prune
 
 
 class Own(nn.Module):
-    """Two sites, of which the first is as usual; each network below does something with the second."""
+    """Two sites, the first of which is usual; each network below changes the second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Own(nn.Module):
         self.head = nn.Linear(8, 4)
 
     def body(self, features: Tensor) -> Tensor:
-        """Return what the second site makes."""
+        """Return the output of the second site."""
         normed: Tensor = self.norm(self.conv(features))
         return normed
 
@@ -203,7 +203,7 @@ class CalledByKeyword(Own):
 
 
 class PartUnderTwoNames(Own):
-    """Not the layers stand at two places, but the part that holds them."""
+    """The container of the layers is registered under two names; the layers themselves are not."""
 
     def __init__(self) -> None:
         super().__init__()

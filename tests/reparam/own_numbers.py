@@ -1,4 +1,4 @@
-"""Networks whose second site keeps numbers of its own, or shares them: neutral at first, so that nothing shows."""
+"""Networks whose second site has additional or shared parameters, neutral at first: no output shows them."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ class NormWithAGain(nn.BatchNorm2d):
 
 
 class LowRank(nn.Conv2d):
-    """After LoRA: a product is added to the weight, and one of its factors starts at zero."""
+    """As in LoRA: a product is added to the weight, and one of its factors starts at zero."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 3, padding=1, bias=False)
@@ -87,7 +87,7 @@ class TiedStatistics(Own):
 
 
 class TiedMemory(Own):
-    """Two parameters, one memory: as after `b.weight = nn.Parameter(a.weight.data)`."""
+    """Two parameters share their memory, as after `b.weight = nn.Parameter(a.weight.data)`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class TiedMemory(Own):
 
 
 class OverlappingMemory(Own):
-    """A smaller layer's numbers are the last of a larger one's, and begin elsewhere."""
+    """A smaller layer's weights are the last weights of a larger layer, and start at a different address."""
 
     def __init__(self) -> None:
         super().__init__()

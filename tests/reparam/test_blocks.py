@@ -1,4 +1,4 @@
-"""Every block, on any convolution: folded it is the same function, and expanding changes nothing at first."""
+"""Every block, on any convolution: folding keeps the function, and an exact expansion changes nothing at first."""
 
 import pytest
 import torch
@@ -13,9 +13,9 @@ from steps.reparam.geometry import geometry_of
 from steps.reparam.norms import SiteId
 from tests.reparam.networks import Site, convs, image_for, randomise
 
-# torch says it of the plain convolution, not we of the block
+# torch warns about the plain convolution too; the block does not cause the warning
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel")
-EXACT = 1e-12  # what float64 leaves of sums of this length, with room: 1e-15 is usual
+EXACT = 1e-12  # float64 error of sums of this length, with margin: 1e-15 is usual
 EXAMPLES = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -56,7 +56,7 @@ def test_expand_and_fold_come_back_to_the_same_network(block: str, conv: nn.Conv
     expand(site, block, init="exact", example_NCHW=image)
     site.double()
     error = relative_error(before, site(image))
-    # a norm before the sum and one after it are two roundings where there was one
+    # a norm before the sum and a norm after it round twice; a single norm rounds once
     assert error == 0.0 or (block == "qarepvgg" and error is not None and error <= EXACT)
     plain = fold(randomise(site))
     for form in (plain, absorb_norms(plain, image)):
@@ -87,7 +87,7 @@ def test_every_branch_of_a_block_learns_from_the_first_step_on(block: str) -> No
 def test_a_norm_after_the_sum_begins_as_the_convolutions_own(training: bool) -> None:
     torch.manual_seed(0)
     site, image = Site(nn.Conv2d(4, 4, 3, padding=1)), torch.randn(8, 4, 9, 9)
-    site.norm.eps = 1e-7  # it counts twice in training
+    site.norm.eps = 1e-7  # eps has a double effect in training
     randomise(site).train(training).double()
     before = site(image.double())
     expand(site, "qarepvgg", init="exact")

@@ -1,4 +1,4 @@
-"""A certificate holds for a right fold, in every precision that is asked for; test_mutants has the wrong ones."""
+"""A right fold gets a certificate in every requested precision; test_mutants tests the wrong folds."""
 
 import copy
 from collections.abc import Callable
@@ -78,7 +78,7 @@ def test_only_the_precisions_that_are_asked_for_are_certified() -> None:
     assert {row.precision for row in rows} == {"fp16", "bf16"}
     assert not any(exceeds(row) for row in rows)
     worst = {precision: max(row.error or 0 for row in rows if row.precision == precision) for precision in bounds}
-    assert 1e-5 < worst["fp16"] < worst["bf16"]  # the plain network was rounded, the other was not
+    assert 1e-5 < worst["fp16"] < worst["bf16"]  # only the plain network was rounded
 
 
 def test_weights_of_half_a_precision_are_certified_as_what_they_are() -> None:
@@ -92,7 +92,7 @@ def test_weights_of_half_a_precision_are_certified_as_what_they_are() -> None:
 
 def test_what_overflows_in_half_a_precision_is_caught() -> None:
     model = expanded()
-    model.get_parameter("head.bias").data.fill_(1e5)  # the largest number of fp16 is 65504
+    model.get_parameter("head.bias").data.fill_(1e5)  # the largest fp16 number is 65504
     images = torch.randn(2, 3, 20, 20)
     rows = certify(model, folded(model), images, seed=0, bounds={"fp16": 0.01})
     assert rows[0].site == WHOLE and rows[0].error is None and exceeds(rows[0])
@@ -146,7 +146,7 @@ def test_a_site_hidden_behind_dead_activations_is_still_looked_at() -> None:
     with torch.no_grad():
         block = model.get_submodule("conv_a")
         assert isinstance(block, MultiBranchConv)
-        block.last_norm.bias.sub_(1000)  # every relu after it gives zero
+        block.last_norm.bias.sub_(1000)  # every relu after this norm gives zero
     plain = folded(model)
     plain.conv_b.weight.data *= 1.5
     caught = {(row.site, row.probes) for row in certified(model, plain) if exceeds(row)}
@@ -193,7 +193,7 @@ def test_a_site_that_no_probe_reaches_is_proven_by_itself() -> None:
 
 
 class Answering(nn.Module):
-    """Returns what it is told to, beside what it computes."""
+    """Return the given answer, in addition to the computed output."""
 
     def __init__(self, answer: Callable[[Tensor], Any]) -> None:
         super().__init__()

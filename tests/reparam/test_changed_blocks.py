@@ -1,4 +1,4 @@
-"""What users do to an expanded network before fold: each is refused in one sentence that names the block."""
+"""Changes that users make to an expanded network before fold: each refusal names the block."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What one pass does not show: norms chosen by an attribute, and what stands in a network for another pass."""
+"""What one pass does not show: norms chosen by an attribute, and parts that only other passes use."""
 
 import random
 import threading
@@ -56,7 +56,7 @@ def test_a_norm_that_can_be_no_other_ones_rival_costs_no_site(network: type[Own]
 
 
 def ring() -> list[object]:
-    """Return a list that holds itself."""
+    """Return a list that contains itself."""
     made: list[object] = []
     made.append(made)
     return made
@@ -104,7 +104,7 @@ def test_a_network_of_two_inputs_is_told_what_would_be_right() -> None:
 
 def test_the_size_of_the_weights_changes_no_plan() -> None:
     class Doubled(SmallNet):
-        """What is done to a convolution's input shows only while the numbers are finite."""
+        """The change to the convolution's input is visible only while the numbers are finite."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -145,7 +145,7 @@ def test_a_scale_of_any_shape_is_drawn_above_zero(shape: tuple[int, ...]) -> Non
 
 @pytest.mark.parametrize("score", [nn.Linear(1024, 1), nn.Conv2d(1024, 1, 1)], ids=["linear", "convolution"])
 def test_a_layer_of_one_output_is_drawn_as_one_of_many(score: nn.Module) -> None:
-    """Drawn as a scale, all above zero, it gave a thousand times its input, whose exponential is infinite."""
+    """Drawn as a scale (all positive), the layer gave 1,000 times its input, whose exponential is infinite."""
 
     class Scored(Own):
         def __init__(self) -> None:
@@ -173,7 +173,7 @@ def test_what_cannot_be_copied_is_one_sentence(kept: object) -> None:
 
 def test_the_network_inside_a_distributed_one_is_asked_for() -> None:
     class Distributed(nn.parallel.DistributedDataParallel):
-        def __init__(self) -> None:  # a group of processes is not needed to be refused
+        def __init__(self) -> None:  # the refusal needs no process group
             nn.Module.__init__(self)
             self.module = SmallNet()
 

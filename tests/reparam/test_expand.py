@@ -1,4 +1,4 @@
-"""Convolutions and norms are paired by data flow; what cannot be expanded is left alone, with its reason."""
+"""Convolutions and norms are paired by data flow; a convolution that cannot be expanded stays, with its reason."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.reparam.networks import SmallNet
 
 
 class Flow(nn.Module):
-    """Three channels to eight; each network below changes what happens after the convolution."""
+    """Three channels to eight; each network below changes the steps after the convolution."""
 
     def __init__(self) -> None:
         super().__init__()

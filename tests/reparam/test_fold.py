@@ -1,4 +1,4 @@
-"""A folded network is the architecture itself; an absorbed one has no norm that could be gone."""
+"""A folded network has the original architecture; an absorbed network keeps no norm that can be removed."""
 
 from collections.abc import Callable
 from itertools import cycle
@@ -24,7 +24,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "torchvision vgg11_bn": lambda: torchvision.models.vgg11_bn(num_classes=7).features,
     "torchvision resnet18": lambda: torchvision.models.resnet18(num_classes=7),
 }
-SPREAD = tuple(zip(cycle(NETWORKS), BLOCKS, strict=False))  # each block once; a benchmark runs them all
+SPREAD = tuple(zip(cycle(NETWORKS), BLOCKS, strict=False))  # each block once; a benchmark runs all combinations
 
 
 @pytest.mark.parametrize(("name", "block"), SPREAD)
@@ -40,7 +40,7 @@ def test_public_networks_fold_back_into_the_unmodified_architecture(name: str, b
     original.load_state_dict(folded.state_dict(), strict=True)
     for plain in (original, absorb_norms(folded)):
         error = relative_error(expected, plain(image))
-        assert error is not None and error <= 1e-11  # float64; drawn weights magnify rounding over the depth
+        assert error is not None and error <= 1e-11  # float64; random weights magnify rounding over the depth
     assert norms_left(absorb_norms(folded)) == {}
 
 
@@ -183,7 +183,7 @@ def test_layers_of_other_kinds_are_named_for_what_they_are() -> None:
 
 
 class PadsByItself(nn.Conv2d):
-    """As timm's Conv2dSame, of 3x3 and stride 2: the padding depends on the image."""
+    """As timm's Conv2dSame with 3x3 and stride 2: the padding depends on the image."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
         rows, columns = (max(0, (-(-size // 2) - 1) * 2 + 3 - size) for size in input.shape[2:])
@@ -203,7 +203,7 @@ def test_a_norm_goes_into_a_convolution_that_only_pads_by_its_own_rule(bias: boo
     assert error is not None and error <= 1e-12
     assert norms_left(absorbed) == {}
     plan = plan_expansion(SmallNet(), "repvgg"), plan_expansion(net, "repvgg")
-    assert [len(entry.expanded) for entry in plan] == [2, 2]  # TensorFlow's SAME: its branches pad so too
+    assert [len(entry.expanded) for entry in plan] == [2, 2]  # TensorFlow's SAME: the branches pad in the same way
 
 
 def test_a_network_that_was_run_with_gradients_and_keeps_what_it_computed_folds() -> None:
@@ -212,7 +212,7 @@ def test_a_network_that_was_run_with_gradients_and_keeps_what_it_computed_folds(
 
         def forward(self, image_NCHW: Tensor) -> Tensor:
             if self.cached is None:
-                self.cached = self.head.bias * 2  # as timm's attention keeps its biases
+                self.cached = self.head.bias * 2  # timm's attention caches its biases like this
             return super().forward(image_NCHW) + self.cached
 
     model = Caching()

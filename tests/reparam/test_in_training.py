@@ -1,4 +1,4 @@
-"""Networks that train with gradients only, or not at all: the plan is tried in training, or says it is not."""
+"""Networks that train only with gradients, or not at all: the plan is tried in training, or says it is untried."""
 
 import torch
 
@@ -10,7 +10,7 @@ def test_a_network_that_needs_gradients_in_training_is_tried_with_them() -> None
     class Penalised(Own):
         def body(self, features: torch.Tensor) -> torch.Tensor:
             normed = super().body(features)
-            if self.training:  # its backward reads what the site computes, and is no other use of it
+            if self.training:  # grad's backward reads the site's output; that is no second use of the output
                 (slope,) = torch.autograd.grad(normed.square().sum(), features, create_graph=True)
                 normed = normed + slope.mean()
             return normed

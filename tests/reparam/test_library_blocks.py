@@ -1,4 +1,4 @@
-"""Networks with blocks of their own take their library's inference form, in float64, with nothing dropped."""
+"""Networks with library blocks use the library's inference form, in float64, and no part is dropped."""
 
 from collections.abc import Callable
 
@@ -155,7 +155,7 @@ def test_a_users_own_block_folds_by_its_own_method() -> None:
             return self.act(self.one(image) + self.other(image[:, :, 1:-1, 1:-1]))  # type: ignore[no-any-return]
 
         def switch_to_deploy(self) -> None:
-            self.plain = nn.Conv2d(3, 4, 3)  # its numbers are found by probing
+            self.plain = nn.Conv2d(3, 4, 3)  # probing finds its numbers
             del self.one, self.other
 
     model = randomise(nn.Sequential(Twice(), nn.Conv2d(4, 4, 1))).double()
@@ -201,7 +201,7 @@ def test_a_method_that_breaks_the_network_is_one_sentence() -> None:
     ):
         fold(model)
     with pytest.raises(RuntimeError, match="channels"):
-        fold(model, torch.zeros(1, 5, 8, 8))  # the image is to blame
+        fold(model, torch.zeros(1, 5, 8, 8))  # the image causes this error
 
 
 def test_a_network_with_a_precision_of_its_own_is_one_sentence() -> None:

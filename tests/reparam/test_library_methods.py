@@ -1,4 +1,4 @@
-"""Blocks that fold themselves and are reached by another method than their forward are judged all the same."""
+"""Blocks that fold themselves are checked even if the network calls them by a method other than forward."""
 
 import pytest
 import timm
@@ -15,7 +15,7 @@ from tests.reparam.networks import randomise
 
 
 class FoldsItself(nn.Module):
-    """A block that a network may reach by a method that is not its forward."""
+    """A block that a network may call by a method other than its forward."""
 
     def __init__(self, dilation_of_the_folded: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class FoldsItself(nn.Module):
 
 
 class Around(nn.Module):
-    """Calls `way` of what it holds."""
+    """Call the method `way` of the inner module."""
 
     def __init__(self, inside: nn.Module, way: str) -> None:
         super().__init__()

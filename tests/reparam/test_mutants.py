@@ -1,4 +1,4 @@
-"""Each public bug, planted as a wrong fold, is caught by the certificate at its site; the right fold is not."""
+"""Each public bug, planted as a wrong fold: the certificate reports its site, and accepts the right fold."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Online mode: the branches' kernels are summed before one convolution, and nothing is lost by it."""
+"""Online mode: the branches' kernels are summed before one convolution, and the result is the same."""
 
 from functools import partial
 from typing import Any, get_args
@@ -20,15 +20,15 @@ from steps.reparam.online import OnlineBranch, Part
 from steps.reparam.parts import PARTS
 from tests.reparam.networks import Site, SmallNet, convs, image_for, randomise
 
-# torch says it of the plain convolution, not we of the block
+# torch warns about the plain convolution too; the block does not cause the warning
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel")
-EXACT = 1e-12  # what float64 leaves of sums of this length, with room: 1e-15 is usual
+EXACT = 1e-12  # float64 error of sums of this length, with margin: 1e-15 is usual
 SCALES = ("norm.weight", "factor_O")  # a bare 1x1 convolution has none
 EXAMPLES = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def online_site(block: str, conv: nn.Conv2d) -> Site | None:
-    """Return the convolution's expanded site in float64, all its numbers random; None where it has no branches."""
+    """Return the convolution's expanded site in float64 with random numbers; None if it has no branches."""
     if len(branches_for(block, geometry_of(conv))) == 1:
         return None
     site = Site(conv).double()
@@ -76,12 +76,12 @@ def test_the_way_back_is_that_of_the_branches_one_by_one(block: str, conv: nn.Co
     torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)
     given, wanted = (torch.autograd.grad((output * weights).sum(), inputs) for output in outputs)
     largest = max(float(gradient.abs().max()) for gradient in wanted)
-    for one, other in zip(given, wanted, strict=True):  # a bias before a norm has a gradient of zero: no own scale
+    for one, other in zip(given, wanted, strict=True):  # zero for a bias before a norm: one scale for all
         torch.testing.assert_close(one, other, rtol=0, atol=1e-10 * largest)
 
 
 def one_by_one(branch: OnlineBranch, image_NCHW: Tensor) -> Tensor:
-    """Return the sum of one convolution a branch, each with its own kernel in the window, by autograd alone."""
+    """Return the sum of one convolution a branch, each with its kernel placed in the window, by autograd alone."""
     folding, geometry = branch.folding, branch.folding.geometry
     parts = folding.split(list(branch.parts.parameters()))
     padded_NCHW = apply_margins(pad_once(image_NCHW, geometry), geometry.margins)

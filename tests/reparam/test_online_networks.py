@@ -1,4 +1,4 @@
-"""Whole networks in online mode: they fold, are certified, train under autocast and are pickled as others are."""
+"""Whole networks in online mode: they fold, are certified, train under autocast and can be pickled."""
 
 import io
 import pickle
@@ -15,7 +15,7 @@ from steps.reparam.expand import MultiBranchConv, expand
 from steps.reparam.fold import fold
 from tests.reparam.networks import Site, SmallNet, randomise, synchronised
 
-EXACT = 1e-12  # what float64 leaves of sums of this length, with room: 1e-15 is usual
+EXACT = 1e-12  # float64 error of sums of this length, with margin: 1e-15 is usual
 
 
 @pytest.mark.parametrize(("name", "block"), [("resnet18", "acb"), ("mobilenetv3_small_050", "mobileone")])
@@ -95,4 +95,4 @@ def test_a_network_is_pickled_and_saved_whole(block: str) -> None:
     for twin in (pickle.loads(pickle.dumps(model)), torch.load(file, weights_only=False)):
         assert torch.equal(twin(image), model(image))
         assert torch.equal(fold(twin)(image), fold(model)(image))
-        (twin.train()(image) ** 2).mean().backward()  # its way back is whole too
+        (twin.train()(image) ** 2).mean().backward()  # the backward pass works too

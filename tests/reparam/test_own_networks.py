@@ -1,4 +1,4 @@
-"""A user's own network is expanded rightly or left as it is, with a reason, before any training."""
+"""A user's own network is expanded correctly, or left unchanged with a reason, before any training."""
 
 import copy
 from collections import OrderedDict
@@ -22,7 +22,7 @@ from tests.reparam.own_networks import REASONS as OF_NETWORKS
 from tests.reparam.own_networks import CalledByKeyword, Own, PartUnderTwoNames
 from tests.reparam.own_numbers import OWN_NUMBERS
 
-BOUND = 1e-5  # float32, a few layers
+BOUND = 1e-5  # float32, for a few layers
 REASONS = {**OF_NETWORKS, **OWN_NUMBERS, **OWN_CHOICES}
 
 
@@ -125,7 +125,7 @@ def bug(_: KernelBranch, padded_NCHW: Tensor) -> Tensor:
 
 
 def a_little_more(branch: KernelBranch, padded_NCHW: Tensor) -> Tensor:
-    """In eval mode a thousandth more: no rounding of float32 leaves that."""
+    """Return a thousandth more in eval mode, which is more than any float32 rounding."""
     normed: Tensor = branch.norm(branch.conv(padded_NCHW))
     return normed if branch.training else normed * 1.001
 
@@ -142,7 +142,7 @@ def test_a_fault_of_our_own_is_told_from_one_of_the_network(
 
 
 class Unrunnable(Own):
-    """Fails without its second convolution, in a way that blames no site."""
+    """Fail without the second convolution, with an error that names no site."""
 
     def body(self, features: Tensor) -> Tensor:
         if not isinstance(self.conv, nn.Conv2d):
@@ -189,7 +189,7 @@ def test_a_norm_keeps_its_precision_beside_a_coarser_convolution(block: str, ini
     model, images = randomise(Own()).half(), torch.randn(2, 3, 16, 16).half()
     model.norm.float()
     with torch.no_grad():
-        model.get_buffer("norm.running_var").mul_(2e5)  # more than half a precision holds
+        model.get_buffer("norm.running_var").mul_(2e5)  # more than half precision can hold
         model.get_parameter("norm.weight").mul_(450)
     before, returned = {key: value.dtype for key, value in model.state_dict().items()}, model(images)
     assert len(expand(model, block, init=init, example_NCHW=images).expanded) == 2
@@ -198,7 +198,7 @@ def test_a_norm_keeps_its_precision_beside_a_coarser_convolution(block: str, ini
     expected = returned if init == "exact" else model(images)
     for network in (model, folded):
         error = relative_error(expected, network(images))
-        assert error is not None and error <= 0.01  # a few roundings to half
+        assert error is not None and error <= 0.01  # a few roundings to half precision
 
 
 def test_networks_that_were_expanded_apart_fold_together() -> None:

@@ -1,4 +1,4 @@
-"""What a block answers to impulses is its kernel: closed form and probing agree on every block."""
+"""A block's response to impulses is its kernel: the closed form and probing agree on every block."""
 
 import pytest
 import torch
@@ -13,9 +13,9 @@ from steps.reparam.norms import SiteId
 from steps.reparam.probe import convolve, largest_error, probe, probe_linear
 from tests.reparam.networks import convs, image_for, randomise
 
-# torch says it of the plain convolution, not we of the block
+# torch warns about the plain convolution too; the block does not cause the warning
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel")
-EXACT = 1e-12  # two ways of adding up the same numbers in float64; 1e-14 is usual
+EXACT = 1e-12  # two orders of adding the same numbers in float64; 1e-14 is usual
 EXAMPLES = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -80,7 +80,7 @@ def test_what_is_not_linear_is_refused() -> None:
 
 
 def agree(conv: nn.Conv2d, names: tuple[str, ...]) -> None:
-    """Assert that both ways find the same kernel and bias of these branches."""
+    """Assert that both methods find the same kernel and bias of these branches."""
     norm = nn.BatchNorm2d(conv.out_channels)
     site = randomise(MultiBranchConv(SiteId("site"), conv, norm, names).double())
     assert isinstance(site, MultiBranchConv)

@@ -1,4 +1,4 @@
-"""Convolutions that pad by their input's size (TensorFlow's SAME) train as blocks, and get their padding back."""
+"""Convolutions that pad by their input's size (TensorFlow's SAME) train as blocks; fold restores the padding."""
 
 import copy
 from typing import Any
@@ -15,7 +15,7 @@ from steps.reparam.expand import MODES, Mode, expand, plan_expansion
 from steps.reparam.fold import absorb_norms, fold
 from tests.reparam.networks import Site, randomise
 
-BOUND = 1e-12  # float64, a few hundred products a sum
+BOUND = 1e-12  # float64, for sums of a few hundred products
 
 
 @pytest.mark.parametrize("size", [15, 16])
@@ -46,7 +46,7 @@ def test_exactly_expanded_it_computes_what_it_did() -> None:
 
 
 class PadsBefore(nn.Conv2d):
-    """All of the padding before the image, which is no rule that is known here."""
+    """Put all of the padding before the image, which matches no known rule."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
         features: Tensor = self._conv_forward(nn.functional.pad(input, (2, 0, 2, 0)), self.weight, self.bias)
@@ -59,7 +59,7 @@ def test_another_rule_of_padding_is_left_alone_with_its_reason() -> None:
 
 
 class PadsOneAfter(nn.Conv2d):
-    """What TensorFlow's SAME adds to images of even sides, whatever the sides are."""
+    """Pad always as TensorFlow's SAME pads images with even sides."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
         features: Tensor = super().forward(nn.functional.pad(input, (0, 1, 0, 1)))
@@ -78,7 +78,7 @@ def test_one_that_always_adds_what_the_example_gets_trains_as_a_block_for_the_si
 
 
 class PadsToMultiple(nn.Conv2d):
-    """Pads its images until eight rows and columns go into them: nothing is added to those of the example."""
+    """Pad images to a multiple of eight rows and columns; the example's images need no padding."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
         rows, columns = (-side % 8 for side in input.shape[2:])
@@ -87,7 +87,7 @@ class PadsToMultiple(nn.Conv2d):
 
 
 class PadsToSquare(nn.Conv2d):
-    """Pads its images until they are square, as those of the example are."""
+    """Pad images to a square; the example's images are square already."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
         rows, columns = input.shape[2:]
@@ -135,13 +135,13 @@ def test_one_that_adds_nothing_at_the_examples_size_refuses_the_sizes_where_it_w
 def test_an_image_that_it_would_pad_otherwise_is_refused_not_padded_wrongly(mode: Mode) -> None:
     wide = randomise(Site(Conv2dSame(4, 4, 3, stride=2, bias=False)))
     expand(wide, "acb", mode=mode, example_NCHW=torch.zeros(1, 4, 16, 16))
-    wide(torch.randn(2, 4, 32, 32))  # as many zeros as at 16
+    wide(torch.randn(2, 4, 32, 32))  # the same padding as at 16
     with pytest.raises(BadInput, match=r"conv pads by its input's size, .* for another size than 17x16"):
         wide(torch.randn(2, 4, 17, 16))
 
 
 class OnlyAName(nn.Conv2d):
-    """A class of one's own that computes a usual convolution, with a part that has no numbers."""
+    """A user's class that computes a usual convolution and has a part without parameters."""
 
     def __init__(self, *given: Any, **more: Any) -> None:
         super().__init__(*given, **more)

@@ -1,4 +1,4 @@
-"""Samples of what benchmarks/fold_zoo.py runs over whole zoos, and benchmarks/fold_sites.py over thousands."""
+"""Samples of benchmarks/fold_zoo.py (which tests whole zoos) and benchmarks/fold_sites.py (thousands of sites)."""
 
 import os
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from steps.reparam.expand import expand
 ODD = (
     "timm:cs3darknet_focus_s",  # an activation inside its norms
     "timm:tf_efficientnet_lite0",  # padding that depends on the image
-    "torchvision:shufflenet_v2_x0_5",  # channels shuffled
-    pytest.param("torchvision:lraspp_mobilenet_v3_large", marks=pytest.mark.slow),  # a score a pixel, by name
-    pytest.param("timm:ghostnet_100", marks=pytest.mark.slow),  # inputs joined with outputs
+    "torchvision:shufflenet_v2_x0_5",  # shuffled channels
+    pytest.param("torchvision:lraspp_mobilenet_v3_large", marks=pytest.mark.slow),  # scores per pixel, named
+    pytest.param("timm:ghostnet_100", marks=pytest.mark.slow),  # inputs concatenated with outputs
     pytest.param("timm:hardcorenas_d", marks=pytest.mark.slow),  # squeeze-and-excitation
-    pytest.param("timm:inception_v3", marks=pytest.mark.slow),  # four ways side by side
-    pytest.param("timm:repvgg_a0", marks=pytest.mark.slow),  # blocks of its own
+    pytest.param("timm:inception_v3", marks=pytest.mark.slow),  # four parallel branches
+    pytest.param("timm:repvgg_a0", marks=pytest.mark.slow),  # the library's blocks
 )
 
 
@@ -57,7 +57,7 @@ def test_what_cannot_be_expanded_is_skipped_with_its_reason(name: str, reason: s
 
 
 class Small(nn.Module):
-    """A site, and after it what a test plants."""
+    """A site, followed by a part that a test plants."""
 
     def __init__(self, after: nn.Module) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class NoTraining(nn.Module):
 
 
 def small(monkeypatch: pytest.MonkeyPatch, after: nn.Module) -> zoo_way.Result:
-    """Return what becomes of a network of one site, in the place of whatever is named."""
+    """Return the result for a network with one site, in place of the named network."""
     for module in (zoo_networks, zoo_way):
         monkeypatch.setattr(module, "made", lambda *_: Small(after))
     return zoo_way.tried("timm:resnet18")

@@ -1,4 +1,4 @@
-"""Wrong folds: the right one with one thing changed afterwards, or with one function of its algebra replaced."""
+"""Wrong folds: the right fold with one change afterwards, or with one function of its algebra replaced."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ Wrong = Callable[[nn.Module, pytest.MonkeyPatch], nn.Module]
 
 
 def changed(change: Callable[[nn.Module], object]) -> Wrong:
-    """Return the fold that is right but for one change afterwards."""
+    """Return the right fold with one change afterwards."""
 
     def wrong(model: nn.Module, _: pytest.MonkeyPatch) -> nn.Module:
         plain = fold(model)
@@ -34,7 +34,7 @@ def changed(change: Callable[[nn.Module], object]) -> Wrong:
 
 
 def patched(where: object, name: str, other: Callable[..., object]) -> Wrong:
-    """Return the fold whose algebra has one function replaced; the training form keeps the right one."""
+    """Return the fold with one function of its algebra replaced; the training form keeps the right function."""
 
     def wrong(model: nn.Module, patch: pytest.MonkeyPatch) -> nn.Module:
         with patch.context() as during_fold:
@@ -45,7 +45,7 @@ def patched(where: object, name: str, other: Callable[..., object]) -> Wrong:
 
 
 def trained_with(where: object, name: str, other: Callable[..., object]) -> Wrong:
-    """Return the right fold of a training form that has one function replaced."""
+    """Return the right fold of a training form in which one function is replaced."""
 
     def wrong(model: nn.Module, patch: pytest.MonkeyPatch) -> nn.Module:
         patch.setattr(where, name, other)
@@ -105,7 +105,7 @@ def activation_dropped(model: nn.Module, _: pytest.MonkeyPatch) -> nn.Module:
 
 
 def fx_of_shared(model: nn.Module, _: pytest.MonkeyPatch) -> nn.Module:
-    """Fold both norms into the one convolution, one after the other, as a fuser that counts no users does."""
+    """Fold both norms into the shared convolution in turn, as a fuser does that does not count users."""
     plain = fold(model)
     for name in ("one", "other"):
         conv, norm = plain.get_submodule("conv"), plain.get_submodule(name)
@@ -116,7 +116,7 @@ def fx_of_shared(model: nn.Module, _: pytest.MonkeyPatch) -> nn.Module:
 
 
 def scale(sigma: Callable[[Tensor, float], Tensor]) -> Callable[..., Affine]:
-    """Return norm_scale_shift with another idea of sigma."""
+    """Return norm_scale_shift with a different formula for sigma."""
 
     def scale_shift(gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Affine:
         scale = gamma / sigma(variance, eps)
@@ -158,14 +158,14 @@ def forgotten_carry(first: Affine, then: Affine, groups: int) -> Affine:
 
 
 def groups_ignored(first: Affine, then: Affine, groups: int) -> Affine:
-    """Compose every group with the first group's pointwise kernel."""
+    """Compose every group with the pointwise kernel of the first group."""
     point, bias = first
     one = point.reshape(groups, -1, *point.shape[1:])[:1].expand(groups, *[-1] * 4)
     return compose_pointwise((one.flatten(0, 1), bias), then, groups)
 
 
 def padding_not_counted(branch: dbb.PointAverageBranch, padded: Tensor) -> Tensor:
-    """Average over what lies inside the image alone."""
+    """Average only over pixels inside the image."""
     geometry = branch.geometry
     point = branch.between(branch.point(padded))
     ones = torch.ones_like(point[:1, :1])
@@ -181,7 +181,7 @@ def padding_not_counted(branch: dbb.PointAverageBranch, padded: Tensor) -> Tenso
 
 
 def by_the_library(precision: torch.dtype) -> Wrong:
-    """Return timm's own fold, in its own precision."""
+    """Return timm's fold, in timm's precision."""
     return lambda model, _: reparameterize_model(model.to(precision)).double()
 
 
@@ -198,7 +198,7 @@ FOLDED_POINT = dbb.PointKernelBranch.folded
 
 
 def learned_point_dropped(branch: dbb.PointKernelBranch) -> Affine:
-    """Fold the 1x1 of 1x1-KxK as what it starts as, the identity."""
+    """Fold the 1x1 of 1x1-KxK with its initial value, the identity."""
     fresh = copy.deepcopy(branch)
     fresh.point.weight.zero_()
     return FOLDED_POINT(fresh)
@@ -209,13 +209,13 @@ Parts = Sequence[Sequence[Tensor]]
 
 
 def last_part_dropped(folding: Folding, own: Tensor, parts: Parts, kernels: Sequence[Tensor]) -> Tensor:
-    """Sum the online kernels but one."""
+    """Sum all online kernels except the last."""
     some = folding._replace(places=folding.places[:-1])
     return SUMMED(some, own, parts[:-1], kernels[:-1])
 
 
 def scales_ignored(folding: Folding, own: Tensor, parts: Parts, kernels: Sequence[Tensor]) -> Tensor:
-    """Sum the online kernels as they are."""
+    """Sum the online kernels without their scales."""
     return SUMMED(folding, own, [[torch.ones_like(scale), *rest] for scale, *rest in parts], kernels)
 
 
@@ -229,6 +229,6 @@ KERNELS = Folding.kernels
 
 
 def average_not_divided(folding: Folding, parts: Parts) -> list[Tensor]:
-    """Add the 1x1 of an average to every tap whole; it is the last of a DBB."""
+    """Add the 1x1 of an average undivided to every tap; it is the last branch of a DBB."""
     *others, point = KERNELS(folding, parts)
     return [*others, point * (folding.geometry.kernel[0] * folding.geometry.kernel[1])]

@@ -1,4 +1,4 @@
-"""A JSON file that cannot be read is one sentence, whatever the reason."""
+"""A JSON file that cannot be read gives one message, whatever the reason."""
 
 from pathlib import Path
 

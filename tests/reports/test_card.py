@@ -1,4 +1,4 @@
-"""card.json: what does not hang together is refused in a sentence, and not met by whoever reads it."""
+"""card.json: contradictory entries are refused with a message, before any reader depends on them."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The map of classes: a name for each id, and no name twice."""
+"""The map of classes: one name for each id, and no name twice."""
 
 from steps.reports.classes import Classes
 

@@ -1,4 +1,4 @@
-"""The seal of a release: what cannot be read is named, and is no crash."""
+"""The seal of a release: an unreadable file is named and does not cause a crash."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "model.onnx").write_text("model")
     write_sums(tmp_path)
 
-    def denied(path: Path) -> str:  # as any user but root meets it
+    def denied(path: Path) -> str:  # raised for every user except root
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(release, "sha256", denied)

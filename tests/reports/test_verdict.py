@@ -1,4 +1,4 @@
-"""A verdict tells where a refusal is worth looking into, and by a checksum which model it judged."""
+"""A verdict names the place to investigate after a refusal, and identifies the judged model by checksum."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The verdict as people read it: all that did not pass, and nothing that a class name could slip in."""
+"""The verdict as people read it: it shows everything that did not pass, and class names cannot inject markup."""
 
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def test_the_champions_row_says_how_the_new_form_compares(tmp_path: Path, lost: 
 def test_a_champion_that_the_images_do_not_tell_from_the_new_form_is_called_as_good(
     tmp_path: Path, lost: int, gained: int
 ) -> None:
-    """200 images show no drop of one point, whatever it is: that is no sign that the champion is better."""
+    """200 images cannot show a drop of one point: that does not mean that the champion is better."""
     forms = Forms(tmp_path, images=200)
     right_N = predicted(forms.logits_NK) == labels_of(200)
     changed_NK = forms.with_lost(lost)
@@ -131,7 +131,7 @@ def test_a_champion_that_nothing_was_compared_with_is_not_called_better_or_worse
     ("name", "shown"),
     [
         ("![x](http://elsewhere/x.png)", r"!\[x\](http://elsewhere/x.png)"),
-        (r"\[x\](http://elsewhere)", r"\\\[x\\\](http://elsewhere)"),  # a backslash must not undo the escape
+        (r"\[x\](http://elsewhere)", r"\\\[x\\\](http://elsewhere)"),  # a backslash must not cancel the escape
         ("a\n# b", "a # b"),
         ("`<b>&", r"\`&lt;b&gt;&amp;"),
     ],
