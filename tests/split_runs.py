@@ -1,4 +1,4 @@
-"""Runs of the step split, and what they leave, for the tests of it."""
+"""Runs of the step split and their outputs, for the tests of split."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ FLAGS = {"ingest": "data/ingest", "validate": "data/validate", "champion": "data
 
 
 def run_split(workspace: Workspace, images: pl.DataFrame, dropped: tuple[str, ...] = ()) -> tuple[int, str]:
-    """Split the images, of which validate dropped some."""
+    """Split the images; `dropped` lists those that validate dropped."""
     write_ingest(images, Path("data/ingest"))
     Path("data/validate").mkdir(exist_ok=True)
     ValidateReport().write(Path("data/validate/report.json"))
@@ -30,7 +30,7 @@ def run_split(workspace: Workspace, images: pl.DataFrame, dropped: tuple[str, ..
 
 
 def accept(folder: Path = OUT) -> None:
-    """Make the split that stands in `folder` that of the champion."""
+    """Make the split in `folder` the split of the champion."""
     Path("data/champion/release").mkdir(exist_ok=True)
     shutil.copy(folder / "ledger.parquet", "data/champion/release/ledger.parquet")
     write_sums(Path("data/champion/release"))

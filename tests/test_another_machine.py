@@ -1,4 +1,4 @@
-"""What the README says of another machine: a clone brings no images, and DVC does once it knows them."""
+"""The README's steps for another machine: a clone has no images, and DVC brings the images that it tracks."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The import graph keeps the promises of the layout: who may know whom, and what reruns what."""
+"""The import graph keeps the rules of the layout: who may import whom, and which change reruns which stage."""
 
 import ast
 import re
@@ -21,16 +21,16 @@ STEPS = ["ingest", "validate", "split", "train", "fuse", "export", "build", "eva
 IMPORTERS = {
     "openvino": {"steps.backends.openvino"},
     "great_expectations": {"steps.validate"},
-    # The quantizer comes in the runtime's package; the int8 graph that it writes is for every backend.
+    # The quantizer is part of the runtime's package; every backend uses the int8 graph that the quantizer writes.
     "onnxruntime": {"steps.backends.onnxruntime", "steps.building.int8"},
-    # A machine has one of them, both or none: they are imported by their name in BACKENDS, never otherwise.
+    # A machine has one, both or none of these packages, so code imports them only by their name in BACKENDS.
     "tensorrt": set(),
     "tensorrt_rtx": set(),
 }
 BY_THE_NAME_IN_BACKENDS = {
     "steps.backends.tensorrt",
     "steps.backends.runner",
-}  # the second tries whether it is there
+}  # the second checks for the package
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def sources() -> dict[str, ast.Module]:
 
 
 def names_imported(tree: ast.Module) -> set[str]:
-    """Return the packages that the source imports, at its top or in a function, by a statement or a call."""
+    """Return the packages that the source imports, at module level or in a function, by a statement or a call."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -142,7 +142,7 @@ def _distributions(package: str) -> set[str]:
 
 @cache
 def _installed() -> dict[str, list[str]]:
-    """Return the distributions that bring each package, read once: the look through all of them takes 0.3 s."""
+    """Return the distributions that provide each package, cached: reading all distributions takes 0.3 s."""
     return dict(packages_distributions())
 
 

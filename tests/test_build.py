@@ -1,4 +1,4 @@
-"""build: an engine that was seen to answer, or a refusal that says why there is none."""
+"""build: an engine that gave right answers in a test run, or a refusal with the reason."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -123,7 +123,7 @@ def test_only_int8_reads_the_images(root: Path) -> None:
 
 @pytest.mark.parametrize("branches", ["fold", "keep"])
 def test_every_engine_takes_the_graph_that_export_writes(root: Path, branches: str) -> None:
-    """A real network with branches, folded or not, and exported by the steps themselves."""
+    """A network with branches, folded or not, exported by the steps themselves."""
     wide = stored(root / "train", "repvgg", head_scale=100.0)
     for name in ("fuse", "export"):
         (root / name).mkdir()
@@ -136,7 +136,7 @@ def test_every_engine_takes_the_graph_that_export_writes(root: Path, branches: s
     for engine in ENGINES:
         backend, precision = parse_engine(engine)
         if find_spec(BACKENDS[backend].package) is None or backend.startswith("aotinductor"):
-            continue  # tests/backends/test_tensorrt.py and test_aotinductor.py say what happens then
+            continue  # tests/backends/test_tensorrt.py and test_aotinductor.py test this case
         out = built(root, engine, model=root / "export/model")
         if BuildReport.read(out / "report.json").not_run is None:
             error = float(np.abs(open_runner(out)[0](images_NHWC_u8) - wanted_NK).max())
@@ -176,7 +176,7 @@ def test_from_the_command_line_a_refusal_is_exit_3_and_stands_in_the_report(root
         ([[1.0, np.inf], [1.0, 2.0]], "1 of 2 probes"),
         ([[1.0, -65504.0], [1.0, 2.0]], "saturated: fp16 ends at 65504"),
         ([[1.0, 2.0], [1.5, 2.0]], None),
-        ([[1.0, 2.0, -1e4], [1.005, 2.0, -1e4]], None),  # a class that is masked
+        ([[1.0, 2.0, -1e4], [1.005, 2.0, -1e4]], None),  # a masked class
     ],
 )
 def test_outputs_are_judged_by_what_no_working_engine_gives(logits: list[list[float]], fault: str | None) -> None:

@@ -1,4 +1,4 @@
-"""A step's command line: exit codes, messages, and outputs that are whole or not there."""
+"""A step's command line: exit codes, messages, and outputs that are complete or absent."""
 
 import os
 import signal
@@ -295,7 +295,7 @@ def test_a_step_ends_when_its_parent_is_killed(workspace: Path) -> None:
 def test_a_step_whose_parent_ended_before_it_looked_writes_nothing(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STEPS_PARENT", str(os.getppid()))  # of this process, not of what it starts
+    monkeypatch.setenv("STEPS_PARENT", str(os.getppid()))  # the parent of this process
     assert run(workspace, "pass") == (1, "")
     assert files(workspace / "data/fuse") == {"old", "report.json"}
     monkeypatch.setenv("STEPS_PARENT", str(os.getpid()))

@@ -1,4 +1,4 @@
-"""DVC as its users use it: a remote, another clone, an experiment, and the way back."""
+"""DVC as its users use it: a remote, another clone, an experiment, and a return to an earlier commit."""
 
 import json
 import os
@@ -20,7 +20,7 @@ AUTHOR = ("-c", "user.name=A Person", "-c", "user.email=person@example.org")
 
 @pytest.fixture
 def line(finished_line: Line, tmp_path: Path) -> Line:
-    """A finished line in a commit; its default remote lies beside it, in the same temporary folder."""
+    """A finished line in a commit; its default remote is next to it, in the same temporary folder."""
     copied = finished_line.copy(tmp_path / "line")
     git(copied.folder, "add", "--all")
     git(copied.folder, *AUTHOR, "commit", "-qm", "The line as it ran")
@@ -29,7 +29,7 @@ def line(finished_line: Line, tmp_path: Path) -> Line:
 
 @pytest.fixture
 def clone(line: Line, tmp_path: Path) -> Line:
-    """What another person has after the line's author pushed: a clone, and the images, which are not in git."""
+    """Another user's copy after the line's author pushed: a clone, and the images, which are not in git."""
     pushed = dvc(line.folder, "push")
     assert pushed.returncode == 0, pushed.stderr
     git(tmp_path, "clone", "-q", "line", "clone")
@@ -83,7 +83,7 @@ def test_an_edited_network_changes_the_stages_that_make_it_and_no_other(line: Li
 
 @pytest.fixture
 def ambient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The bin folder of a conda base that has pydantic and a python, but no polars; dvc is found by its name."""
+    """The bin folder of a conda base with pydantic and a python, but without polars; PATH finds dvc there."""
     (tmp_path / "conda/lib/python3.11/site-packages/pydantic").mkdir(parents=True)
     (tmp_path / "conda/bin").mkdir()
     (tmp_path / "conda/bin/python").symlink_to("/bin/false")
@@ -120,7 +120,7 @@ def test_a_queued_experiment_runs_with_the_python_of_dvc(line: Line, ambient: Pa
 
 
 def plain_dvc(folder: Path, *arguments: str) -> str:
-    """Return what dvc printed. No variable names the Python of the steps."""
+    """Return dvc's output. No environment variable names the Python of the steps."""
     variables = {name: value for name, value in environment().items() if name != "FOLDLINE_PYTHON"}
     command = [sys.executable, "-m", "dvc", *arguments]
     done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""A person's own folder of images goes through the whole line by `dvc repro`, in a fresh clone."""
+"""A user's own folder of images goes through the whole line with `dvc repro`, in a fresh clone."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ ENGINES = ("onnxruntime-fp32", "openvino-fp32")
 
 @pytest.fixture(scope="module")
 def clone(finished_line: Line, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a line that ran once over three classes of coloured discs."""
+    """The folder of a line that ran once on three classes of coloured discs."""
     return finished_line.copy(tmp_path_factory.mktemp("clone") / "line").folder
 
 

@@ -1,4 +1,4 @@
-"""evaluate: every form on the same test images, every score kept, nothing judged."""
+"""evaluate: every form gets the same test images, every score is kept, and nothing is judged."""
 
 import json
 from pathlib import Path
@@ -195,7 +195,7 @@ def test_a_form_that_cannot_run_here_is_deferred_and_has_no_scores(
 
 
 def test_a_constant_engine_is_evaluated_as_it_is(root: Path) -> None:
-    """Judging is the gate's: evaluate keeps the scores that show it."""
+    """The gate judges; evaluate only stores the scores that show the fault."""
     by = weights()
     by["w3"][:] = 0
     write_exported(root / "model", onnx_model(by))

@@ -1,4 +1,4 @@
-"""evaluate-onnx@champion: the release in production, on these images, or the reason why it cannot be compared."""
+"""evaluate-onnx@champion: evaluate the release in production on these images, or say why that is impossible."""
 
 import shutil
 from pathlib import Path
@@ -60,4 +60,4 @@ def test_a_champion_of_other_classes_is_deferred_and_the_gate_says_what_that_mea
     write_sums(root / "champion/release")
     report, _ = evaluated(root, "champion", "champion")
     assert "cannot be compared on these images: class 0 is 'ant'" in str(report.deferred)
-    assert report.card is not None  # which tells it from a champion that is not there
+    assert report.card is not None  # unlike a missing champion

@@ -1,4 +1,4 @@
-"""Export writes a graph that describes itself and computes the same at any batch size, or refuses."""
+"""Export writes a graph that describes itself and gives the same results at any batch size, or refuses."""
 
 import json
 from pathlib import Path

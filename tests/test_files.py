@@ -1,4 +1,4 @@
-"""files.py: written whole or not at all, the report last, one writer at a time."""
+"""files.py: outputs are complete or absent, the report is written last, and only one writer runs at a time."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Steps on a small disk: train streams images that do not fit, and a full disk is an error that names itself."""
+"""Steps on a small disk: train streams images that do not fit, and an error says that the disk is full."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Fuse writes a plain network that is the trained one, or refuses and writes no network at all."""
+"""Fuse writes a plain network that is equal to the trained network, or refuses and writes no network."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -139,7 +139,7 @@ def test_a_norm_that_could_be_gone_is_refused(tmp_path: Path, monkeypatch: pytes
 def test_a_network_with_blocks_of_its_own_is_fused_and_loads(tmp_path: Path, arch: str) -> None:
     write_trained(tmp_path / "trained", None, arch)
     (tmp_path / "fuse").mkdir()
-    # Statistics drawn at random magnify rounding as no trained network does; fp64 keeps its bound.
+    # Random statistics magnify rounding more than those of any trained network; fp64 keeps its bound.
     fuse(FuseParams(max_error_fp32=1e-3), 0, tmp_path / "trained", tmp_path / "fuse")
     trained, _ = load_classifier(tmp_path / "trained")
     plain, card = load_classifier(tmp_path / "fuse/model")

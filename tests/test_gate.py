@@ -1,4 +1,4 @@
-"""gate: nothing ships that was not shown to be the trained model; each planted fault is refused in its words."""
+"""gate: only a model shown to equal the trained model ships; each planted fault gets its own message."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tests.gated import judged, of, refusal
 from tests.parity.faults import ENGINE, FAULTS
 from tests.parity.forms import ENGINES, Forms, labels_of
 
-OF_A_CLASS = ("recall_drop", "class_agreement")  # faults of one class: all images together show them too
+OF_A_CLASS = ("recall_drop", "class_agreement")  # faults of one class; figures over all images show them too
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""gate: the release in production must not be better than what would replace it, and must be comparable."""
+"""gate: the release in production must be comparable, and must not be better than its replacement."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_a_champion_that_is_better_is_not_replaced(forms: Forms) -> None:
 def test_an_engine_that_loses_a_little_of_a_little_does_not_replace_a_better_champion(
     tmp_path: Path, required: bool, judgement: str
 ) -> None:
-    """Export is 8 of 1,000 below the champion, within the bound, and the engine 9 below export: together not."""
+    """Export is 8 of 1,000 below the champion, within the bound; the engine is 9 below export: too much."""
     forms = Forms(tmp_path / "evaluate", engines=("onnxruntime-fp32",), images=20_000)
     forms.plant("champion", card={"form": "export"})
     for form in ("train", "fuse", "export"):

@@ -1,4 +1,4 @@
-"""The files of a contributor's day tell the truth: they name files, make targets and versions that exist."""
+"""The files for contributors are correct: they name files, make targets and versions that exist."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Ingest as a whole: what it leaves for the next step, the same bytes each time, and its exit codes."""
+"""Ingest as a whole: the outputs for the next step, the same bytes each time, and the exit codes."""
 
 import gzip
 import io
@@ -40,7 +40,7 @@ def picture(seed: int, kind: str = "PNG") -> bytes:
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """Six files in two classes; one is cut short, one has no bytes, one is a link out of the folder."""
+    """Six files in two classes: one is truncated, one is empty, one is a link out of the folder."""
     root = tmp_path / "photographs"
     for name in ("cat", "dog"):
         (root / name).mkdir(parents=True)

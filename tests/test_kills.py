@@ -1,4 +1,4 @@
-"""A SIGKILL of a step, of dvc or of the flow: nothing half written, nothing left at work, and on again."""
+"""SIGKILL for a step, dvc or the flow: no partial output, no running process, and the next run continues."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child when its parent is killed"),
 ]
 PATIENCE_SECONDS = 120.0  # for a step to begin, on a busy machine
-ORPHANS_PATIENCE_SECONDS = 30.0  # for the ends of processes that were told to end
+ORPHANS_PATIENCE_SECONDS = 30.0  # for terminated processes to end
 STAGES = [
     "ingest",
     "validate",
@@ -46,7 +46,7 @@ def test_a_killed_step_leaves_nothing_half_written_and_running_again_finishes(
     stage: str, line: Line, finished_line: Line
 ) -> None:
     line.forget(stage)
-    draw = random.Random(stage)  # the instants differ from stage to stage and are the same in every run
+    draw = random.Random(stage)  # the moments differ between stages and are the same in every run
     assert any(kill_step_in(line, stage, after=0.0) for _ in range(5)), "it was never caught at work"
     assert_whole_or_absent(line, finished_line, stage)
     for _ in range(2):
@@ -62,7 +62,7 @@ def test_a_killed_dvc_takes_its_step_with_it(stage: str, line: Line, finished_li
         process = start_dvc(line.folder, *REPRO, stage)
         await_that(lambda: begun(line, stage), process)  # noqa: B023
         kill(process)
-        assert_nothing_goes_on(line, stage, after=0.05)  # the kernel's own word, on another core
+        assert_nothing_goes_on(line, stage, after=0.05)  # time for the kernel's signal to arrive on another core
         assert_whole_or_absent(line, finished_line, stage)
     assert_running_again_finishes(line, finished_line, stage)
 
@@ -73,14 +73,14 @@ def test_a_killed_flow_takes_dvc_and_the_step_with_it(stage: str, line: Line, fi
     process = start_flow(line, "--since", stage, "--until", stage)
     await_that(lambda: step_is_writing(line, stage), process)
     kill(process)
-    assert_nothing_goes_on(line, stage, after=0.5)  # dvc's process hears it first, and passes it on
+    assert_nothing_goes_on(line, stage, after=0.5)  # dvc's process gets the signal first and passes it on
     assert_whole_or_absent(line, finished_line, stage)
     assert start_flow(line).wait() == 0, said_in(line.folder).read_text()
     assert line.lock == finished_line.lock
 
 
 def test_ctrl_c_in_the_flow_leaves_nothing_hidden_and_its_server_ends(line: Line, finished_line: Line) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs pytest aside
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores SIGINT
     line.forget("train")
     process = start_flow(line)
     await_that(lambda: step_is_writing(line, "train"), process)
@@ -120,7 +120,7 @@ def start_flow(line: Line, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def kill_step_in(line: Line, stage: str, after: float) -> bool:
-    """Kill the stage's step `after` seconds of writing; tell whether it was still at work by then."""
+    """Kill the stage's step after it wrote for `after` seconds; tell whether the step was still running."""
     process = start_dvc(line.folder, *REPRO, "--force", "--no-run-cache", stage)
     await_that(lambda: step_is_starting(line, stage), process)
     (step,) = step_processes(line, stage)
@@ -133,7 +133,7 @@ def kill_step_in(line: Line, stage: str, after: float) -> bool:
 
 
 def await_that(holds: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    """Return as soon as `holds()`, or when `process` has ended: it may have been faster than a look."""
+    """Return when `holds()` is true, or when `process` has ended: the process may end between two checks."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds() and process.poll() is None:
         assert time.monotonic() < deadline, "it never came so far"
@@ -158,7 +158,7 @@ def assert_nothing_is_at_work(line: Line) -> None:
 
 
 def assert_nothing_goes_on(line: Line, stage: str, after: float) -> None:
-    """The step is told to end when its parent does; what it had `after` seconds is what it leaves."""
+    """Check that the step ended with its parent: after `after` seconds its outputs no longer change."""
     time.sleep(after)
     left = line.outputs(stage)
     assert_nothing_is_at_work(line)
@@ -166,7 +166,7 @@ def assert_nothing_goes_on(line: Line, stage: str, after: float) -> None:
 
 
 def assert_whole_or_absent(line: Line, finished: Line, stage: str) -> None:
-    """Hold each final name of the stage to the bytes of the line that was never killed, where there is one."""
+    """Check that each existing final name of the stage has the bytes of the line that was never killed."""
     expected = finished.outputs(stage)
     for out, contents in line.outputs(stage).items():
         assert contents == expected[out], f"{out} is not what a whole run writes"

@@ -21,7 +21,7 @@ DVC: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES: dict[str, Any] = {name: stage.get("do", stage) for name, stage in DVC["stages"].items()}
 NO_STEPS = {"__init__", "cli", "cores", "errors", "files", "progress", "yaml_text"}
 STEPS = sorted(path.stem for path in (ROOT / "steps").glob("*.py") if path.stem not in NO_STEPS)
-WITHOUT_PARAMS = {"evaluate"}  # everything that it needs stands in the model's card
+WITHOUT_PARAMS = {"evaluate"}  # the model's card has all its settings
 
 
 def step_of(stage: str) -> str:
@@ -93,7 +93,7 @@ def test_a_stage_reads_what_its_flags_name_and_writes_its_own_folder(stage: str)
 
 
 def test_the_folder_of_weights_is_watched_and_there_even_where_no_weights_are() -> None:
-    assert "data/weights" in STAGES["train"]["deps"]  # `${train.weights}` would end a run in which it is null
+    assert "data/weights" in STAGES["train"]["deps"]  # `${train.weights}` would fail if it is null
     assert (ROOT / "data/weights/.gitignore").is_file()
 
 
@@ -119,7 +119,7 @@ def test_no_param_has_a_name_that_dvcs_run_cache_is_blind_to() -> None:
 
 
 def _names(schema: Any) -> Iterator[str]:
-    """Yield the name of every property, however deep."""
+    """Yield the name of every property at any depth."""
     if isinstance(schema, dict):
         yield from schema.get("properties", {})
     for inner in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
@@ -146,7 +146,7 @@ def test_only_evaluate_shares_its_folder(step: str) -> None:
     tree = ast.parse((ROOT / f"steps/{step}.py").read_text())
     publish = publisher(calls_of(tree, "run_step")[0])
     own = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == publish]
-    if own:  # it does more than to replace the folder
+    if own:  # the step does more than replace the folder
         assert calls_of(own[0], "replace_folder") and not calls_of(own[0], "merge_into_folder")
     else:
         assert publish == ("merge_into_folder" if step == "evaluate" else "replace")
@@ -157,7 +157,7 @@ def calls_of(tree: ast.AST, name: str) -> list[ast.Call]:
 
 
 def publisher(call: ast.Call) -> str:
-    """Return the name of the function that `run_step(step, publish)` is given, or of its default."""
+    """Return the name of the function given as `publish` to `run_step(step, publish)`, or of its default."""
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     publish = call.args[1] if len(call.args) > 1 else given.get("publish")
     default: str = inspect.signature(run_step).parameters["publish"].default.__name__

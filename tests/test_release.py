@@ -1,4 +1,4 @@
-"""release: what was judged is what ships, whole, sealed, and usable with nothing of this repository."""
+"""release: the judged model ships complete and sealed, and works without this repository."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""A release's own predict.py, run where nothing of this repository can be imported."""
+"""A release's own predict.py, run in an environment where no module of this repository can be imported."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def line(judged_line: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def predict(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the release's own predict.py where nothing of this repository can be imported."""
+    """Run the release's own predict.py where no module of this repository can be imported."""
     command = [sys.executable, "-I", str(folder / "predict.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parent)
 

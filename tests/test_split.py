@@ -1,4 +1,4 @@
-"""split: a manifest with splits, a ledger for the next one, and refusals that name the class or the images."""
+"""split: a manifest with splits, a ledger for the next split, and refusals that name the class or the images."""
 
 import json
 import re

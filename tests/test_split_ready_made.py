@@ -1,4 +1,4 @@
-"""split, where images came with splits: these are kept, and what would spoil a test set is refused."""
+"""split of images that have splits: these splits stay, and faults that would spoil a test set are refused."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def test_copies_across_ready_made_splits_are_refused_unless_allowed(workspace: W
     workspace.params["split"]["max_leaked"] = 1
     assert run_split(workspace, images)[0] == 0
     assert report().leaked == 1
-    accept()  # and it stays so, also after a release
+    accept()  # after a release the split stays the same
     assert run_split(workspace, images)[0] == 0
     assert report().images["test"] == 20
 

@@ -1,4 +1,4 @@
-"""Train, from the files of ingest and split to a model that describes itself; cut off, killed, refused."""
+"""Train, from the files of ingest and split to a model that describes itself; interrupted, killed, refused."""
 
 from pathlib import Path
 

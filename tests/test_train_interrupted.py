@@ -1,4 +1,4 @@
-"""Train, cut off or killed and run again: the same model, from the last checkpoint and from no other."""
+"""Train, interrupted or killed and started again: the same model, from the last matching checkpoint only."""
 
 import signal
 import time
@@ -23,7 +23,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return make_workspace(tmp_path, monkeypatch)
 
 
-STEPS = 5  # of an epoch: 36 images in batches of at most 8
+STEPS = 5  # batches an epoch: 36 images in batches of at most 8
 
 
 class Stop(Exception):

@@ -1,4 +1,4 @@
-"""validate: each fault is counted, named and refused by its own key; what is allowed is kept or dropped."""
+"""validate: its own key counts, names and refuses each fault; allowed faults are kept or dropped."""
 
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,11 @@ def finding(check: str) -> Finding:
 
 
 def with_faults(*faults: str) -> pl.DataFrame:
-    """Return 20 images of two classes, of which the first has these faults."""
+    """Return 20 images of two classes; the first image has these faults."""
     return manifest([0, 1] * 10, faults=[list(faults)] + [[]] * 19)
 
 
-# One manifest for each expectation that breaks it alone (or with what goes with it), and words of its sentence.
+# For each expectation: a manifest that breaks only that one (and its consequences), and words of the message.
 PLANTED: dict[str, tuple[pl.DataFrame, dict[str, Any], str]] = {
     "label_out_of_range": (
         manifest([0, 1, 2, -1]),
@@ -108,7 +108,7 @@ def test_each_expectation_has_a_key_that_allows_it(workspace: Workspace, expecta
 def test_every_fault_that_ingest_can_name_is_judged_or_set_right(workspace: Workspace, fault: str) -> None:
     judge(workspace, with_faults(fault))
     issues = pl.read_parquet(ISSUES).rows(named=True)
-    if FAULTS[fault].kind == "rotated":  # EXIF orientation is applied everywhere: nothing is wrong with it
+    if FAULTS[fault].kind == "rotated":  # EXIF orientation is always applied, so such images have no fault
         assert issues == []
         return
     (issue,) = issues
@@ -246,4 +246,4 @@ def test_an_expectation_that_raises_is_a_crash_and_not_a_verdict(
         judge(workspace, manifest([0, 1]))
 
 
-# From image files through ingest: the faults that people have.
+# From image files through ingest: the faults that users have.

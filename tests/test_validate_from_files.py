@@ -1,4 +1,4 @@
-"""validate after ingest: faults planted into files and lists are refused, or left out where that is allowed."""
+"""validate after ingest: faults planted into files and lists are refused, or left out if that is allowed."""
 
 import io
 import shutil
@@ -49,7 +49,7 @@ def two_classes(workspace: Workspace) -> Path:
 
 
 def labels_from(first: int, folder: Path, workspace: Workspace) -> None:
-    """Give the classes the ids `first` and `first` + 1 by a list, and set class_num: 2."""
+    """Give the classes the ids `first` and `first` + 1 through a list, and set class_num: 2."""
     images = sorted(path.relative_to(folder) for path in folder.glob("*/*.png"))
     (folder / "list.txt").write_text("".join(f"{path} {first + (path.parts[0] == 'dent')}\n" for path in images))
     workspace.params["ingest"] |= {"layout": "list", "lists": {"all": "list.txt"}}
@@ -138,4 +138,4 @@ def test_an_unreadable_image_that_is_allowed_is_left_out_with_a_record_and_pages
     )
     assert pl.read_parquet(ISSUES).filter("dropped").get_column("name").to_list() == ["000000.png"]
     assert sorted(path.name for path in ISSUES.parent.iterdir()) == ["issues.parquet", "report.json"]
-    assert Path(".foldline/data_docs/index.html").is_file()  # with times in it, so not beside them
+    assert Path(".foldline/data_docs/index.html").is_file()  # contains times, so it is stored elsewhere

@@ -1,4 +1,4 @@
-"""yaml_text.py: the values that DVC reads from the same text, and an end for a file that would take forever."""
+"""yaml_text.py: the same values as DVC reads from the same text, and a time limit for every file."""
 
 import json
 import math
@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "weights.pt.yaml": lambda path: found_with(path.with_suffix("")),
     "config.json": lambda path: found_with(path.parent),
 }
-SECONDS = 10.0  # the largest list that is read takes 1 s; nested aliases took 45 s
+SECONDS = 10.0  # the largest allowed list takes 1 s; nested aliases took 45 s
 LINES_OF_WORDS = (
     "010 -010 0777 08 09 099 00 -0 +12 0o10 -0o10 +0o10 0o8 0O10 0b101 0b2 0B1 0x1F -0x1F 0X1F 0xG 0x_1",
     "1_000 1__0 0_1 _1 -_1 +1_0 99999999999999999999 1:30 1:30:00 190:20:30.15",
@@ -111,7 +111,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether both are equal and of the same type; nan equals nan."""
+    """Tell whether both values are equal and of the same type; nan equals nan."""
     if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
         return math.isnan(other)
     return repr(one) == repr(other) or (type(one) is type(other) and one == other)
@@ -197,11 +197,11 @@ def test_no_other_file_loads_yaml() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if re.search(r"^(import|from) yaml\b|\bsafe_load\b", path.read_text(), re.M)
     ]
-    assert sorted(found) == ["steps/yaml_text.py", "tools/params_page.py"]  # the second one writes YAML
+    assert sorted(found) == ["steps/yaml_text.py", "tools/params_page.py"]  # the second file writes YAML
 
 
 def test_json_beside_weights_may_escape_each_letter(tmp_path: Path) -> None:
-    text = json.dumps({"label": "\N{GRINNING FACE}", "size": 224})  # two escapes, which no YAML has
+    text = json.dumps({"label": "\N{GRINNING FACE}", "size": 224})  # two escapes, which are no YAML
     (tmp_path / "config.json").write_text(text)
     found = found_with(tmp_path)
     assert found and found.stated.size == 224

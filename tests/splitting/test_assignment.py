@@ -1,4 +1,4 @@
-"""The split: exact quotas, units whole, the same in any order of the rows, and nothing placed ever moves."""
+"""The split: exact quotas, undivided units, the same for any order of rows, and placed images never move."""
 
 from random import Random
 
@@ -25,7 +25,7 @@ def places(images: pl.DataFrame, result: Dealt) -> dict[str, int]:
 
 @st.composite
 def some_images(draw: st.DrawFn, first: int = 0) -> pl.DataFrame:
-    """Images of a few classes: most alone, some in groups (of one class or several), some copies of others."""
+    """Images of a few classes: most are single, some in groups (of one class or several), some are copies."""
     count = draw(st.integers(30, 150))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     classes, groups = draw(st.integers(1, 5)), draw(st.integers(1, 12))
@@ -142,7 +142,7 @@ def test_a_new_image_that_ties_two_splits_together_is_quarantined() -> None:
     images = manifest([0] * 100)
     first = dealt(images)
     of_split = {place: name for name, place in places(images, first).items()}
-    # One new group holds a copy of a train image, a copy of a test image, and an image of its own.
+    # A new group holds a copy of a train image, a copy of a test image, and a new image.
     tie = manifest([0] * 3, contents=[of_split[TRAIN], of_split[TEST], "new"], groups=["tie"] * 3, first=500)
     grown = pl.concat([images, tie])
     result = dealt(grown, first.ledger)

@@ -1,4 +1,4 @@
-"""The ledger: what it remembers, and that a missing or foreign one is said."""
+"""The ledger: its contents, and the messages for a missing ledger and for a file that is no ledger."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Quotas: whole numbers that add up, near the shares, and never smaller for a larger class."""
+"""Quotas: integers with the right sum, close to the shares, and never smaller for a larger class."""
 
 import numpy as np
 import pytest

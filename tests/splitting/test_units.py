@@ -1,4 +1,4 @@
-"""Units: what shares a group or its bytes is one, along any chain."""
+"""Units: images that share a group or their bytes form one unit, along any chain."""
 
 import numpy as np
 import pytest
@@ -35,8 +35,8 @@ def test_a_chain_of_a_hundred_thousand_is_one_unit() -> None:
         ("abc", [None, None, None], 3),
         ("aab", [None, None, None], 2),
         ("abcd", ["x", "x", "y", None], 3),
-        ("abbc", ["x", "x", "y", "y"], 1),  # a copy ties two groups
-        ("abbc", ["x", "x", None, None], 2),  # and an image alone to a group
+        ("abbc", ["x", "x", "y", "y"], 1),  # a copy joins two groups
+        ("abbc", ["x", "x", None, None], 2),  # a copy joins a single image to a group
     ],
 )
 def test_groups_and_copies_make_units(contents: str, groups: list[str | None], units: int) -> None:

@@ -1,4 +1,4 @@
-"""An exported model, and engines of it that something was planted into."""
+"""An exported model, and engines of it with a planted change."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ ENGINE = "onnxruntime-fp32"
 
 
 def make_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write an exported model, its images and split into data/ of what becomes the current folder."""
+    """Write an exported model, its images and split into data/, and make their folder the current folder."""
     write_images(tmp_path / "data", 40)
     write_exported(tmp_path / "data/export/model", onnx_model(weights()))
     monkeypatch.chdir(tmp_path)

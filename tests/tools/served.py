@@ -1,4 +1,4 @@
-"""What the tests read of a configuration of Triton."""
+"""Read a Triton configuration for the tests."""
 
 from typing import Any
 
@@ -8,6 +8,6 @@ from tools.triton_config import model_config
 
 
 def read_config(text: str) -> dict[str, Any]:
-    """Return what a config.pbtxt says, enums by name and int64 as text."""
+    """Return the contents of a config.pbtxt, with enums by name and int64 as text."""
     message = text_format.Parse(text, model_config()())
     return dict(json_format.MessageToDict(message, preserving_proto_field_name=True))

@@ -1,8 +1,8 @@
-"""What the tests read of a csv."""
+"""Read a csv file for the tests."""
 
 import csv
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
-    """Return a row a line, by the names of the columns."""
+    """Return one row a line, keyed by the names of the columns."""
     return list(csv.DictReader(text.splitlines(keepends=True)))

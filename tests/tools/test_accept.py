@@ -1,4 +1,4 @@
-"""accept: a release becomes the champion whole, or the old one stays."""
+"""accept: the whole release becomes the champion, or the old champion stays."""
 
 import json
 import shutil

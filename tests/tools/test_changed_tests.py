@@ -1,4 +1,4 @@
-"""tools.changed_tests: a change selects its own tests and those of its room, and never all of them."""
+"""tools.changed_tests: a change selects its own tests and those of the same folder, and never all tests."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""tools.cost: one table over networks, a front only where accuracies are known, one sentence on bad input."""
+"""tools.cost: one table over networks, a front only if accuracies are known, one message for bad input."""
 
 import json
 import re
@@ -73,7 +73,7 @@ def test_the_front_is_what_no_other_beats_in_both() -> None:
 def test_equals_share_the_front_and_the_unknown_is_not_judged() -> None:
     found = on_front(card("one", 1, 70), card("other", 1, 70), card("tie", 1, 60), card("unknown", 0.1, None))
     assert found == {"one": True, "other": True, "tie": False, "unknown": None}
-    assert mark_front((card("a", 1, 70),), "onnxruntime")[0].on_front is None  # it was not timed there
+    assert mark_front((card("a", 1, 70),), "onnxruntime")[0].on_front is None  # not timed with onnxruntime
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""tools.coverage_figure: the figure stands between its two markers, and the page is otherwise as it was."""
+"""tools.coverage_figure: the figure is written between its two markers, and the rest of the page stays."""
 
 import json
 import sys

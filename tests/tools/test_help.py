@@ -1,4 +1,4 @@
-"""Every tool shows, when asked, the command line that runs it: `plan.py` alone would be looked for in vain."""
+"""The help of every tool shows the full command line: the name `plan.py` alone would not run."""
 
 import importlib
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-BY_OTHERS = {"bench_child"}  # tools.bench starts it, and nobody else
+BY_OTHERS = {"bench_child"}  # only tools.bench starts it
 TOOLS = sorted(
     {path.stem for path in (ROOT / "tools").glob("*.py") if "\ndef main(" in path.read_text()} - BY_OTHERS
 )

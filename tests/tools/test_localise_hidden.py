@@ -1,4 +1,4 @@
-"""localise, of engines that show nothing of what they compute, or cannot be opened here."""
+"""localise, for engines whose tensors cannot be read, and for engines that cannot be opened here."""
 
 import shutil
 from dataclasses import replace

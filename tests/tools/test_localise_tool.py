@@ -1,4 +1,4 @@
-"""localise: the first tensor at which two forms drift apart is named, with what that usually means."""
+"""localise: the first tensor where two forms differ is named, with the usual cause."""
 
 import shutil
 from collections.abc import Callable
@@ -111,7 +111,7 @@ def test_forms_that_compute_the_same_are_said_to(root: Path) -> None:
 def test_an_engine_that_runs_otherwise_than_its_graph_is_not_acquitted(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its tensors are right, because asking for them leaves its layers unfused."""
+    """The engine's tensors are right, because a request for tensors leaves its layers unfused."""
     build(root, lambda model: model)
     opened = open_runner
 
@@ -127,7 +127,7 @@ def test_an_engine_that_runs_otherwise_than_its_graph_is_not_acquitted(
 
 
 def test_an_openvino_engine_shows_its_tensors_too(root: Path) -> None:
-    """The engine is built of a graph with another second layer, as a wrong builder would."""
+    """The engine is built from a graph with a different second layer, as a faulty builder would build it."""
     right = root / "data/export/model"
     shutil.copytree(right, root / "wrong")
     model = initializer("w2", np.negative)(onnx.load(right / "model.onnx"))

@@ -1,4 +1,4 @@
-"""tools.plan: the plan of an expansion is told before anything is trained, and nothing is changed for it."""
+"""tools.plan: the plan of an expansion is shown before training, and planning changes nothing."""
 
 import sys
 from typing import Any

@@ -1,4 +1,4 @@
-"""The images that tools.predict takes: found below folders, a few at a time, as the engine wants them."""
+"""The images that tools.predict takes: found below folders, loaded a few at a time, in the engine's format."""
 
 import os
 from collections.abc import Iterator

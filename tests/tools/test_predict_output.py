@@ -1,4 +1,4 @@
-"""How tools.predict writes: three formats, whatever the names."""
+"""The output of tools.predict: three formats, for any names."""
 
 import io
 import json

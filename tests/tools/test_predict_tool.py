@@ -29,7 +29,7 @@ Run = Callable[..., Ended]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The tool's command line, run in this process: it returns exit code, stdout and stderr."""
+    """Run the tool's command line in this process; return exit code, stdout and stderr."""
 
     def command(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])

@@ -1,4 +1,4 @@
-"""tools.prune: what a dropped engine left goes, and params with a fault end it before DVC reads them."""
+"""tools.prune: a removed engine's leftovers are deleted; faulty params stop the tool before DVC reads them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""No tool writes into a release: what it would leave there breaks the seal."""
+"""No tool writes into a release: a new file would break the seal."""
 
 import sys
 from importlib import import_module

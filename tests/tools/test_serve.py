@@ -1,4 +1,4 @@
-"""tools.serve: a Triton model repository that says what the engine takes, written whole."""
+"""tools.serve: a complete Triton model repository that describes the engine's inputs."""
 
 import shutil
 import sys
@@ -19,11 +19,11 @@ from tools import serve as tool
 from tools.serve import ServeOptions, serve
 
 ENGINES = {"model": "onnxruntime_onnx", "onnxruntime-fp32": "onnxruntime_onnx", "openvino-fp32": "openvino"}
-BATCH = {"model": [], "onnxruntime-fp32": [], "openvino-fp32": ["-1"]}  # where it stands in dims, Triton adds none
+BATCH = {"model": [], "onnxruntime-fp32": [], "openvino-fp32": ["-1"]}  # if dims has the batch, Triton adds none
 IMAGE = ["16", "16", "3"]
 GPU = Device(
     kind="cuda", compute_capabilities=("8.6",), runtime="tensorrt 10.13", batch=(1, 8, 32), threads=2
-)  # build writes its threads into every card
+)  # build writes the threads into every card
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def change_engine(release: Path, engine: str, **changed: object) -> None:
-    """Make the release's onnxruntime engine pass for another one, sealed anew."""
+    """Present the release's onnxruntime engine as a different engine, with a new seal."""
     folder = release / "engines/onnxruntime-fp32"
     (folder / "model.onnx").rename(folder / "model.engine") if changed["backend"] == "tensorrt" else None
     write_card(folder, Card.read(folder / "card.json").model_copy(update={"form": engine, **changed}))
@@ -73,7 +73,7 @@ def test_the_names_in_it_are_those_that_the_runtime_knows(released: Released, tm
         config["output"][0]["name"],
         *config["output"][0]["dims"],
     ]
-    assert not isinstance(source.shape[0], int)  # any number of images at once, as Triton wants it
+    assert not isinstance(source.shape[0], int)  # any number of images in a batch, as Triton requires
 
 
 def test_flags_are_written_where_triton_reads_them(released: Released, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A copy of a network shares nothing with it, or there is no copy: whatever is planned is tried on copies."""
+"""A copy of a network shares nothing with the network, or there is no copy: every plan is tried on copies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ class ReturnsItself(nn.Sequential):
 
 
 class SharesItsWeight(nn.Conv2d):
-    """A layer whose copy is a new layer around the old numbers."""
+    """A layer whose copy is a new layer with the same weight tensor."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SharesItsWeight":
         new = SharesItsWeight(self.in_channels, self.out_channels, 3, padding=1, bias=False)
@@ -29,7 +29,7 @@ class SharesItsWeight(nn.Conv2d):
 
 
 class KeepsATensor(nn.Identity):
-    """A layer with a plain tensor that is no buffer, shared with its copy."""
+    """A layer that shares a plain tensor (not a buffer) with its copy."""
 
     table = torch.ones(3)
 

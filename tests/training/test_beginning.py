@@ -1,4 +1,4 @@
-"""What a training begins from: weights, their own preprocessing, a bottleneck, a network that needs much data."""
+"""The start of a training: weights, their own preprocessing, a bottleneck, a network that needs much data."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Checkpoints: found by all that matters, whole or not there, and tidied up."""
+"""Checkpoints: found by all inputs of the training, complete or absent, and cleaned up."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""History: equal trainings are equal bytes, as table and as picture."""
+"""History: equal trainings give equal bytes, for the table and for the picture."""
 
 import csv
 from pathlib import Path

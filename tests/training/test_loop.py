@@ -1,4 +1,4 @@
-"""The loop: resumed to the bit wherever it was cut off, the best epoch kept, a broken loss refused."""
+"""The loop: bit-identical after a restart at any point, the best epoch is kept, an invalid loss is refused."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -36,7 +36,7 @@ class CutOff(Exception):
 
 
 class Tiny(nn.Module):
-    """Normalisation, convolution, norm, dropout, head: everything that has a state."""
+    """Normalisation, convolution, norm, dropout, head: every layer type with a state."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ def test_cut_off_anywhere_and_resumed_is_the_same_to_the_bit(tmp_path: Path, sam
     for epoch, step in [(1, 0), (1, 1), (1, 5), (2, 0), (2, 3), (3, 5)]:
         with pytest.raises(CutOff):
             fit(cut_at(a_training(tmp_path / "cut", sampler=sampler), epoch, step))
-        torch.manual_seed(99)  # whatever the next process begins with
+        torch.manual_seed(99)  # the random state that the next process may start with
     resumed = a_training(tmp_path / "cut", sampler=sampler)
     torch.manual_seed(99)
     assert fit(resumed) == place

@@ -1,4 +1,4 @@
-"""Losses: equal to their formulas, with gradients that finite differences confirm, finite at any logits."""
+"""Losses: equal to their formulas, with gradients that finite differences confirm, finite for any logits."""
 
 import math
 

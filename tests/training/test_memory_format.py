@@ -1,4 +1,4 @@
-"""Networks train channels last, and no convolution is given to oneDNN in a way that spoils the memory."""
+"""Networks train channels last, and oneDNN never gets a convolution with which it corrupts memory."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ for _ in range(8):
     ("arch", "block"), [("repvgg_nano", "repvgg"), ("repvgg_nano", "dbb"), ("timm:repvgg_a0", "")]
 )
 def test_a_step_writes_nowhere_but_in_its_own_memory(arch: str, block: str) -> None:
-    """glibc, told to look, ends a process whose memory was spoilt; a CPU with AVX-512 never spoils it."""
+    """MALLOC_CHECK_ makes glibc end a process with corrupt memory; a CPU with AVX-512 never corrupts it."""
     environment = {**os.environ, "MALLOC_CHECK_": "3", "OMP_NUM_THREADS": "1"}
     script = STEPS.format(arch=arch, block=block)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What is said of a network before it trains: its head, its bottleneck, and the ids that cost for nothing."""
+"""Messages about a network before training: its head, its bottleneck, and class ids without images."""
 
 from pathlib import Path
 

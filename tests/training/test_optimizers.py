@@ -1,4 +1,4 @@
-"""The learning rate of every step, and what is decayed."""
+"""The learning rate of every step, and which parameters get weight decay."""
 
 import pytest
 from torch import nn
@@ -8,7 +8,7 @@ from steps.training.schedules import Cosine
 
 
 def rates(steps: int, warmup: int) -> list[float]:
-    """Return the rates of one epoch of so many steps whose first steps warm up to a peak of 0.4."""
+    """Return the learning rates of an epoch of `steps` steps, with a warm-up to a peak of 0.4."""
     schedule = Cosine(warmup_epochs=warmup / steps)
     return [0.4 * schedule(step, steps, 1) for step in range(steps)]
 

@@ -1,4 +1,4 @@
-"""Quantization-aware fine-tuning: it rounds as the int8 graph does, learns through it, and proves its fold."""
+"""Quantization-aware fine-tuning: it rounds as the int8 graph does, learns through rounding, proves its fold."""
 
 import copy
 from pathlib import Path
@@ -39,9 +39,9 @@ def folded(network: Normalised) -> Normalised:
 
 @torch.no_grad()
 def test_its_roundings_go_the_way_of_the_int8_graph_s(tmp_path: Path) -> None:
-    """On one convolution and a head: further layers carry on each rounding that falls the other way.
+    """Only one convolution and a head: more layers would amplify each rounding that goes the other way.
 
-    One mean and std for all colours, and a border of zeros: else the graph's first layer reads other numbers.
+    One mean and std for all colours, and zero padding: otherwise the graph's first layer reads other numbers.
     """
     torch.manual_seed(0)
     how = HOW.model_copy(update={"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)})
@@ -57,7 +57,7 @@ def test_its_roundings_go_the_way_of_the_int8_graph_s(tmp_path: Path) -> None:
     exact = network(IMAGES).numpy()
     aware = QuantAware(network)(IMAGES).numpy()
     of_int8, of_training = (answered - exact).ravel(), (aware - exact).ravel()
-    assert np.corrcoef(of_int8, of_training)[0, 1] > 0.6  # roundings of another place or size would have none
+    assert np.corrcoef(of_int8, of_training)[0, 1] > 0.6  # near 0 if a rounding's place or step differs
 
 
 def test_a_rounded_tensor_has_255_values_a_kernel_129_and_each_kernel_a_range_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""Samplers: the promised frequencies, and draws that depend on nothing but (seed, epoch, position)."""
+"""Samplers: the documented frequencies, and draws that depend only on (seed, epoch, position)."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from steps.training.samplers import SAMPLERS, Labels
 
 IMAGES_K = [400, 90, 0, 10, 1]
 LABELS_N: Labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(IMAGES_K)), IMAGES_K))
-# Quantiles of chi-square at 1 - 1e-6 by degrees of freedom: a right sampler fails once in a million seeds.
+# Quantiles of chi-square at 1 - 1e-6, by degrees of freedom: a right sampler fails for one seed in a million.
 CHI_SQUARE = {3: 30.66, 500: 660.3}
 
 WAYS = [("shuffle", {}), *(("balanced", {"power": power}) for power in (0.0, 0.5, 1.0))]

@@ -1,4 +1,4 @@
-"""A small training: what ingest and split would have left, its params, and what it wrote."""
+"""A small training: the outputs of ingest and split, the params, and the outputs of train."""
 
 import hashlib
 import os
@@ -34,9 +34,9 @@ PARAMS = TrainParams(
 
 
 def make_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with what ingest and split would have written for 60 small images of 3 classes."""
+    """Return a folder with the outputs of ingest and split for 60 small images of 3 classes."""
     monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)  # tiny images: threads would only wait for each other
+    torch.set_num_threads(1)  # on tiny images, threads would only wait for each other
     draw = np.random.default_rng(0)
     ingest, split = tmp_path / "ingest", tmp_path / "split"
     ingest.mkdir()

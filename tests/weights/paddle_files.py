@@ -1,4 +1,4 @@
-"""PaddlePaddle's files, written without PaddlePaddle: the same tensors under each of its names and formats."""
+"""PaddlePaddle's files, written without PaddlePaddle: the same tensors with each of its namings and formats."""
 
 import pickle
 import struct
@@ -52,7 +52,7 @@ def _block(naming: str, stage: int, block: int, flat: int, static: str, dygraph:
 
 
 def as_paddle(state: dict[str, Tensor], naming: str) -> dict[str, Array]:
-    """Return the tensors of timm's resnet50d as PaddleClas names and keeps them."""
+    """Return the tensors of timm's resnet50d with the names and shapes of PaddleClas."""
     conv_part = "_weights" if naming == "static" else ".weight"
     norm_parts = ("_scale", "_offset", "_mean", "_variance")
     if naming != "static":
@@ -68,13 +68,13 @@ def as_paddle(state: dict[str, Tensor], naming: str) -> dict[str, Array]:
 
 
 def write_pdparams(path: Path, arrays: dict[str, Array], protocol: int = 4) -> None:
-    """Write what paddle.save writes of a state dict."""
+    """Write a state dict in the format of paddle.save."""
     table = {"StructuredToParameterName@@": {name: f"parameter_{n}" for n, name in enumerate(arrays)}}
     path.write_bytes(pickle.dumps(arrays | table, protocol=protocol))
 
 
 def variable(array: Array, levels: tuple[bytes, ...] = ()) -> bytes:
-    """Return what paddle's save operator writes of one variable."""
+    """Return one variable in the format of Paddle's save operator."""
     description = b"\x08" + bytes([CODES[str(array.dtype)]])
     for side in array.shape:
         description += b"\x10" + _varint(side)
@@ -93,7 +93,7 @@ def _varint(value: int) -> bytes:
 
 
 def write_folder(folder: Path, arrays: dict[str, Array]) -> None:
-    """Write what fluid.io.save_persistables writes: a file a variable, and the program."""
+    """Write the files of fluid.io.save_persistables: one file a variable, and the program."""
     folder.mkdir()
     (folder / "__model__").write_bytes(b"a program")
     for name, array in arrays.items():

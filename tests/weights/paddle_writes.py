@@ -1,6 +1,6 @@
-"""A ResNet50_vd in PaddlePaddle itself, run where it is installed: `python paddle_writes.py FOLDER`.
+"""A ResNet50_vd in PaddlePaddle itself; run where PaddlePaddle is installed: `python paddle_writes.py FOLDER`.
 
-It writes its weights in each naming and format, the images it was given and what it made of them.
+It writes its weights in each naming and format, its input images and its output logits.
 """
 
 import sys
@@ -11,11 +11,11 @@ import numpy as np
 import paddle
 from paddle import ParamAttr, nn
 
-CLASSES, SIZE = 7, 75  # an odd size: where the average pool of a shortcut meets a border
+CLASSES, SIZE = 7, 75  # an odd size: the average pool of a shortcut reaches the border
 
 
 class ConvNorm(nn.Layer):  # type: ignore[misc]
-    """A convolution and its batch norm, behind an average pool where a shortcut is shortened."""
+    """A convolution and its batch norm, after an average pool if the shortcut reduces the size."""
 
     def __init__(self, shape: tuple[int, int, int], stride: int, name: str, naming: str, pool: bool) -> None:
         super().__init__()

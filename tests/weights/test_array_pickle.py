@@ -1,4 +1,4 @@
-"""A pickle of arrays is read, and cannot take more memory than its file fills."""
+"""A pickle of arrays is read, and cannot use more memory than the size of its file."""
 
 import codecs
 import pickle
@@ -12,7 +12,7 @@ import pytest
 
 from steps.weights.array_pickle import NotArrays, read_arrays
 
-MEMO = b"}" + b"r" + (2**27).to_bytes(4, "little") + b"."  # LONG_BINPUT: two gigabytes for seven bytes
+MEMO = b"}" + b"r" + (2**27).to_bytes(4, "little") + b"."  # LONG_BINPUT: seven bytes ask for two gigabytes
 MEMO_IN_TEXT = b"}p134217728\n."
 LENGTH = b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"."  # BYTEARRAY8 that ends after a byte
 
@@ -23,7 +23,7 @@ def test_a_small_file_reserves_no_memory(content: bytes) -> None:
         read_arrays(content)
 
 
-@pytest.mark.parametrize("protocol", range(5))  # numpy's pickles of protocol 5 name what is not admitted
+@pytest.mark.parametrize("protocol", range(5))  # numpy's pickles of protocol 5 use names that are not allowed
 def test_arrays_are_still_read(protocol: int) -> None:
     arrays = {f"layer{number}": np.arange(6.0).reshape(2, 3) + number for number in range(300)}
     read = read_arrays(pickle.dumps(arrays, protocol))
@@ -34,7 +34,7 @@ SIZE = 1_000_000
 
 
 class Called:
-    """Pickles as a call."""
+    """An object that pickles as a call."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = (function, arguments)
@@ -65,7 +65,7 @@ def test_what_is_named_often_is_not_made_often(make: Callable[[], dict[str, Any]
     try:
         with pytest.raises(NotArrays, match=rf"more than twice the file's {len(content):,} bytes"):
             read_arrays(content)
-        assert tracemalloc.get_traced_memory()[1] < 50 * SIZE  # all hundred would be 100 million bytes, or more
+        assert tracemalloc.get_traced_memory()[1] < 50 * SIZE  # all hundred would take 100 million bytes or more
     finally:
         tracemalloc.stop()
 

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: counted, said, and refused when they are of another network."""
+"""Weights from other sources: counted, reported, and refused if they belong to another network."""
 
 import json
 import pickle
@@ -184,7 +184,7 @@ def test_what_holds_no_weights_is_an_error_that_says_what_it_holds(tmp_path: Pat
 
 
 def no_numbers(kind: str, weight: Tensor) -> Tensor:
-    """Return what passes for the weight, and is no plain numbers."""
+    """Return an object that looks like the weight but is not a plain tensor of numbers."""
     match kind:
         case "quantised":
             return torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8)
@@ -213,7 +213,7 @@ def test_tensors_that_are_no_plain_numbers_are_refused_by_name(tmp_path: Path, k
     path = saved(tmp_path, tensors | {"conv.weight": no_numbers(kind, tensors["conv.weight"])})
     resolve_preprocessing(
         StatedPreprocessing(), path, "adopt", "tests.models.artifacts:Own"
-    )  # looks for a preprocessing in it, and finds none
+    )  # searches for a preprocessing and finds none
     network = Own(4)
     before = network.norm.weight.clone()
     with pytest.raises(BadInput, match=rf"weights\.pt: conv\.weight {message}"):
@@ -223,7 +223,7 @@ def test_tensors_that_are_no_plain_numbers_are_refused_by_name(tmp_path: Path, k
 
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "F4", "C64", "F6_E2M3"])
 def test_a_safetensors_file_of_other_numbers_is_refused_by_name(tmp_path: Path, dtype: str) -> None:
-    numbers = {"F8_E4M3": 4, "F4": 2, "C64": 32, "F6_E2M3": 3}[dtype]  # bytes of four numbers
+    numbers = {"F8_E4M3": 4, "F4": 2, "C64": 32, "F6_E2M3": 3}[dtype]  # the bytes of four numbers
     header = json.dumps({"x": {"dtype": dtype, "shape": [4], "data_offsets": [0, numbers]}}).encode()
     content = len(header).to_bytes(8, "little") + header + bytes(numbers)
     (tmp_path / "weights.safetensors").write_bytes(content)

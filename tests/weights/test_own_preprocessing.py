@@ -1,4 +1,4 @@
-"""A file beside weights may be meant of other weights: it counts where nothing speaks against it."""
+"""A file next to weights may belong to other weights: the file is used if nothing contradicts it."""
 
 import json
 from pathlib import Path
@@ -22,12 +22,12 @@ INCEPTION = {
     "mean": HALF,
     "std": HALF,
 }
-RESNET50 = "resnet50-11ad3fa6.pth"  # torchvision's second weights of it
+RESNET50 = "resnet50-11ad3fa6.pth"  # torchvision's second weights of this network
 RESNET18 = "resnet18-f37072fd.pth"
 
 
 def weights(folder: Path, name: str) -> Path:
-    """Return a file that says nothing of its preprocessing."""
+    """Return a weights file without any preprocessing."""
     torch.save({"fc.weight": torch.zeros(2)}, folder / name)
     return folder / name
 

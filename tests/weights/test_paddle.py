@@ -1,4 +1,4 @@
-"""PaddlePaddle's ResNet50_vd comes in under each of its names and formats; a hostile file runs nothing."""
+"""PaddlePaddle's ResNet50_vd loads with each of its namings and formats; a hostile file executes nothing."""
 
 import os
 import pickle
@@ -88,7 +88,7 @@ def test_other_networks_keep_their_names_but_get_torchs_parts(tmp_path: Path, pr
 
 
 class Calls:
-    """Pickles to a call."""
+    """An object that pickles as a call."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         self.call = (function, arguments)
@@ -130,7 +130,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, kind: str, protocol: int)
             pickle.dumps({"x": np.ones(4, np.float32)}).replace(b"K\x04\x85", b"K\x05\x85"),
             r"shape \(5,\) in 16 bytes",
         ),
-        (pickle.dumps({"x": np.ones(2, np.uint16)}), "an array of the type <u2"),  # bfloat16, as Paddle has it
+        (pickle.dumps({"x": np.ones(2, np.uint16)}), "an array of the type <u2"),  # bfloat16, as Paddle stores it
         (pickle.dumps({"x": np.ones(2), "UnpackBigParamInfor@@": {}}), "no dict of whole arrays"),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_file_that_is_no_dict_of_arrays_is_an_error(tmp_path: Path, content: b
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 def test_a_variable_is_read_with_its_levels_type_and_shape(tmp_path: Path, dtype: Any) -> None:
-    array = np.arange(200 * 3).reshape(200, 3).astype(dtype)  # a side of two bytes in its description
+    array = np.arange(200 * 3).reshape(200, 3).astype(dtype)  # a side with two bytes in the description
     (tmp_path / "x").write_bytes(variable(array, levels=(b"12345678", b"")))
     read = read_variable(tmp_path / "x")
     assert read.dtype == dtype and np.array_equal(read, array)
@@ -188,7 +188,7 @@ def test_a_folders_checksum_knows_names_and_contents(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def written_by_paddle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder in which PaddlePaddle itself left weights, images and logits."""
+    """Return the folder into which PaddlePaddle itself wrote weights, images and logits."""
     environment = {**os.environ, "PYTHONPATH": "", "GLOG_minloglevel": "3"}
     if subprocess.run([PADDLE, "-c", "import paddle"], env=environment, capture_output=True).returncode:
         pytest.skip("PaddlePaddle is not installed; FOLDLINE_PADDLE_PYTHON may name a Python that has it")
@@ -208,4 +208,4 @@ def test_paddlepaddles_own_network_gives_the_same_logits(written_by_paddle: Path
     expected = torch.from_numpy(np.load(written_by_paddle / f"{naming}.npy"))
     with torch.no_grad():
         error = (network(images) - expected).abs().max() / expected.abs().max()
-    assert error < 1e-5  # two libraries' convolutions in float32, 50 layers deep: 1.3e-6 was seen
+    assert error < 1e-5  # float32 convolutions of two libraries, 50 layers deep: measured 1.3e-6

@@ -1,4 +1,4 @@
-"""A vision transformer's weights fit another input size, and it says when the images are few."""
+"""A vision transformer's weights fit another input size, and a message says if there are few images."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from steps.weights.positions import NEEDS, are_positions, fitted, little_data
 
 
 def ramp(side: int, prefix: int, width: int) -> Tensor:
-    """Return embeddings that grow evenly from left to right, behind prefix tokens of -1."""
+    """Return embeddings that grow evenly from left to right, after prefix tokens of -1."""
     columns = ((torch.arange(side) + 0.5) / side).repeat(side)
     tokens = torch.cat([-torch.ones(prefix), columns])
     return tokens[None, :, None].repeat(1, 1, width)
@@ -32,7 +32,7 @@ def test_an_embedding_keeps_its_places_and_its_prefix_at_another_size(arch: str,
     side = size // 16
     assert names == (name,) and tensors[name].shape == network.state_dict()[name].shape
     assert torch.equal(tensors[name][:, :prefix], given[name][:, :prefix])
-    inner = tensors[name][:, prefix:].reshape(side, side, -1)[:, 2:-2]  # cubics bend at the border
+    inner = tensors[name][:, prefix:].reshape(side, side, -1)[:, 2:-2]  # cubic interpolation bends at the border
     torch.testing.assert_close(inner, ramp(side, 0, 192).reshape(side, side, -1)[:, 2:-2], atol=0.02, rtol=0)
 
 
@@ -69,7 +69,7 @@ def test_a_grid_keeps_its_places_at_another_size(arch: str, axis: int) -> None:
     wanted, given = network.state_dict()["pos_embed"], create(arch, 3, 224).state_dict()["pos_embed"]
     tensors, names = fitted(network, {"pos_embed": columns(given.shape, axis)})
     assert names == ("pos_embed",)
-    inner = slice(2, wanted.shape[axis] - 2)  # cubics bend at the border
+    inner = slice(2, wanted.shape[axis] - 2)  # cubic interpolation bends at the border
     torch.testing.assert_close(
         tensors["pos_embed"].movedim(axis, 0)[inner],
         columns(wanted.shape, axis).movedim(axis, 0)[inner],
@@ -79,7 +79,7 @@ def test_a_grid_keeps_its_places_at_another_size(arch: str, axis: int) -> None:
 
 
 def columns(shape: torch.Size, axis: int) -> Tensor:
-    """Return what grows evenly along one axis of a grid."""
+    """Return a grid's values that grow evenly along one axis."""
     places = (torch.arange(shape[axis]) + 0.5) / shape[axis]
     return places.reshape([-1 if dim == axis else 1 for dim in range(4)]).expand(shape)
 

@@ -1,4 +1,4 @@
-"""Weights bring their own preprocessing; another one is refused unless it is stated that it is meant."""
+"""Weights bring their own preprocessing; a different preprocessing is refused unless the params confirm it."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ TIMM = {
 THEIRS = Preprocessing(
     size=224, resize=256, interpolation="bicubic", mean=(0.498, 0.498, 0.498), std=(0.502, 0.502, 0.502)
 )
-ARCH = "repvgg_nano"  # nobody has published weights of it
+ARCH = "repvgg_nano"  # no weights of this network are published
 NUMBERS = {"x": torch.zeros(2)}
 
 
@@ -116,7 +116,7 @@ def test_another_value_is_refused_with_both_unless_it_is_meant(
     settled = resolve_preprocessing(stated, weights, "override", ARCH).preprocessing
     meant = {name: value for name, value in vars(stated).items() if value is not None and name != "crop"}
     if "size" in meant:
-        meant["resize"] = 219  # the crop keeps the share that the weights were made with: 192 / 0.875
+        meant["resize"] = 219  # keeps the crop share of the weights: 192 / 0.875
     assert settled == THEIRS.model_copy(update=meant)
 
 
@@ -156,7 +156,7 @@ def test_what_cannot_be_done_here_is_refused_until_something_else_is_stated(
 def test_weights_that_carry_nothing_leave_it_to_params_and_say_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save({"mean": torch.zeros(3), "std": torch.ones(3)}, tmp_path / "w.pt")  # tensors of these names
+    torch.save({"mean": torch.zeros(3), "std": torch.ones(3)}, tmp_path / "w.pt")  # tensors with these names
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_size": 3}))
     assert found_with(tmp_path / "w.pt") is None
     settled, source = resolve_preprocessing(StatedPreprocessing(size=64), tmp_path / "w.pt", "adopt", ARCH)

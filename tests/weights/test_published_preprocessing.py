@@ -1,4 +1,4 @@
-"""Weights that carry no preprocessing are known by their name, where their library published them under it."""
+"""Weights without a preprocessing are recognised by file name, if their library published them under that name."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ TORCHVISIONS = "inception_v3_google-0cc3c7bd.pth"  # timm names an older file of
 
 
 def weights(folder: Path, name: str) -> Path:
-    """Return a file that says nothing of its preprocessing."""
+    """Return a weights file without any preprocessing."""
     torch.save({"fc.weight": torch.zeros(2)}, folder / name)
     return folder / name
 
@@ -99,14 +99,14 @@ def test_what_the_file_carries_goes_before_its_name(tmp_path: Path) -> None:
     ("arch", "file"),
     [
         ("inception_v3", "mine.pth"),
-        ("inception_v3", "inception_v3_google.pth"),  # a name without the hash may be anyone's
+        ("inception_v3", "inception_v3_google.pth"),  # a name without the hash may belong to anyone's weights
         ("timm:inception_v3.no_such", "mine.pth"),
-        ("resnet50", "resnet50-00000000.pth"),  # timm has two files of that name, of two preprocessings
+        ("resnet50", "resnet50-00000000.pth"),  # timm has two files of that name, with two preprocessings
         ("repvgg_nano", TORCHVISIONS),
         ("tests.models.artifacts:Own", TORCHVISIONS),
         ("torchvision:vgg11_bn", TORCHVISIONS),
         ("resnet50_vd", "vd.pdparams"),
-        ("resnet50_vd", "Fix_ResNet50_vd_ssld_v2_pretrained.pdparams"),  # made at 320 pixels
+        ("resnet50_vd", "Fix_ResNet50_vd_ssld_v2_pretrained.pdparams"),  # trained at 320 pixels
         ("resnet50", "ResNet50_vd_ssld_pretrained.pdparams"),
     ],
 )
