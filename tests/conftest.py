@@ -87,7 +87,7 @@ def pytest_collection_finish() -> None:
     """Turn garbage collection on again, less often than Python's default of every 700 new objects."""
     gc.enable()
     gc.set_threshold(20_000, 20, 50)
-    atexit.register(gc.unfreeze)  # extension modules complain of objects that are left at the end
+    atexit.register(gc.unfreeze)  # extension modules report objects that are left at exit
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""A tiny exported model with its images, and how a form is evaluated on them."""
+"""A tiny exported model with its images, and a function that evaluates a form on these images."""
 
 from pathlib import Path
 

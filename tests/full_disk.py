@@ -13,7 +13,7 @@ SIZE = 4 * 2**20
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """Mount a file system of SIZE bytes at `folder`; skip the test where this process may not mount."""
+    """Mount a file system of SIZE bytes at `folder`; skip the test if this process may not mount."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", os.fspath(folder)]
     try:

@@ -1,4 +1,4 @@
-"""build: an engine that gave right answers in a test run, or a refusal with the reason."""
+"""build: an engine whose answers were checked, or a refusal with the reason."""
 
 from collections.abc import Callable
 from importlib.util import find_spec

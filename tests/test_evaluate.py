@@ -70,7 +70,7 @@ def test_a_form_holds_the_kept_images_against_their_checksum_once_and_uses_none_
     assert evaluated(root)[1].equals(scores) and len(hashed) == 2
     (entry,) = (root / ".foldline/test-images").glob("*.npy")
     content = bytearray(entry.read_bytes())
-    content[-1000:] = bytes(1000)  # of the last image
+    content[-1000:] = bytes(1000)  # the end of the last image
     entry.write_bytes(content)
     assert evaluated(root)[1].equals(scores)
     assert len(hashed) == 4, "it was seen to differ, decoded again, and written"

@@ -144,7 +144,7 @@ def test_the_layers_in_contributing_are_those_of_the_contract() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     shown = CONTRIBUTING.split("## The layers")[1].split("```")[1].splitlines()[2:]
-    for layer, line in zip(layers[1:], shown[1:], strict=True):  # the first one lists the steps
+    for layer, line in zip(layers[1:], shown[1:], strict=True):  # the first layer lists the steps
         assert set(re.split(r" \| ", layer)) == set(re.split(r", ", line.split("  ")[0]))
 
 

@@ -37,7 +37,7 @@ def test_the_model_describes_itself_and_gives_the_figures_of_the_report(workspac
     assert card.expansion is not None
     probes = load_probes(out / "model")
     assert probes.images_NHWC_u8.shape == (3, 16, 16, 3)
-    assert all(36 <= int(name[:2]) < 48 for name in probes.names)  # val images only
+    assert all(36 <= int(name[:2]) < 48 for name in probes.names)  # only images of val
     report = TrainReport.read(out / "report.json")
     guessed = network(torch.from_numpy(probes.images_NHWC_u8)).argmax(1).tolist()
     assert report.val_top1 != 1 or guessed == list(probes.labels)

@@ -1,4 +1,4 @@
-"""yaml_text.py: the same values as DVC reads from the same text, and a time limit for every file."""
+"""yaml_text.py: the same values as DVC reads from the same text; files that would take forever are refused."""
 
 import json
 import math

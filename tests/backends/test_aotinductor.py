@@ -239,4 +239,4 @@ def test_on_a_gpu_an_engine_answers_as_the_network_does(engine: str, tmp_path: P
     for batch in (1, 2, 7):
         wanted_NK = reference(probe_images(7)[:batch], weights())
         error = np.abs(open_runner(out)[0](probe_images(7)[:batch]) - wanted_NK).max() / np.abs(wanted_NK).max()
-        assert error <= {"fp32": 1e-2, "fp16": 1e-2, "bf16": 2e-2}[precision]  # convolutions may take TF32
+        assert error <= {"fp32": 1e-2, "fp16": 1e-2, "bf16": 2e-2}[precision]  # convolutions may use TF32

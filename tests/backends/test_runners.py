@@ -133,7 +133,7 @@ def test_a_lower_precision_is_really_lower(built: Path, engine: str) -> None:
     assert np.abs(full_NK - lower_NK).max() > 0
 
 
-@pytest.mark.parametrize("engine", QUICK)  # compiled code is bound to a device, and exempt
+@pytest.mark.parametrize("engine", QUICK)  # compiled code is bound to a device, so it is exempt
 def test_an_engine_is_the_same_bytes_when_built_again(built: Path, engine: str, tmp_path: Path) -> None:
     build(ANY_CLASS, 0, engine, built / "model", built / "ingest", built / "split", tmp_path)
     for file in (built / engine).iterdir():

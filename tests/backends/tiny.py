@@ -38,7 +38,7 @@ Weights = dict[str, npt.NDArray[np.float32]]
 
 
 def weights(seed: int = 0) -> Weights:
-    """Return the weights of the tiny network, drawn by the seed."""
+    """Return random weights of the tiny network for this seed."""
     random = np.random.default_rng(seed)
     shapes = {
         "w1": (8, 3, 3, 3),
@@ -131,7 +131,7 @@ def not_finite(score: float) -> onnx.ModelProto:
 
 
 def probe_images(count: int = 7) -> npt.NDArray[np.uint8]:
-    """Return images_NHWC_u8 of smooth blobs, drawn by their position."""
+    """Return images_NHWC_u8 of smooth blobs; the index of an image decides its content."""
     random = np.random.default_rng(count)
     coarse = random.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return coarse.repeat(SIZE // 4, axis=1).repeat(SIZE // 4, axis=2)

@@ -66,7 +66,7 @@ def test_two_threads_are_asked_of_every_engine_that_was_built(
     for engine in ("openvino-fp32", "aotinductor-fp32"):
         (tmp_path / engine).mkdir()
         (tmp_path / engine / CARD).touch()
-    (tmp_path / "onnxruntime-fp32").mkdir()  # whose build was refused
+    (tmp_path / "onnxruntime-fp32").mkdir()  # its build was refused
     fastest = {
         ("openvino-fp32", 1): 6,
         ("openvino-fp32", 2): 4,

@@ -139,7 +139,7 @@ def test_a_release_of_parts_that_do_not_fit_is_not_used(
     write_sums(copy)
     done = run(program, copy, released.pixel_files[0])
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.search(f"^classify: .*{sentence}", done.stderr, re.M)  # OpenVINO's parser may have logged before it
+    assert re.search(f"^classify: .*{sentence}", done.stderr, re.M)  # OpenVINO's parser may log first
 
 
 @pytest.mark.parametrize("score", [np.nan, np.inf])

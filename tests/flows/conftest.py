@@ -32,7 +32,7 @@ def server() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """End the server before the first test of another folder."""
+    """End the server before the first test of another folder starts."""
     if RUNNING and (nextitem is None or nextitem.path.parent != item.path.parent):
         RUNNING.pop().__exit__(None, None, None)
 

@@ -1,4 +1,4 @@
-"""The graph equals DVC's graph: order, bounds, leftover stages, and the contents of a step's report."""
+"""The graph equals DVC's graph: its order, its bounds, the files of removed stages, and the report of a step."""
 
 import pytest
 

@@ -85,6 +85,6 @@ def test_images_as_they_are_come_in_order_with_neighbours_of_one_size_together(t
 
 
 def test_a_batch_of_large_images_is_bounded_by_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steps.images.dataset.MOST_PIXELS", 150)  # the images have 64 each
+    monkeypatch.setattr("steps.images.dataset.MOST_PIXELS", 150)  # each image has 64 pixels
     manifest = pl.DataFrame([plant(tmp_path / f"{n}.bmp", n) for n in range(5)], list(PLACE), orient="row")
     assert [len(batch) for batch in batches_as_they_are(manifest, tmp_path, size=64)] == [2, 2, 1]

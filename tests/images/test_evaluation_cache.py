@@ -12,7 +12,7 @@ from steps.images.evaluation_cache import kept_batches
 from tests.full_disk import SIZE, small_disk
 from tests.images.test_cache import HOW, LARGE, manifest
 
-__all__ = ["manifest"]  # the fixture
+__all__ = ["manifest"]  # imported as a fixture
 
 
 def read(manifest: pl.DataFrame, folder: Path) -> np.ndarray:

@@ -20,7 +20,7 @@ from tests.clone import draw_images, dvc, environment, fresh_clone, set_params
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a project that is the working directory; data/raw/a is a link to the file elsewhere/a."""
+    """Return a project whose folder is the working directory; data/raw/a is a link to the file elsewhere/a."""
     project = tmp_path / "project"
     (project / ".dvc").mkdir(parents=True)
     (project / "data/raw").mkdir(parents=True)

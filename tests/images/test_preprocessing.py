@@ -51,7 +51,7 @@ def test_a_longer_image_is_seen_in_its_middle_and_never_made_larger_than_it_allo
 
 @pytest.mark.parametrize(("size", "resized"), [((33, 83), (32, 80)), ((83, 33), (80, 32)), ((100, 34), (94, 32))])
 def test_the_width_is_resized_first_whatever_the_shape(size: tuple[int, int], resized: tuple[int, int]) -> None:
-    """Pillow 13 would take the height first for 33 x 83, which moves these pixels by up to 14 levels."""
+    """Pillow 13 would resize the height first for 33 x 83, which changes these pixels by up to 14 levels."""
     image = picture(*size)
     narrow = image.resize((resized[0], image.height), FILTERS["bicubic"])
     left, top = (resized[0] - 24) // 2, (resized[1] - 24) // 2

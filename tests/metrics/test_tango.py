@@ -59,7 +59,7 @@ def statistic(lost: int, gained: int, images: int, drop: float) -> float:
 
     low, high = max(0.0, -drop) + 1e-15, (1 - drop) / 2 - 1e-15
     found = minimize_scalar(unlikely, bounds=(low, high), method="bounded", options={"xatol": 1e-14}).x
-    restricted = min((found, low, high), key=unlikely)  # the search does not try the ends
+    restricted = min((found, low, high), key=unlikely)  # the search does not include the ends
     variance = images * (2 * restricted + drop * (1 - drop))
     return float((lost - gained - images * drop) / np.sqrt(max(variance, 1e-300)))
 

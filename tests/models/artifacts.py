@@ -78,7 +78,7 @@ class LeakyNorm(nn.BatchNorm2d):
     """A norm with an activation inside, which neither its name nor an attribute shows."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of the overridden method
-        """Return the norm's output, activated."""
+        """Return the norm's output after the activation."""
         return nn.functional.leaky_relu(super().forward(input), 0.1)
 
 

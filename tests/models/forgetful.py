@@ -30,7 +30,7 @@ class RandomMask(Forgetful):
         self.register_buffer("mask", torch.rand(8, generator=new_generator()), persistent=False)
 
     def mix(self, features_NC: Tensor) -> Tensor:
-        """Return the features, each weighted."""
+        """Return the features multiplied by the mask."""
         return features_NC * self.get_buffer("mask")
 
 

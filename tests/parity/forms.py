@@ -85,7 +85,7 @@ class Forms:
         card: dict[str, Any] | None = None,
         **figures: Any,
     ) -> None:
-        """Write the form's two files; `order` picks and sorts its rows."""
+        """Write the form's two files; `order` selects and sorts the rows."""
         scores = self.logits_NK if logits_NK is None else logits_NK
         labels = labels_of(self.images) if labels_N is None else labels_N
         rows = np.arange(self.images) if order is None else order
@@ -135,7 +135,7 @@ class Forms:
         return changed
 
     def terms(self, **changed: Any) -> Terms:
-        """Return the gate's default terms, with every form of this line required unless `required` is given."""
+        """Return the gate's default terms; every form of this line is required unless `required` is given."""
         params = GateParams(**{"required": ("fuse", "export", *self.engines), **changed})
         limits = params.model_dump(include={key for key in GateParams.model_fields if key[:4] in ("max_", "min_")})
         return Terms(self.engines, params.required, limits, params.confidence, classes=params.classes)

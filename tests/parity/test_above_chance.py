@@ -50,7 +50,7 @@ def test_a_form_that_guesses_fails_where_the_images_show_it_and_is_undecided_whe
 
 
 def test_an_undecided_form_is_decided_with_the_number_of_images_that_it_is_told(tmp_path: Path) -> None:
-    right_N = np.arange(20) % 10 < 4  # 40 % where guessing gets about 20
+    right_N = np.arange(20) % 10 < 4  # 40 %, while guessing gets about 20 %
     said_N = np.where(right_N, labels_of(20), (labels_of(20) + 1) % 5)
     logits_NK = np.eye(5, dtype=np.float32)[said_N] * 5
     few = found(tmp_path / "few", logits_NK)

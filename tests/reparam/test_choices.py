@@ -109,7 +109,7 @@ def test_the_size_of_the_weights_changes_no_plan() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.scale = nn.Parameter(torch.ones(8, 1, 1))
-            del self.norm_a  # no pass reaches it
+            del self.norm_a  # unused in the forward pass
 
         def forward(self, image_NCHW: torch.Tensor) -> torch.Tensor:
             features = self.conv_a(image_NCHW)

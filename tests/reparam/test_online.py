@@ -23,7 +23,7 @@ from tests.reparam.networks import Site, SmallNet, convs, image_for, randomise
 # torch warns about the plain convolution too; the block does not cause the warning
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel")
 EXACT = 1e-12  # float64 error of sums of this length, with margin: 1e-15 is usual
-SCALES = ("norm.weight", "factor_O")  # a bare 1x1 convolution has none
+SCALES = ("norm.weight", "factor_O")  # a bare 1x1 convolution has no scale
 EXAMPLES = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 

@@ -1,4 +1,4 @@
-"""A verdict names the place to investigate after a refusal, and identifies the judged model by checksum."""
+"""A verdict names the refused form that localise should examine; a checksum identifies the judged model."""
 
 import pytest
 

@@ -35,7 +35,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_figure_replaces_what_stood_between_the_markers(page: Path) -> None:
-    for _ in range(2):  # the second time changes nothing
+    for _ in range(2):  # a second run changes nothing
         assert coverage_figure.main() == 0
         written = f"# Figures\n\n<!-- coverage -->\n\n{ROWS}\n<!-- /coverage -->\n\nthe end\n"
         assert page.read_text() == written

@@ -14,7 +14,7 @@ from steps.weights.array_pickle import NotArrays, read_arrays
 
 MEMO = b"}" + b"r" + (2**27).to_bytes(4, "little") + b"."  # LONG_BINPUT: seven bytes ask for two gigabytes
 MEMO_IN_TEXT = b"}p134217728\n."
-LENGTH = b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"."  # BYTEARRAY8 that ends after a byte
+LENGTH = b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"."  # BYTEARRAY8, truncated after a byte
 
 
 @pytest.mark.parametrize("content", [MEMO, MEMO_IN_TEXT, LENGTH])

@@ -197,7 +197,7 @@ def no_numbers(kind: str, weight: Tensor) -> Tensor:
     return weight.to(torch.float8_e4m3fn)
 
 
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")  # here, where the file is made
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")  # torch warns in this test
 @pytest.mark.parametrize(
     ("kind", "message"),
     [

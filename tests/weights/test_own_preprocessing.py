@@ -53,7 +53,7 @@ def test_what_contradicts_the_published_name_is_refused_with_both(tmp_path: Path
     [
         ("config.json", "architecture", "inception_v3", "resnet50"),
         ("card.json", "arch", "torchvision:resnet18", "repvgg_nano"),
-        ("config.json", "architecture", "inception_v3", "torchvision:inception_v3"),  # which brings images to 0.5
+        ("config.json", "architecture", "inception_v3", "torchvision:inception_v3"),  # mean of 0.5
         ("card.json", "arch", "mine.networks:make", "other.networks:make"),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, kind: str, protocol: int)
     ("content", "message"),
     [
         (b"no pickle", "no pickle of only arrays"),
-        (b"cnumpy\nndarray\n(S'opened'\nNdb.", "no pickle of only arrays"),  # it would change a stand-in
+        (b"cnumpy\nndarray\n(S'opened'\nNdb.", "no pickle of only arrays"),  # would change an object outside
         (pickle.dumps([1, 2]), "no dict of whole arrays"),
         (pickle.dumps({}), "has no array"),
         (pickle.dumps({"epoch": 3}), "epoch has no array"),

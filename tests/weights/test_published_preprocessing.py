@@ -12,7 +12,7 @@ from steps.weights.preprocessing import DEFAULTS, resolve_preprocessing
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET = (DEFAULTS.mean, DEFAULTS.std)
-TORCHVISIONS = "inception_v3_google-0cc3c7bd.pth"  # timm names an older file of the same numbers, -1a9a5a14
+TORCHVISIONS = "inception_v3_google-0cc3c7bd.pth"  # timm names an older file with the same weights, -1a9a5a14
 
 
 def weights(folder: Path, name: str) -> Path:
