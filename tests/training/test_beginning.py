@@ -108,7 +108,7 @@ def test_a_vision_transformer_on_few_images_is_trained_with_a_warning(
 ) -> None:
     out = run(workspace, changed(arch="timm:vit_tiny_patch16_224", expand={"block": "none"}, epochs=1))
     (warning,) = TrainReport.read(out / "report.json").warnings
-    assert "36 images are few for it" in warning
+    assert "36 images are few: below" in warning
     assert warning in capsys.readouterr().err
 
 
