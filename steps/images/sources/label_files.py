@@ -8,6 +8,7 @@ from pathlib import Path
 from steps.errors import BadInput, Refused
 from steps.images.sources.listing import Source
 from steps.images.sources.paths import is_inside
+from steps.images.sources.text_lines import Line, numbered_lines
 
 NUMBERED_NAME = re.compile(r"(-?\d+)[\s,;:]+(.+)")
 INTEGER = re.compile(r"-?\d{1,18}")
@@ -15,7 +16,6 @@ TABLE_DELIMITERS = {".csv": ",;|\t", ".tsv": "\t"}
 ID_HEADERS = {"id", "class_id", "classid", "label_id", "index", "idx", "number"}
 NAME_HEADERS = {"name", "names", "class_name", "classname", "label_name", "class", "label", "category"}
 LONGEST = 200
-Line = tuple[int, str]
 
 
 def names_in_label_file(source: Source) -> dict[int, str]:
@@ -44,7 +44,7 @@ def read_label_names(path: Path) -> dict[int, str]:
     A csv or tsv holds a column of ids and a column of names in any order, or one column of names; a header may
     stand above.
     """
-    lines = _lines(path)
+    lines = [(number, line.strip()) for number, line in numbered_lines(path, "ingest.label_names")]
     if lines and lines[0][1][0] in "{[":
         raise Refused(f"{path} looks like JSON; write a text file with `id name` in each line.")
     delimiters = TABLE_DELIMITERS.get(path.suffix.lower())
@@ -124,14 +124,3 @@ def _by_id(path: Path, pairs: Sequence[tuple[int, str, str]]) -> dict[int, str]:
             )
         names[number] = name
     return names
-
-
-def _lines(path: Path) -> list[Line]:
-    """Return the numbered lines that are not blank."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as fault:
-        raise BadInput(f"ingest.label_names: {path} cannot be read ({fault.strerror}).") from fault
-    except UnicodeDecodeError as fault:
-        raise Refused(f"{path} is not UTF-8 (byte {fault.start}); save it as UTF-8.") from fault
-    return [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]

@@ -18,12 +18,12 @@ from steps.images.sources.listing import LabelKind, Listing, Source
 from steps.images.sources.one_hot import columns_of_classes, one_hot_sentence
 from steps.images.sources.paths import is_inside, is_there, path_hint
 from steps.images.sources.records import FIELDS, SCHEMA, records_listing, unread_columns
+from steps.images.sources.text_lines import Line, numbered_lines
 
 LIST_EXTENSIONS = {".txt", ".lst", ".list"}
 LIST_NAMES = {f"{split}_list.txt": split for split in SPLITS}
 DELIMITERS = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar", " ": "blanks"}
 LOOK_AT = 200  # lines that decide between the readings
-Line = tuple[int, str]  # the line's number, from 1, and its text
 
 
 class Reading(NamedTuple):
@@ -93,7 +93,7 @@ def _read_list(
     root: Path, file: str, split: str, list_format: ListFormat, labels: LabelKind
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Return the records of one list, and notes. A split in a record's own column precedes the list's split."""
-    lines = _lines(root / file)
+    lines = numbered_lines(root / file, "ingest.lists")
     header, lines = (lines[:1], lines[1:]) if list_format.by_name else ([], lines)
     reading, columns = _best_reading(root, file, header, lines, list_format)
     table = _fields(file, lines, reading, columns)
@@ -129,18 +129,6 @@ def _refuse_blanks_in_names(file: str, lines: Sequence[Line], label: pl.Series, 
             "names of classes contain blanks, separate the fields by tabs. If the further fields are not to be "
             "read, set ingest.delimiter: ' '."
         )
-
-
-def _lines(path: Path) -> list[Line]:
-    """Return the lines that are not blank."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as fault:
-        raise Refused(f"{path} is not UTF-8 (byte {fault.start}); save it as UTF-8.") from fault
-    except OSError as fault:
-        raise BadInput(f"ingest.lists: {path} cannot be read ({fault.strerror}).") from fault
-    lines = enumerate((line.rstrip("\r") for line in text.split("\n")), start=1)
-    return [(number, line) for number, line in lines if line.strip()]
 
 
 def _fields(file: str, lines: Sequence[Line], reading: Reading, columns: Mapping[str, int]) -> pl.DataFrame:
